@@ -1,0 +1,90 @@
+// Package warehouse is the seam between Sluis and the database that holds its
+// data. [Driver] is what a database must offer; sql/duckdb implements it, and
+// every driver passes the suite in warehousetest. The package also fixes the
+// landing tables, which the collector writes and the models read.
+//
+// It imports no other part of the product.
+package warehouse
+
+import (
+	"context"
+	"errors"
+)
+
+// The schemas (BigQuery: datasets) that Sluis uses.
+const (
+	SchemaLanding = "sluis"        // what the collector landed; see [Landing]
+	SchemaModels  = "sluis_models" // what the models built
+	SchemaSync    = "sluis_sync"   // the syncer's state, plans and deliveries
+)
+
+// Driver is an open warehouse. It is held for one run and closed, since an
+// embedded warehouse can be open in one process at a time.
+//
+// All methods may be called concurrently, except Close.
+type Driver interface {
+	// Dialect names the SQL dialect as dbt's adapters do: "duckdb" or
+	// "bigquery".
+	Dialect() string
+
+	// Exec runs one statement. Its effect is durable when it returns nil, and
+	// absent when it returns an error: a statement is atomic. args are bound
+	// to the placeholders "?" in order.
+	Exec(ctx context.Context, query string, args ...any) error
+
+	// Query runs one statement that returns rows. The caller closes the Rows.
+	Query(ctx context.Context, query string, args ...any) (Rows, error)
+
+	// ReadOnly is Query for statements of unknown origin: anything but a
+	// single statement that only reads is refused with [ErrNotReadOnly].
+	ReadOnly(ctx context.Context, query string) (Rows, error)
+
+	// Append adds rows to an existing table of the schema, all or none; each row
+	// has a value for each named column, in that order. Durable on return.
+	// It is for bulk: one call with many rows, not many calls with one.
+	Append(ctx context.Context, schema, table string, columns []string, rows [][]any) error
+
+	// Columns lists the columns of a table or view, in order, or
+	// [ErrNoRelation].
+	Columns(ctx context.Context, schema, relation string) ([]Column, error)
+
+	// Close releases the warehouse for other processes. No call follows it.
+	Close() error
+}
+
+// Rows is the result of a query. It is used by one goroutine.
+//
+// Values are nil, bool, int64, float64, string, []byte, time.Time (UTC),
+// []any for arrays and map[string]any for structs; decimals and JSON are
+// strings.
+type Rows interface {
+	Columns() []string
+	// Next makes the next row current; false at the end or on an error.
+	Next() bool
+	// Row returns the current row. The slice is the caller's to keep.
+	Row() []any
+	// Err tells why Next ended early, if it did.
+	Err() error
+	Close() error
+}
+
+// Errors that drivers return, to be tested with errors.Is.
+var (
+	ErrNotReadOnly = errors.New("only a single statement that reads is allowed here")
+	ErrNoRelation  = errors.New("no such table or view")
+)
+
+// Collect reads all rows of a query into memory. For results that are known
+// to be small.
+func Collect(ctx context.Context, d Driver, query string, args ...any) ([][]any, error) {
+	rows, err := d.Query(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // reading: Err has the verdict
+	var all [][]any
+	for rows.Next() {
+		all = append(all, rows.Row())
+	}
+	return all, rows.Err()
+}
