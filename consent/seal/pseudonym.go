@@ -1,0 +1,170 @@
+package seal
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/cloudflare/circl/group"
+	"github.com/cloudflare/circl/oprf"
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// Pseudonym is the only form in which an identifier lands. The zero value
+// stands for "none". It prints as a placeholder, so that it does not slip into
+// logs; [Pseudonym.Token] gives the text that is stored.
+type Pseudonym struct{ token string }
+
+// Token returns the text that is stored: the kind's two letters, the key
+// version, and 128 bits in hexadecimal, such as "em1_6f0c…". Empty for none.
+func (p Pseudonym) Token() string { return p.token }
+
+// IsZero tells whether there is no pseudonym.
+func (p Pseudonym) IsZero() bool { return p.token == "" }
+
+// String and GoString hide the token.
+func (p Pseudonym) String() string   { return "[pseudonym]" }
+func (p Pseudonym) GoString() string { return "[pseudonym]" }
+
+const keyVersion = "1"
+
+var prefixes = map[Kind]string{Email: "em", Phone: "ph", UserID: "us", AnonymousID: "an", GroupID: "gr"}
+
+// Pseudonymizer makes pseudonyms with the key at hand (local mode). All its
+// methods may be called concurrently.
+//
+// Identifiers that can be guessed go through the OPRF of RFC 9497 (ristretto255,
+// SHA-512), up to the evaluated group element; the token is a hash of that element
+// and not of RFC 9497's final output, which contains the input and could not be
+// carried over to a new key. Ids that a machine made at random need no such
+// protection and take a keyed hash.
+//
+// What local mode buys: whoever has only the warehouse cannot guess. Whoever
+// has this key can, at the price of a group operation for each guess.
+type Pseudonymizer struct {
+	workspace string
+	region    string
+	oprf      group.Scalar
+	random    []byte // HMAC key for identifiers made at random
+	token     []byte // HMAC key for value tokens
+	cacheKey  []byte // HMAC key for the cache, so that it holds no identifiers
+	cache     *lru.Cache[[32]byte, Pseudonym]
+}
+
+// cached bounds the memory of the cache to about 16 MiB.
+const cached = 1 << 16
+
+// NewPseudonymizer loads [KeyPseudonym]. Pseudonyms of different workspaces
+// never match. region is where phone numbers without a country prefix belong;
+// empty if unknown.
+func NewPseudonymizer(ctx context.Context, keys Keyring, workspace, region string) (*Pseudonymizer, error) {
+	seed, err := keys.Key(ctx, KeyPseudonym)
+	if err != nil {
+		return nil, fmt.Errorf("loading the pseudonym key: %w", err)
+	}
+	if len(seed) != 32 {
+		return nil, fmt.Errorf("loading the pseudonym key: it has %d bytes, want 32", len(seed))
+	}
+	private, err := oprf.DeriveKey(oprf.SuiteRistretto255, oprf.BaseMode, seed, []byte("sluis/pseudonym/v1"))
+	if err != nil {
+		return nil, fmt.Errorf("deriving the pseudonym key: %w", err)
+	}
+	text, err := private.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("deriving the pseudonym key: %w", err)
+	}
+	scalar := group.Ristretto255.NewScalar()
+	if err := scalar.UnmarshalBinary(text); err != nil {
+		return nil, fmt.Errorf("deriving the pseudonym key: %w", err)
+	}
+	p := &Pseudonymizer{workspace: workspace, region: region, oprf: scalar, cacheKey: randomKey()}
+	if p.random, err = derive(seed, "sluis/random-id/v1"); err != nil {
+		return nil, err
+	}
+	if p.token, err = derive(seed, "sluis/value-token/v1"); err != nil {
+		return nil, err
+	}
+	p.cache, err = lru.New[[32]byte, Pseudonym](cached)
+	return p, err
+}
+
+func derive(seed []byte, info string) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, seed, nil, info, 32)
+	if err != nil {
+		return nil, fmt.Errorf("deriving a key: %w", err)
+	}
+	return key, nil
+}
+
+// uuid matches the random ids that SDKs make for visitors.
+var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[1-8][0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$`)
+
+// Pseudonym normalises a value (see [Normalize]) and returns its pseudonym.
+// Equal values of one kind give equal pseudonyms, in every process that has
+// the key. The error is [ErrNotAnIdentifier].
+func (p *Pseudonymizer) Pseudonym(kind Kind, value string) (Pseudonym, error) {
+	value, err := Normalize(kind, value, p.region)
+	if err != nil {
+		return Pseudonym{}, err
+	}
+	input := join("sluis/pid/v1", p.workspace, string(kind), normVersion, value)
+	if kind == AnonymousID && uuid.MatchString(value) {
+		return newPseudonym(kind, mac(p.random, input)), nil
+	}
+	key := [32]byte(mac(p.cacheKey, input))
+	if known, ok := p.cache.Get(key); ok {
+		return known, nil
+	}
+	element, err := p.evaluate(input)
+	if err != nil {
+		return Pseudonym{}, err
+	}
+	sum := sha512.Sum512(join("sluis/pid/v1", string(kind), string(element)))
+	made := newPseudonym(kind, sum[:])
+	p.cache.Add(key, made)
+	return made, nil
+}
+
+func newPseudonym(kind Kind, sum []byte) Pseudonym {
+	return Pseudonym{prefixes[kind] + keyVersion + "_" + hex.EncodeToString(sum[:16])}
+}
+
+// evaluate is the OPRF up to its group element: k·HashToGroup(input), encoded.
+func (p *Pseudonymizer) evaluate(input []byte) ([]byte, error) {
+	const dst = "HashToGroup-OPRFV1-\x00-ristretto255-SHA512" // RFC 9497 §4.1, mode 0
+	point := group.Ristretto255.HashToElement(input, []byte(dst))
+	if point.IsIdentity() { // RFC 9497 §3.3.1; cannot be made to happen
+		return nil, errors.New("evaluating a pseudonym: the input hashes to the identity")
+	}
+	element, err := group.Ristretto255.NewElement().Mul(point, p.oprf).MarshalBinaryCompress()
+	if err != nil {
+		return nil, fmt.Errorf("evaluating a pseudonym: %w", err)
+	}
+	return element, nil
+}
+
+// ValueToken is a digest of a field's value that can be compared among the
+// values of the same field of the same person, and with nothing else. 32
+// hexadecimal characters.
+func (p *Pseudonymizer) ValueToken(subject Pseudonym, field, value string) string {
+	return hex.EncodeToString(mac(p.token, join("sluis/value/v1", p.workspace, subject.token, field, value))[:16])
+}
+
+// Digest is a keyed digest of anything, for lookups within this workspace that
+// must not be linked to pseudonyms, such as of a message id that holds
+// personal data. 32 hexadecimal characters.
+func (p *Pseudonymizer) Digest(domain, value string) string {
+	return hex.EncodeToString(mac(p.token, join("sluis/digest/v1", p.workspace, domain, value))[:16])
+}
+
+func mac(key, input []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(input)
+	return h.Sum(nil)
+}

@@ -1,0 +1,296 @@
+package seal
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cloudflare/circl/hpke"
+	"github.com/cloudflare/circl/kem"
+	lru "github.com/hashicorp/golang-lru/v2"
+)
+
+// Binding is what a sealed value belongs to. It is authenticated with the
+// ciphertext: moved to another person, purpose or field, a value does not open.
+type Binding struct {
+	Purpose  string
+	Field    string
+	Subject  string // pseudonym token, empty if there is none
+	Decision string // id of the consent decision under which it was sealed
+}
+
+// Sealed is a sealed value. The zero value is "none". It prints as a
+// placeholder.
+type Sealed struct {
+	KeyID      string
+	Ciphertext []byte // 8 bytes counter, then AES-256-GCM ciphertext and tag
+}
+
+// String and GoString hide the content.
+func (s Sealed) String() string   { return "[sealed]" }
+func (s Sealed) GoString() string { return "[sealed]" }
+
+// DataKey is the public record of a data key: with it and the purpose's
+// private key the key can be recovered, and without it never again.
+type DataKey struct {
+	ID              string
+	Purpose         string
+	Recipient       string // id of the purpose's public key
+	PSKID           string
+	EncapsulatedKey []byte
+	CreatedAt       time.Time
+}
+
+// One data key serves for this long, or for this many values. The counter may
+// not come near 2^32 with one AES-GCM key and unrelated nonces; ours are a
+// counter, and the bound keeps what one key protects small.
+const (
+	dataKeyLife = 5 * time.Minute
+	dataKeyUses = math.MaxUint32
+)
+
+// suite is X-Wing (ML-KEM-768 and X25519), HKDF-SHA256, AES-256-GCM.
+var suite = hpke.NewSuite(hpke.KEM_XWING, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES256GCM)
+
+// Sealer seals for purposes whose public keys it holds; it can open nothing.
+// All its methods may be called concurrently.
+//
+// HPKE (RFC 9180) runs once per data key, in PSK mode, so that a holder of the
+// public key alone cannot plant values; the data key is exported from that
+// context and lives in memory only. Nonces are a counter under a key that no
+// other process has, so they cannot repeat after a crash or restart either.
+type Sealer struct {
+	workspace  string
+	psk        []byte
+	pskID      string
+	recipients map[string]recipient
+	now        func() time.Time
+
+	mu      sync.Mutex
+	current map[string]*dataKey // by purpose
+}
+
+type recipient struct {
+	id  string
+	key kem.PublicKey
+}
+
+type dataKey struct {
+	DataKey
+	aead cipher.AEAD
+	used atomic.Uint64
+}
+
+// NewSealer loads the public keys of the purposes and the edge's pre-shared key.
+func NewSealer(ctx context.Context, keys Keyring, workspace string, purposes []string) (*Sealer, error) {
+	psk, pskID, err := loadPSK(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	s := &Sealer{
+		workspace: workspace, psk: psk, pskID: pskID, now: time.Now,
+		recipients: make(map[string]recipient), current: make(map[string]*dataKey),
+	}
+	for _, purpose := range purposes {
+		text, err := keys.Key(ctx, KeyPublic(purpose))
+		if err != nil {
+			return nil, fmt.Errorf("loading the public key of purpose %s: %w", purpose, err)
+		}
+		key, err := hpke.KEM_XWING.Scheme().UnmarshalBinaryPublicKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("loading the public key of purpose %s: %w", purpose, err)
+		}
+		s.recipients[purpose] = recipient{id: keyID(text), key: key}
+	}
+	return s, nil
+}
+
+func loadPSK(ctx context.Context, keys Keyring) (psk []byte, id string, err error) {
+	psk, err = keys.Key(ctx, KeyEdge)
+	if err != nil {
+		return nil, "", fmt.Errorf("loading the edge key: %w", err)
+	}
+	if len(psk) < 32 { // RFC 9180 §9.5
+		return nil, "", fmt.Errorf("loading the edge key: it has %d bytes, want 32", len(psk))
+	}
+	return psk, keyID(psk), nil
+}
+
+// keyID names a key by a digest of it.
+func keyID(key []byte) string {
+	sum := sha256.Sum256(append([]byte("sluis/key-id/v1"), key...))
+	return hex.EncodeToString(sum[:8])
+}
+
+// Seal seals a value. The DataKey must be stored no later than the value, or
+// the value is lost; it is the same for many values, and storing it again does
+// no harm.
+func (s *Sealer) Seal(b Binding, value string) (Sealed, DataKey, error) {
+	key, counter, err := s.next(b.Purpose)
+	if err != nil {
+		return Sealed{}, DataKey{}, fmt.Errorf("sealing for purpose %s: %w", b.Purpose, err)
+	}
+	text := make([]byte, 8, 8+len(value)+key.aead.Overhead())
+	binary.BigEndian.PutUint64(text, counter)
+	text = key.aead.Seal(text, nonce(counter), []byte(value), additionalData(s.workspace, key.ID, b))
+	return Sealed{KeyID: key.ID, Ciphertext: text}, key.DataKey, nil
+}
+
+// next returns the purpose's data key and a counter that nobody else gets.
+func (s *Sealer) next(purpose string) (*dataKey, uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := s.current[purpose]
+	if key == nil || s.now().Sub(key.CreatedAt) >= dataKeyLife || key.used.Load() >= dataKeyUses {
+		var err error
+		if key, err = s.newDataKey(purpose); err != nil {
+			return nil, 0, err
+		}
+		s.current[purpose] = key
+	}
+	return key, key.used.Add(1), nil
+}
+
+func (s *Sealer) newDataKey(purpose string) (*dataKey, error) {
+	to, ok := s.recipients[purpose]
+	if !ok {
+		return nil, ErrNoKey
+	}
+	sender, err := suite.NewSender(to.key, hpkeInfo(s.workspace, purpose, to.id))
+	if err != nil {
+		return nil, err
+	}
+	enc, hpkeContext, err := sender.SetupPSK(rand.Reader, s.psk, []byte(s.pskID))
+	if err != nil {
+		return nil, err
+	}
+	aead, err := newAEAD(hpkeContext.Export(exportContext, 32))
+	if err != nil {
+		return nil, err
+	}
+	return &dataKey{aead: aead, DataKey: DataKey{
+		ID: keyID(enc), Purpose: purpose, Recipient: to.id, PSKID: s.pskID,
+		EncapsulatedKey: enc, CreatedAt: s.now(),
+	}}, nil
+}
+
+var exportContext = []byte("sluis/data-key/v1")
+
+func hpkeInfo(workspace, purpose, recipient string) []byte {
+	return join("sluis/seal/v1", workspace, purpose, recipient)
+}
+
+func additionalData(workspace, keyID string, b Binding) []byte {
+	return join("sluis/seal/v1", workspace, b.Purpose, b.Field, b.Subject, b.Decision, keyID)
+}
+
+func newAEAD(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+func nonce(counter uint64) []byte {
+	return binary.BigEndian.AppendUint64(make([]byte, 4, 12), counter)
+}
+
+// ErrCannotOpen is returned for a value that does not open: sealed for another
+// purpose, person or field, changed, or forged. It does not say which.
+var ErrCannotOpen = errors.New("the sealed value does not open with this key and binding")
+
+// Opener opens values sealed for the purposes whose private keys it holds. All
+// its methods may be called concurrently.
+type Opener struct {
+	workspace  string
+	psk        []byte
+	pskID      string
+	recipients map[string]privateKey // by id of the public key
+	cache      *lru.Cache[string, cipher.AEAD]
+}
+
+type privateKey struct {
+	purpose string
+	key     kem.PrivateKey
+}
+
+// NewOpener loads the private keys of the purposes and the edge's pre-shared key.
+func NewOpener(ctx context.Context, keys Keyring, workspace string, purposes []string) (*Opener, error) {
+	psk, pskID, err := loadPSK(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	o := &Opener{workspace: workspace, psk: psk, pskID: pskID, recipients: make(map[string]privateKey)}
+	for _, purpose := range purposes {
+		text, err := keys.Key(ctx, KeyPrivate(purpose))
+		if err != nil {
+			return nil, fmt.Errorf("loading the private key of purpose %s: %w", purpose, err)
+		}
+		key, err := hpke.KEM_XWING.Scheme().UnmarshalBinaryPrivateKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("loading the private key of purpose %s: %w", purpose, err)
+		}
+		public, err := key.Public().MarshalBinary()
+		if err != nil {
+			return nil, fmt.Errorf("loading the private key of purpose %s: %w", purpose, err)
+		}
+		o.recipients[keyID(public)] = privateKey{purpose: purpose, key: key}
+	}
+	o.cache, err = lru.New[string, cipher.AEAD](4096)
+	return o, err
+}
+
+// Open returns the value. k is the stored record of the key that s names.
+func (o *Opener) Open(s Sealed, k DataKey, b Binding) (string, error) {
+	aead, err := o.aead(k)
+	if err != nil {
+		return "", fmt.Errorf("opening a value sealed for purpose %s: %w", b.Purpose, err)
+	}
+	if k.ID != s.KeyID || k.Purpose != b.Purpose || len(s.Ciphertext) < 8 {
+		return "", fmt.Errorf("opening a value sealed for purpose %s: %w", b.Purpose, ErrCannotOpen)
+	}
+	counter := binary.BigEndian.Uint64(s.Ciphertext)
+	value, err := aead.Open(nil, nonce(counter), s.Ciphertext[8:], additionalData(o.workspace, s.KeyID, b))
+	if err != nil {
+		return "", fmt.Errorf("opening a value sealed for purpose %s: %w", b.Purpose, ErrCannotOpen)
+	}
+	return string(value), nil
+}
+
+// aead recovers the data key. The cache is keyed by the encapsulated key
+// itself, not by the id that the row claims.
+func (o *Opener) aead(k DataKey) (cipher.AEAD, error) {
+	cacheKey := k.Recipient + string(k.EncapsulatedKey)
+	if known, ok := o.cache.Get(cacheKey); ok {
+		return known, nil
+	}
+	to, ok := o.recipients[k.Recipient]
+	if !ok || to.purpose != k.Purpose || k.PSKID != o.pskID || k.ID != keyID(k.EncapsulatedKey) {
+		return nil, ErrNoKey
+	}
+	receiver, err := suite.NewReceiver(to.key, hpkeInfo(o.workspace, to.purpose, k.Recipient))
+	if err != nil {
+		return nil, err
+	}
+	hpkeContext, err := receiver.SetupPSK(k.EncapsulatedKey, o.psk, []byte(o.pskID))
+	if err != nil {
+		return nil, ErrCannotOpen
+	}
+	aead, err := newAEAD(hpkeContext.Export(exportContext, 32))
+	if err != nil {
+		return nil, err
+	}
+	o.cache.Add(cacheKey, aead)
+	return aead, nil
+}
