@@ -80,7 +80,9 @@ func normalizePhone(value, region string) (string, error) {
 		region = "ZZ" // unknown: only numbers with a country prefix parse
 	}
 	number, err := phonenumbers.Parse(value, region)
-	if err != nil || !phonenumbers.IsPossibleNumber(number) {
+	// Only numbers that can exist: placeholders such as 0000000 are typed by many
+	// people, and would join them.
+	if err != nil || !phonenumbers.IsValidNumber(number) {
 		return "", ErrNotAnIdentifier
 	}
 	return phonenumbers.Format(number, phonenumbers.E164), nil

@@ -1,0 +1,349 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudflare/circl/group"
+	"github.com/cloudflare/circl/oprf"
+)
+
+func newKeys(t testing.TB) Dir {
+	t.Helper()
+	d := Dir(filepath.Join(t.TempDir(), "keys"))
+	if err := Generate(d, []string{"marketing", "advertising"}); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func newPseudonymizer(t testing.TB, keys Keyring, workspace string) *Pseudonymizer {
+	t.Helper()
+	p, err := NewPseudonymizer(context.Background(), keys, workspace, "NL")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestNormalize(t *testing.T) {
+	for _, test := range []struct {
+		kind        Kind
+		value, want string // want is empty where the value is refused
+	}{
+		{Email, " Jane.Doe+News@Example.COM ", "jane.doe+news@example.com"},
+		{Email, "jane@münchen.example", "jane@xn--mnchen-3ya.example"},
+		{Email, "Ju\u0308rgen@example.com", "jürgen@example.com"},
+		{Email, "jane", ""}, {Email, "@example.com", ""}, {Email, "jane@", ""}, {Email, "jane@localhost", ""},
+		{Email, "a@b@example.com", ""}, {Email, "jane doe@example.com", ""}, {Email, "jane@example.", ""},
+		{Email, strings.Repeat("a", 250) + "@example.com", ""},
+		{Phone, "06 1234 5678", "+31612345678"},
+		{Phone, "+31 (0)6 12345678", "+31612345678"},
+		{Phone, "0031612345678", "+31612345678"},
+		{Phone, "+1 (212) 555-0123", "+12125550123"},
+		{Phone, "12", ""}, {Phone, "hello", ""}, {Phone, strings.Repeat("1", 100), ""},
+		{UserID, " U-1 ", "U-1"}, {UserID, "", ""}, {UserID, strings.Repeat("x", 1025), ""},
+		{"unknown", "x", ""},
+	} {
+		got, err := Normalize(test.kind, test.value, "NL")
+		if got != test.want || (err != nil) != (test.want == "") {
+			t.Errorf("Normalize(%s, %q) = %q, %v; want %q", test.kind, test.value, got, err, test.want)
+		}
+	}
+	if _, err := Normalize(Phone, "0612345678", ""); err == nil {
+		t.Error("a number without a country prefix was accepted without a region")
+	}
+}
+
+// TestElementIsRFC9497 finishes our element as RFC 9497 §3.3.1 does and compares
+// with circl's own evaluation, and with the published vector of appendix A.1.1.
+func TestElementIsRFC9497(t *testing.T) {
+	p := newPseudonymizer(t, newKeys(t), "shop")
+	text, err := p.oprf.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	inputs := [][]byte{{0}, bytes.Repeat([]byte{0x5a}, 17), []byte("jane@example.com")}
+	for _, input := range inputs {
+		var key oprf.PrivateKey
+		if err := key.UnmarshalBinary(oprf.SuiteRistretto255, text); err != nil {
+			t.Fatal(err)
+		}
+		want, err := oprf.NewServer(oprf.SuiteRistretto255, &key).FullEvaluate(input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := finalize(t, p, input); !bytes.Equal(got, want) {
+			t.Errorf("input %x: %x, want %x", input, got, want)
+		}
+	}
+
+	secret, _ := hex.DecodeString("5ebcea5ee37023ccb9fc2d2019f9d7737be85591ae8652ffa9ef0f4d37063b0e")
+	p.oprf = group.Ristretto255.NewScalar()
+	if err := p.oprf.UnmarshalBinary(secret); err != nil {
+		t.Fatal(err)
+	}
+	const want = "527759c3d9366f277d8c6020418d96bb393ba2afb20ff90df23fb7708264e2f3" +
+		"ab9135e3bd69955851de4b1f9fe8a0973396719b7912ba9ee8aa7d0b5e24bcf6"
+	if got := hex.EncodeToString(finalize(t, p, []byte{0})); got != want {
+		t.Errorf("vector 1: %s", got)
+	}
+}
+
+func finalize(t *testing.T, p *Pseudonymizer, input []byte) []byte {
+	t.Helper()
+	element, err := p.evaluate(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b []byte
+	b = append(binary.BigEndian.AppendUint16(b, uint16(len(input))), input...)
+	b = append(binary.BigEndian.AppendUint16(b, uint16(len(element))), element...)
+	sum := sha512.Sum512(append(b, "Finalize"...))
+	return sum[:]
+}
+
+func TestPseudonyms(t *testing.T) {
+	keys := newKeys(t)
+	shop, again, other := newPseudonymizer(t, keys, "shop"), newPseudonymizer(t, keys, "shop"), newPseudonymizer(t, keys, "other")
+	token := func(p *Pseudonymizer, kind Kind, value string) string {
+		t.Helper()
+		made, err := p.Pseudonym(kind, value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(fmt.Sprintf("%v %s %#v %+v", made, made, made, struct{ P Pseudonym }{made}), made.Token()) {
+			t.Error("a pseudonym printed its token")
+		}
+		return made.Token()
+	}
+	const id = "0b7c1f6e-6a31-4f0e-9a55-5b1b7f2c9d10"
+	seen := map[string]string{}
+	for _, c := range []struct {
+		kind  Kind
+		value string
+	}{{Email, "jane@example.com"}, {UserID, "jane@example.com"}, {Phone, "+31612345678"}, {UserID, "+31612345678"}, {AnonymousID, id}, {UserID, id}, {AnonymousID, "visitor-1"}} {
+		got := token(shop, c.kind, c.value)
+		if got != token(shop, c.kind, c.value) || got != token(again, c.kind, c.value) {
+			t.Errorf("%s is not stable", c.kind)
+		}
+		if got == token(other, c.kind, c.value) {
+			t.Errorf("%s matches across workspaces", c.kind)
+		}
+		if len(got) != 4+32 || got[:3] != prefixes[c.kind]+keyVersion {
+			t.Errorf("%s has the form %q", c.kind, got)
+		}
+		if prior, ok := seen[got[4:]]; ok {
+			t.Errorf("%s and %s collide", prior, c.kind)
+		}
+		seen[got[4:]] = string(c.kind)
+	}
+	if token(shop, Email, "JANE@example.com") != token(shop, Email, " jane@example.com") {
+		t.Error("spelling changes the pseudonym")
+	}
+	if _, err := shop.Pseudonym(Email, "not an address"); !errors.Is(err, ErrNotAnIdentifier) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSealBindsToEverything(t *testing.T) {
+	ctx, keys := context.Background(), newKeys(t)
+	sealer, err := NewSealer(ctx, keys, "shop", []string{"marketing", "advertising"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	opener, err := NewOpener(ctx, keys, "shop", []string{"marketing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	binding := Binding{Purpose: "marketing", Field: "email", Subject: "us1_00", Decision: "d1"}
+	s, key, err := sealer.Seal(binding, "jane@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := opener.Open(s, key, binding); err != nil || got != "jane@example.com" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	foreign, err := NewOpener(ctx, keys, "other", []string{"marketing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(what string, o *Opener, s Sealed, k DataKey, b Binding) {
+		t.Helper()
+		if got, err := o.Open(s, k, b); err == nil {
+			t.Errorf("%s: opened as %q", what, got)
+		} else if strings.Contains(err.Error(), "jane") {
+			t.Errorf("%s: the error repeats the value", what)
+		}
+	}
+	change := func(f func(*Binding)) Binding { b := binding; f(&b); return b }
+	refused("other purpose", opener, s, key, change(func(b *Binding) { b.Purpose = "advertising" }))
+	refused("other field", opener, s, key, change(func(b *Binding) { b.Field = "phone" }))
+	refused("other person", opener, s, key, change(func(b *Binding) { b.Subject = "us1_01" }))
+	refused("other decision", opener, s, key, change(func(b *Binding) { b.Decision = "d2" }))
+	refused("other workspace", foreign, s, key, binding)
+	for i := range s.Ciphertext {
+		changed := Sealed{s.KeyID, bytes.Clone(s.Ciphertext)}
+		changed.Ciphertext[i] ^= 1
+		refused(fmt.Sprintf("byte %d changed", i), opener, changed, key, binding)
+	}
+	refused("short", opener, Sealed{s.KeyID, s.Ciphertext[:7]}, key, binding)
+	enc := key
+	enc.EncapsulatedKey = bytes.Clone(key.EncapsulatedKey)
+	enc.EncapsulatedKey[0] ^= 1
+	refused("other encapsulated key", opener, s, enc, binding)
+
+	ad, adKey, err := sealer.Seal(Binding{Purpose: "advertising", Field: "email"}, "jane@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("purpose without a private key", opener, ad, adKey, Binding{Purpose: "advertising", Field: "email"})
+}
+
+// TestForgeryNeedsTheEdgeKey seals with the right public key and another
+// pre-shared key, as a writer to the warehouse could.
+func TestForgeryNeedsTheEdgeKey(t *testing.T) {
+	ctx, keys := context.Background(), newKeys(t)
+	sealer, err := NewSealer(ctx, keys, "shop", []string{"marketing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealer.psk = randomKey()
+	binding := Binding{Purpose: "marketing", Field: "email"}
+	s, key, err := sealer.Seal(binding, "planted@example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opener, err := NewOpener(ctx, keys, "shop", []string{"marketing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := opener.Open(s, key, binding); err == nil {
+		t.Error("a forged value opened")
+	}
+}
+
+// TestNoncesNeverRepeat seals from many goroutines over key changes.
+func TestNoncesNeverRepeat(t *testing.T) {
+	sealer, err := NewSealer(context.Background(), newKeys(t), "shop", []string{"marketing"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var clock sync.Mutex
+	now := time.Unix(1_800_000_000, 0)
+	sealer.now = func() time.Time {
+		clock.Lock()
+		defer clock.Unlock()
+		now = now.Add(dataKeyLife / 500)
+		return now
+	}
+	var (
+		mu   sync.Mutex
+		seen = map[string]bool{}
+		keys = map[string]bool{}
+		wait sync.WaitGroup
+	)
+	for range 8 {
+		wait.Go(func() {
+			for range 1000 {
+				s, _, err := sealer.Seal(Binding{Purpose: "marketing"}, "x")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				used := s.KeyID + string(s.Ciphertext[:8])
+				if seen[used] {
+					t.Error("a nonce repeated")
+				}
+				seen[used], keys[s.KeyID] = true, true
+				mu.Unlock()
+			}
+		})
+	}
+	wait.Wait()
+	if len(keys) < 8 {
+		t.Errorf("only %d data keys: the change of keys was not exercised", len(keys))
+	}
+}
+
+func TestKeyringRefuses(t *testing.T) {
+	ctx, keys := context.Background(), newKeys(t)
+	if _, err := keys.Key(ctx, "missing"); !errors.Is(err, ErrNoKey) {
+		t.Errorf("missing key: %v", err)
+	}
+	if err := Generate(keys, nil); err == nil {
+		t.Error("a keyring was overwritten")
+	}
+	if err := keys.Add(KeyEdge, randomKey()); err == nil {
+		t.Error("a key was overwritten")
+	}
+	info, err := os.Stat(filepath.Join(string(keys), KeyPseudonym))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key file: %v, %v", info.Mode(), err)
+	}
+	for _, text := range []string{"", "sluis-key-v1 other aGk=", "sluis-key-v1 edge !!!", "nonsense"} {
+		if err := os.WriteFile(filepath.Join(string(keys), KeyEdge), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := keys.Key(ctx, KeyEdge); err == nil {
+			t.Errorf("%q was read as a key", text)
+		}
+	}
+}
+
+func FuzzNormalize(f *testing.F) {
+	f.Add("jane@example.com", 0)
+	f.Add("+31612345678", 1)
+	kinds := []Kind{Email, Phone, UserID}
+	f.Fuzz(func(t *testing.T, value string, kind int) {
+		k := kinds[uint(kind)%3]
+		once, err := Normalize(k, value, "NL")
+		if err != nil {
+			return
+		}
+		if twice, err := Normalize(k, once, "NL"); err != nil || twice != once {
+			t.Errorf("%s: normalising twice differs: %q, %q, %v", k, once, twice, err)
+		}
+	})
+}
+
+func BenchmarkPseudonym(b *testing.B) {
+	p := newPseudonymizer(b, newKeys(b), "shop")
+	b.Run("guessable/new", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			_, _ = p.Pseudonym(UserID, fmt.Sprint("user-", i))
+		}
+	})
+	b.Run("guessable/known", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = p.Pseudonym(UserID, "user-1")
+		}
+	})
+	b.Run("random", func(b *testing.B) {
+		for b.Loop() {
+			_, _ = p.Pseudonym(AnonymousID, "0b7c1f6e-6a31-4f0e-9a55-5b1b7f2c9d10")
+		}
+	})
+}
+
+func BenchmarkSeal(b *testing.B) {
+	s, err := NewSealer(context.Background(), newKeys(b), "shop", []string{"marketing"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		_, _, _ = s.Seal(Binding{Purpose: "marketing", Field: "email", Subject: "us1_0123456789abcdef0123456789abcdef"}, "jane@example.com")
+	}
+}
