@@ -1,0 +1,724 @@
+package host_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/plugins/destination/destinationtest"
+	"github.com/sluis-cdp/sluis/plugins/host"
+	destinationv1 "github.com/sluis-cdp/sluis/plugins/proto/destination/v1"
+)
+
+// The test binary is also the plugin and the host that is killed: it is
+// started again with an argument that says as what.
+func TestMain(m *testing.M) {
+	switch {
+	case len(os.Args) > 2 && os.Args[1] == "plugin":
+		servePlugin(os.Args[2])
+	case len(os.Args) > 2 && os.Args[1] == "host":
+		runHost(os.Args[2])
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+func servePlugin(kind string) {
+	switch kind {
+	case "silent": // never shakes hands
+		select {}
+	case "garbage":
+		fmt.Println("hello from a plugin that prints")
+		select {}
+	case "exits":
+		os.Exit(7)
+	}
+	destination.Serve(&scripted{kind: kind})
+}
+
+// scripted behaves, or misbehaves, as its kind says.
+type scripted struct {
+	kind  string
+	calls int
+}
+
+func (s *scripted) Describe() destination.Description {
+	d := destination.Description{
+		Name: "scripted", Version: "1", Ops: []destination.Op{destination.Upsert, destination.Remove},
+		Granularity: destination.PerRow, Idempotent: true,
+		Config:      []destination.Field{{Name: "token", Required: true, Secret: true, Help: "anything but bad"}},
+		EgressHosts: []string{"example.org"},
+	}
+	switch s.kind {
+	case "baddescription":
+		d.Granularity = 17
+	case "smallrows":
+		d.MaxRows = 3
+	}
+	return d
+}
+
+func (s *scripted) Open(_ context.Context, config map[string]string) error {
+	if config["token"] == "bad" {
+		return &destination.ConfigError{Field: "token", Problem: "is not accepted"}
+	}
+	if s.kind == "offline" {
+		return errors.New("connection refused by the outside system")
+	}
+	return nil
+}
+
+func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
+	s.calls++
+	results := destination.All(len(batch.Changes), destination.Result{Outcome: destination.Delivered, Message: batch.ID})
+	switch s.kind {
+	case "environment": // the names of what it sees, as messages
+		for i := range results {
+			if env := os.Environ(); i < len(env) {
+				results[i].Message, _, _ = strings.Cut(env[i], "=")
+			} else {
+				results[i].Message = ""
+			}
+		}
+	case "crash":
+		os.Exit(3)
+	case "crashlater":
+		if s.calls == 2 {
+			os.Exit(3)
+		}
+	case "hang":
+		<-ctx.Done()
+	case "deaf": // not even the end of the call stops it
+		select {}
+	case "toofew":
+		return results[1:], nil
+	case "toomany":
+		return append(results, results[0]), nil
+	case "badoutcome":
+		results[0].Outcome = 0
+	case "huge":
+		results[0].Message = strings.Repeat("x", 12<<20)
+	case "flood":
+		for range 20_000 {
+			os.NewFile(2, "stderr").WriteString("flood\n")
+		}
+	case "echo":
+		for i, c := range batch.Changes {
+			results[i].Message = fmt.Sprint(c.ID, c.Key, c.Op, c.PriorityReason, c.Values)
+		}
+	}
+	return results, nil
+}
+
+func (s *scripted) Close(context.Context) error {
+	switch s.kind {
+	case "badclose":
+		return errors.New("the disk is full")
+	case "hangclose":
+		select {}
+	}
+	return nil
+}
+
+func config(t testing.TB, kind string) host.Config {
+	t.Helper()
+	path, sum, err := host.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "h") // short: a socket's path is bounded
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return host.Config{
+		Name: kind, Path: path, Args: []string{"plugin", kind}, SHA256: sum,
+		TempDir: dir, Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+func start(t testing.TB, kind string) *host.Plugin {
+	t.Helper()
+	p, err := host.Start(t.Context(), config(t, kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return p
+}
+
+func open(t testing.TB, kind string) *host.Plugin {
+	t.Helper()
+	p := start(t, kind)
+	if err := p.Open(t.Context(), map[string]string{"token": "good"}); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func batch(n int, value string) destination.Batch {
+	b := destination.Batch{
+		ID: "batch", Sync: "sync", Run: "run",
+		Columns: []destination.Column{{Name: "email", Type: destination.String}},
+	}
+	for i := range n {
+		b.Changes = append(b.Changes, destination.Change{
+			ID: "id" + strconv.Itoa(i), Key: "key" + strconv.Itoa(i), Op: destination.Upsert, Values: []any{value},
+		})
+	}
+	return b
+}
+
+func TestConformance(t *testing.T) {
+	destinationtest.Run(t, func(t *testing.T) (destination.Destination, map[string]string) {
+		return start(t, "good"), map[string]string{"token": "good"}
+	})
+}
+
+func TestRoundTrip(t *testing.T) {
+	p := open(t, "echo")
+	if got, want := p.Describe(), (&scripted{}).Describe(); !cmp.Equal(got, want) {
+		t.Errorf("description: %s", cmp.Diff(want, got))
+	}
+	at := time.Date(2026, 2, 3, 4, 5, 6, 789_000, time.UTC)
+	b := destination.Batch{
+		ID: "b", Sync: "s", Run: "r",
+		Columns: []destination.Column{
+			{Name: "s", Type: destination.String}, {Name: "i", Type: destination.Int64}, {Name: "f", Type: destination.Float64},
+			{Name: "b", Type: destination.Bool}, {Name: "t", Type: destination.Time},
+		},
+		Changes: []destination.Change{
+			{ID: "1", Key: "a", Op: destination.Upsert, Values: []any{"één", int64(-1), 1.5, true, at}},
+			{ID: "2", Key: "b", Op: destination.Remove, PriorityReason: "consent_withdrawn", Values: make([]any, 5)},
+			{ID: "3", Key: "c", Op: destination.Upsert, Values: []any{"", int64(0), 0.0, false, time.Unix(0, 0).UTC()}},
+		},
+	}
+	results, err := p.Write(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range b.Changes {
+		if want := fmt.Sprint(c.ID, c.Key, c.Op, c.PriorityReason, c.Values); results[i].Message != want {
+			t.Errorf("change %d arrived as %q, want %q", i, results[i].Message, want)
+		}
+	}
+}
+
+func TestEnvironmentIsEmpty(t *testing.T) {
+	t.Setenv("SLUIS_TEST_SECRET", "canary")
+	c := config(t, "environment")
+	c.Env = []string{"TZ=UTC"}
+	p, err := host.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	if err := p.Open(t.Context(), map[string]string{"token": "good"}); err != nil {
+		t.Fatal(err)
+	}
+	results, err := p.Write(t.Context(), batch(50, "v"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, r := range results {
+		if r.Message != "" {
+			names = append(names, r.Message)
+		}
+	}
+	slices.Sort(names)
+	want := []string{
+		"PLUGIN_CLIENT_CERT", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS",
+		"PLUGIN_UNIX_SOCKET_DIR", destinationv1.HandshakeKey, "TZ",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("the plugin's environment (-want +got):\n%s", diff)
+	}
+}
+
+func TestDigest(t *testing.T) {
+	good := config(t, "good")
+	for name, tt := range map[string]struct{ sum, want string }{
+		"missing": {"", "pin"},
+		"short":   {"abcd", "pin"},
+		"wrong":   {strings.Repeat("0", 64), "not the pinned"},
+		"altered": {good.SHA256[:63] + string('0'+('1'-good.SHA256[63]&1)), "not the pinned"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := good
+			c.SHA256 = tt.sum
+			_, err := host.Start(t.Context(), c)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("err = %v, want one with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// The path may be replaced between the check and the exec: what was checked
+// runs. Here it is replaced by what the first launch must not have run.
+func TestVerifiedFileIsTheOneThatRuns(t *testing.T) {
+	c := config(t, "good")
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Path = filepath.Join(c.TempDir, "plugin")
+	if err := os.WriteFile(c.Path, program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // a second launch works as well
+		p, err := host.Start(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Kill()
+	}
+	if err := os.Remove(c.Path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.Path, append(program, '\n'), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := host.Start(t.Context(), c); err == nil {
+		p.Kill()
+		t.Error("a replaced program was started")
+	}
+}
+
+func TestStartFails(t *testing.T) {
+	for kind, want := range map[string]string{
+		"silent":         "in time",
+		"garbage":        "Unrecognized",
+		"exits":          "Unrecognized",
+		"baddescription": "invalid granularity",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			c := config(t, kind)
+			c.StartTimeout = 2 * time.Second
+			_, err := host.Start(t.Context(), c)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("err = %v, want one with %q", err, want)
+			}
+			if left, _ := os.ReadDir(c.TempDir); len(left) != 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+	t.Run("cancelled", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := host.Start(ctx, config(t, "silent")); !errors.Is(err, context.Canceled) {
+			t.Errorf("err = %v", err)
+		}
+	})
+	t.Run("not a program", func(t *testing.T) {
+		c := config(t, "good")
+		c.Path = filepath.Join(c.TempDir, "nothing")
+		if _, err := host.Start(t.Context(), c); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("err = %v", err)
+		}
+	})
+}
+
+func TestOpen(t *testing.T) {
+	t.Run("configuration", func(t *testing.T) {
+		p := start(t, "good")
+		for field, config := range map[string]map[string]string{
+			"token": {"token": "bad"},
+			"tokem": {"token": "good", "tokem": "x"},
+		} {
+			problem, ok := errors.AsType[*destination.ConfigError](p.Open(t.Context(), config))
+			if !ok || problem.Field != field || problem.Problem == "" {
+				t.Errorf("%v: problem = %+v", config, problem)
+			}
+		}
+		if err := p.Validate(map[string]string{"token": "good"}); err != nil {
+			t.Error(err)
+		}
+		if _, ok := errors.AsType[*destination.ConfigError](p.Validate(nil)); !ok {
+			t.Error("an empty configuration is valid")
+		}
+	})
+	t.Run("outside system", func(t *testing.T) {
+		err := start(t, "offline").Open(t.Context(), map[string]string{"token": "good"})
+		if err == nil || !strings.Contains(err.Error(), "connection refused") {
+			t.Errorf("err = %v", err)
+		}
+	})
+	t.Run("write before", func(t *testing.T) {
+		if _, err := start(t, "good").Write(t.Context(), batch(1, "v")); err == nil {
+			t.Error("no error")
+		}
+	})
+	t.Run("no receipts", func(t *testing.T) {
+		if _, err := open(t, "good").Poll(t.Context(), []string{"r"}); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("err = %v", err)
+		}
+	})
+}
+
+func TestBatchIsSplit(t *testing.T) {
+	parts := func(results []destination.Result) int {
+		seen := map[string]bool{}
+		for i, r := range results {
+			if r.Outcome != destination.Delivered {
+				t.Fatalf("change %d: %+v", i, r)
+			}
+			seen[r.Message] = true // the id of the part
+		}
+		return len(seen)
+	}
+	t.Run("bytes", func(t *testing.T) { // 10 MB
+		results, err := open(t, "good").Write(t.Context(), batch(1000, strings.Repeat("x", 10_000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parts(results); got != 3 {
+			t.Errorf("%d parts", got)
+		}
+	})
+	t.Run("rows", func(t *testing.T) {
+		results, err := open(t, "smallrows").Write(t.Context(), batch(10, "x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := parts(results); got != 4 {
+			t.Errorf("%d parts", got)
+		}
+	})
+	t.Run("unsendable rows", func(t *testing.T) {
+		b := batch(3, "x")
+		b.Changes[0].Values = []any{strings.Repeat("x", 4<<20)}
+		b.Changes[2].Values = []any{"\xff"}
+		results, err := open(t, "good").Write(t.Context(), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, r := range results {
+			got = append(got, r.Outcome.String()+" "+r.Code)
+		}
+		want := []string{"rejected too_large", "delivered ", "rejected invalid_utf8"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestWriteFails(t *testing.T) {
+	for kind, want := range map[string]string{
+		"crash":      "exit status 3",
+		"hang":       "in time",
+		"deaf":       "in time",
+		"toofew":     "0 results for 1",
+		"toomany":    "2 results for 1",
+		"badoutcome": "invalid outcome",
+		"huge":       "larger than max",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			p := open(t, kind)
+			timeout := 10 * time.Second
+			if want == "in time" {
+				timeout = 300 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			results, err := p.Write(ctx, batch(1, "CANARY"))
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "nothing is known") {
+				t.Fatalf("results %v, err = %v, want one with %q", results, err, want)
+			}
+			if strings.Contains(err.Error(), "CANARY") {
+				t.Errorf("a value in the error: %v", err)
+			}
+			if kind == "crash" {
+				if _, err := p.Write(t.Context(), batch(1, "x")); !errors.Is(err, host.ErrEnded) {
+					t.Errorf("the write after: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func TestCrashBetweenParts(t *testing.T) {
+	results, err := open(t, "crashlater").Write(t.Context(), batch(1000, strings.Repeat("x", 10_000)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[destination.Outcome]int{}
+	for _, r := range results {
+		count[r.Outcome]++
+	}
+	if count[destination.Delivered] == 0 || count[destination.Unknown] == 0 || count[destination.Retry] == 0 ||
+		count[destination.Delivered]+count[destination.Unknown]+count[destination.Retry] != 1000 {
+		t.Errorf("outcomes: %v", count)
+	}
+}
+
+func TestClose(t *testing.T) {
+	t.Run("good", func(t *testing.T) {
+		if err := open(t, "good").Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("failing", func(t *testing.T) {
+		if err := open(t, "badclose").Close(t.Context()); err == nil || !strings.Contains(err.Error(), "disk is full") {
+			t.Errorf("err = %v", err)
+		}
+	})
+	t.Run("hanging", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		if err := open(t, "hangclose").Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("err = %v", err)
+		}
+	})
+}
+
+// A stopped process answers nothing at all, not even go-plugin's own calls.
+func TestKillStopped(t *testing.T) {
+	c := config(t, "good")
+	p, err := host.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := childOf(t, os.Getpid())
+	if err := unix.Kill(pid, unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	p.Kill() // may be repeated
+	awaitDeath(t, pid, 5*time.Second)
+	if left, _ := os.ReadDir(c.TempDir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// Whoever else finds the socket cannot talk to the plugin.
+func TestConnectionIsAuthenticated(t *testing.T) {
+	c := config(t, "good")
+	p, err := host.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	sockets, err := filepath.Glob(filepath.Join(c.TempDir, "*", "*", "plugin*"))
+	if err != nil || len(sockets) != 1 {
+		t.Fatalf("sockets: %v, %v", sockets, err)
+	}
+	conn, err := grpc.NewClient("passthrough:plugin", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", sockets[0])
+		}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = destinationv1.NewDestinationServiceClient(conn).Describe(t.Context(), &destinationv1.DescribeRequest{})
+	if err == nil {
+		t.Error("a stranger was answered")
+	}
+}
+
+func TestFloodIsBounded(t *testing.T) {
+	var log lockedBuffer
+	c := config(t, "flood")
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	p, err := host.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	if err := p.Open(t.Context(), map[string]string{"token": "good"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Write(t.Context(), batch(1, "v")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(log.String(), "\n"); n > 2000 {
+		t.Errorf("%d lines in the host's log", n)
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// runHost is a host that starts a plugin and is then busy for ever.
+func runHost(dir string) {
+	path, sum, err := host.Self()
+	if err == nil {
+		_, err = host.Start(context.Background(), host.Config{
+			Name: "good", Path: path, Args: []string{"plugin", "good"}, SHA256: sum,
+			TempDir: dir, Logger: slog.New(slog.DiscardHandler),
+		})
+	}
+	fmt.Println("started", err)
+	select {}
+}
+
+// Three generations: the test kills a host, and the host's plugin must end.
+// What the host left in the temporary directory goes at the next start.
+func TestHostIsKilled(t *testing.T) {
+	c := config(t, "good")
+	cmd := exec.Command("/proc/self/exe", "host", c.TempDir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil || line != "started <nil>\n" {
+		t.Fatalf("the host: %q, %v", line, err)
+	}
+	pid := childOf(t, cmd.Process.Pid)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	awaitDeath(t, pid, 5*time.Second)
+
+	left, err := filepath.Glob(filepath.Join(c.TempDir, "sluis-plugin-*"))
+	if err != nil || len(left) != 1 {
+		t.Fatalf("the killed host left %v, %v", left, err)
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(left[0], old, old); err != nil {
+		t.Fatal(err)
+	}
+	first, err := host.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(first.Kill)
+	if _, err := os.Stat(left[0]); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s was not swept: %v", left[0], err)
+	}
+
+	// A directory in use is left alone, however old.
+	used, err := filepath.Glob(filepath.Join(c.TempDir, "sluis-plugin-*"))
+	if err != nil || len(used) != 1 {
+		t.Fatal(used, err)
+	}
+	if err := os.Chtimes(used[0], old, old); err != nil {
+		t.Fatal(err)
+	}
+	second, err := host.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(second.Kill)
+	if _, err := os.Stat(used[0]); err != nil {
+		t.Errorf("a directory in use was swept: %v", err)
+	}
+}
+
+// childOf returns the one child of a process.
+func childOf(t *testing.T, pid int) int {
+	t.Helper()
+	var children []int
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, task := range tasks {
+		b, err := os.ReadFile(task)
+		if err != nil {
+			continue // the thread is gone
+		}
+		for _, field := range strings.Fields(string(b)) {
+			child, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			children = append(children, child)
+		}
+	}
+	if len(children) != 1 {
+		t.Fatalf("process %d has the children %v, want one", pid, children)
+	}
+	return children[0]
+}
+
+// awaitDeath waits for a process that need not be our child.
+func awaitDeath(t *testing.T, pid int, timeout time.Duration) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	deadline := time.Now().Add(timeout)
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Until(deadline).Milliseconds()))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			t.Fatalf("process %d lives on after %v (%v)", pid, timeout, err)
+		}
+		return
+	}
+}
+
+// The boundary: batches of 1,000 rows of 10 columns, about 250 bytes a row.
+func BenchmarkWrite(b *testing.B) {
+	p := open(b, "good")
+	batch := destination.Batch{ID: "b", Sync: "s", Run: "r"}
+	row := []any{}
+	for i, v := range []any{"someone@example.org", "0612345678", "Someone", "Else", "Amsterdam", "NL", int64(42), 1.5, true, time.Unix(1e9, 0).UTC()} {
+		batch.Columns = append(batch.Columns, destination.Column{Name: "c" + strconv.Itoa(i), Type: destination.TypeOf(v)})
+		row = append(row, v)
+	}
+	for i := range 1000 {
+		batch.Changes = append(batch.Changes, destination.Change{
+			ID: strings.Repeat("i", 32), Key: "key" + strconv.Itoa(i), Op: destination.Upsert, Values: row,
+		})
+	}
+	for b.Loop() {
+		if _, err := p.Write(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(len(batch.Changes)*b.N)/b.Elapsed().Seconds(), "rows/s")
+}

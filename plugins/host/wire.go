@@ -1,0 +1,249 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+	destinationv1 "github.com/sluis-cdp/sluis/plugins/proto/destination/v1"
+)
+
+// The host's side of the conversions: it writes batches and reads results.
+
+// maxBytes bounds a message to a plugin, below the 4 MiB where a gRPC server
+// refuses by default: not every plugin is built with our SDK.
+const maxBytes = 3584 << 10
+
+// maxSuffix is the longest that split adds to a batch's id.
+const maxSuffix = len("-2147483647-2147483647")
+
+// part is what goes into one message, and which rows of the batch it has.
+type part struct {
+	batch destination.Batch
+	rows  []int
+}
+
+// split cuts a batch by size and number of rows. What cannot be sent at all
+// gets its result here.
+func split(b destination.Batch, maxRows int, results []destination.Result) []part {
+	if maxRows <= 0 {
+		maxRows = math.MaxInt
+	}
+	head := headBytes(b)
+	var parts []part
+	var current part
+	size := head
+	flush := func() {
+		if len(current.rows) > 0 {
+			parts = append(parts, current)
+		}
+		current, size = part{}, head
+	}
+	for i, change := range b.Changes {
+		n := changeBytes(change)
+		if refusal, refused := unsendable(b, change, head+n); refused {
+			results[i] = refusal
+			continue
+		}
+		if size+n > maxBytes || len(current.rows) == maxRows {
+			flush()
+		}
+		current.rows = append(current.rows, i)
+		current.batch.Changes = append(current.batch.Changes, change)
+		size += n
+	}
+	flush()
+	for i := range parts {
+		part := &parts[i].batch
+		part.ID, part.Sync, part.Run, part.Columns = b.ID, b.Sync, b.Run, b.Columns
+		if len(parts) > 1 {
+			// An id stands for contents, so a part's says which rows it has: the
+			// plugin's limit, hence the cut, may change between two sendings.
+			part.ID += fmt.Sprintf("-%d-%d", parts[i].rows[0], len(parts[i].rows))
+		}
+	}
+	return parts
+}
+
+// unsendable is the result of a change that no message can carry. Sending it
+// with the others would fail them all, again and again.
+func unsendable(b destination.Batch, c destination.Change, size int) (destination.Result, bool) {
+	refuse := func(code, message string) (destination.Result, bool) {
+		return destination.Result{Outcome: destination.Rejected, Code: code, Message: message}, true
+	}
+	if size > maxBytes {
+		return refuse("too_large", fmt.Sprintf("the row is larger than the %d bytes that a plugin is sent at once", maxBytes))
+	}
+	if !utf8.ValidString(c.ID) || !utf8.ValidString(c.Key) || !utf8.ValidString(c.PriorityReason) {
+		return refuse("invalid_utf8", "the key is not valid UTF-8; make it text in the model")
+	}
+	for i, v := range c.Values {
+		if s, ok := v.(string); ok && !utf8.ValidString(s) {
+			return refuse("invalid_utf8", fmt.Sprintf("column %s is not valid UTF-8; make it text in the model", b.Columns[i].Name))
+		}
+	}
+	return destination.Result{}, false
+}
+
+// A field takes up to 11 bytes beside its contents (tag and length, or a
+// number of ten), a nested message the same again. Upper bounds are enough
+// here: a test holds them against the encoded size.
+const fieldBytes = 11
+
+func headBytes(b destination.Batch) int {
+	n := len(b.ID) + len(b.Sync) + len(b.Run) + 6*fieldBytes + maxSuffix
+	for _, c := range b.Columns {
+		n += len(c.Name) + 6*fieldBytes
+	}
+	return n
+}
+
+func changeBytes(c destination.Change) int {
+	n := len(c.ID) + len(c.Key) + len(c.PriorityReason) + 6*fieldBytes
+	for _, v := range c.Values {
+		n += fieldBytes + 1 // 1: no less than its bit in nulls
+		if s, ok := v.(string); ok {
+			n += len(s)
+		}
+	}
+	return n
+}
+
+// encodeBatch turns the rows of a valid batch into columns.
+func encodeBatch(b destination.Batch) *destinationv1.WriteRequest {
+	n := len(b.Changes)
+	out := &destinationv1.WriteRequest{
+		BatchId: b.ID, Sync: b.Sync, Run: b.Run,
+		Operations: make([]destinationv1.Operation, n),
+		Keys:       make([]string, n),
+		Ids:        make([]string, n),
+		Columns:    make([]*destinationv1.Column, len(b.Columns)),
+	}
+	for i, c := range b.Changes {
+		out.Operations[i], out.Keys[i], out.Ids[i] = destinationv1.Operation(c.Op), c.Key, c.ID
+		if c.PriorityReason != "" {
+			if out.PriorityReasons == nil {
+				out.PriorityReasons = map[uint32]string{}
+			}
+			out.PriorityReasons[uint32(i)] = c.PriorityReason
+		}
+	}
+	for i, column := range b.Columns {
+		out.Columns[i] = encodeColumn(column, b.Changes, i)
+	}
+	return out
+}
+
+func encodeColumn(column destination.Column, changes []destination.Change, c int) *destinationv1.Column {
+	out := &destinationv1.Column{Name: column.Name, Type: destinationv1.ColumnType(column.Type)}
+	for i, change := range changes {
+		if change.Values[c] == nil {
+			if out.Nulls == nil {
+				out.Nulls = make([]byte, (len(changes)+7)/8)
+			}
+			out.Nulls[i/8] |= 1 << (i % 8)
+		}
+	}
+	switch column.Type {
+	case destination.String:
+		out.Strings = values[string](changes, c)
+	case destination.Int64:
+		out.Int64S = values[int64](changes, c)
+	case destination.Float64:
+		out.Float64S = values[float64](changes, c)
+	case destination.Bool:
+		out.Bools = values[bool](changes, c)
+	case destination.Time:
+		out.Times = make([]int64, len(changes))
+		for i, change := range changes {
+			if t, ok := change.Values[c].(time.Time); ok {
+				out.Times[i] = t.UnixMicro()
+			}
+		}
+	}
+	return out
+}
+
+// values are those of one column, with zeros for NULL.
+func values[T any](changes []destination.Change, c int) []T {
+	out := make([]T, len(changes))
+	for i, change := range changes {
+		out[i], _ = change.Values[c].(T)
+	}
+	return out
+}
+
+// decodeResults puts the results of n changes in order. That they are valid
+// is judged by Batch.CheckResults.
+func decodeResults(in []*destinationv1.Result, n int) ([]destination.Result, error) {
+	if len(in) != n {
+		return nil, fmt.Errorf("%d results for %d changes", len(in), n)
+	}
+	out := make([]destination.Result, n)
+	seen := make([]bool, n)
+	for _, r := range in {
+		i := int(r.GetIndex())
+		if i >= n || seen[i] {
+			return nil, fmt.Errorf("the result of change %d is there twice, or there is no such change", i)
+		}
+		seen[i] = true
+		after, err := milliseconds(r.GetRetryAfterMs())
+		if err != nil {
+			return nil, err
+		}
+		// A receipt is a token for the plugin: cut, it would be another.
+		if len(r.GetReceipt()) > maxToken {
+			return nil, fmt.Errorf("the receipt of change %d is longer than %d bytes", i, maxToken)
+		}
+		out[i] = destination.Result{
+			Outcome:    destination.Outcome(r.GetOutcome()),
+			Code:       shorten(r.GetCode(), maxWords),
+			Message:    shorten(r.GetMessage(), maxWords),
+			RetryAfter: after,
+			Receipt:    r.GetReceipt(),
+		}
+	}
+	return out, nil
+}
+
+func milliseconds(n int64) (time.Duration, error) {
+	if n > math.MaxInt64/int64(time.Millisecond) || n < 0 {
+		return 0, errors.New("a time to wait out of range")
+	}
+	return time.Duration(n) * time.Millisecond, nil
+}
+
+// decodeSettlements refuses an answer about receipts that were not asked for.
+func decodeSettlements(in []*destinationv1.Settlement, asked []string) ([]destination.Settlement, error) {
+	known := make(map[string]bool, len(asked))
+	for _, receipt := range asked {
+		known[receipt] = true
+	}
+	out := make([]destination.Settlement, len(in))
+	for i, s := range in {
+		if !known[s.GetReceipt()] {
+			return nil, errors.New("a settlement is there twice, or was not asked for")
+		}
+		known[s.GetReceipt()] = false
+		outcome := destination.Outcome(s.GetOutcome())
+		if !slices.Contains(settled, outcome) || s.GetFailedRows() < 0 || s.GetFailedRows() > math.MaxInt32 {
+			return nil, fmt.Errorf("a settlement has the outcome %v and %d failed rows", outcome, s.GetFailedRows())
+		}
+		out[i] = destination.Settlement{
+			Receipt:    s.GetReceipt(),
+			Outcome:    outcome,
+			Code:       shorten(s.GetCode(), maxWords),
+			Message:    shorten(s.GetMessage(), maxWords),
+			FailedRows: int(s.GetFailedRows()),
+		}
+	}
+	return out, nil
+}
+
+var settled = []destination.Outcome{
+	destination.Delivered, destination.Rejected, destination.Retry, destination.Skipped, destination.Unknown,
+}
