@@ -1,0 +1,366 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// Options change how a plan is applied.
+type Options struct {
+	// Approve carries out the removals that a guard holds back.
+	Approve bool
+}
+
+// Run says what came of applying a plan. Each row that was sent also left its
+// own record, see [Syncer.Deliveries].
+type Run struct {
+	Sync    string    `json:"sync"`
+	ID      string    `json:"run_id"`
+	PlanID  string    `json:"plan_id"`
+	Status  RunStatus `json:"status"`
+	Started time.Time `json:"started_at"`
+	Added   int64     `json:"added"`
+	Updated int64     `json:"updated"`
+	Removed int64     `json:"removed"`
+	Failed  int64     `json:"failed"`  // rejected, or to be tried again by the next run
+	Skipped int64     `json:"skipped"` // consent ended since the plan, or not for the destination to do
+	Held    int64     `json:"held"`
+	Seconds float64   `json:"seconds"`
+}
+
+// RunStatus is how a run ended.
+type RunStatus string
+
+// The statuses.
+const (
+	RunUnfinished RunStatus = "unfinished" // under way, stopped, or killed; its plan can be applied again
+	RunDone       RunStatus = "done"
+	RunHeld       RunStatus = "held" // done, but for what a guard holds
+)
+
+// StaleError says that a plan may not be applied any more.
+type StaleError struct{ Sync, PlanID, Because string }
+
+// Error tells why, and how to go on.
+func (e *StaleError) Error() string {
+	return fmt.Sprintf("sync %s: plan %s cannot be applied: %s: make a new plan with sluis sync plan %s", e.Sync, e.PlanID, e.Because, e.Sync)
+}
+
+// Run plans and applies. It is what a scheduler calls, at any interval.
+// Whatever a run before it left undone becomes part of the new plan.
+func (e *Syncer) Run(ctx context.Context, s Sync, o Options) (Run, error) {
+	r, err := e.begin(ctx, s)
+	if err != nil {
+		return Run{}, err
+	}
+	p, err := r.plan(ctx)
+	if err != nil {
+		return Run{}, errors.Join(err, r.end(ctx))
+	}
+	done, err := r.apply(ctx, p.ID, o)
+	return done, errors.Join(err, r.end(ctx))
+}
+
+// Apply carries out a stored plan of s: exactly its changes, but for those
+// whose consent ended since. A plan that was interrupted is resumed: what was
+// acknowledged is not sent again. It fails with a [*StaleError] before anything
+// is sent if something else was sent since the plan was made, and with a
+// [*HeldError], after all else was sent, if a guard holds removals back.
+//
+// When ctx ends, the batch in flight is finished and recorded first.
+func (e *Syncer) Apply(ctx context.Context, s Sync, planID string, o Options) (Run, error) {
+	r, err := e.begin(ctx, s)
+	if err != nil {
+		return Run{}, err
+	}
+	done, err := r.apply(ctx, planID, o)
+	return done, errors.Join(err, r.end(ctx))
+}
+
+// application is the state of applying one plan.
+type application struct {
+	*run
+	Run
+	plan     storedPlan
+	src      sources
+	options  Options
+	resumed  bool
+	removals int64 // their sequence numbers go from 1 to this
+	last     int64 // the last sequence number to be sent
+	planned  int64 // how many changes are to be sent
+
+	target      destination.Destination
+	description destination.Description
+	intents     int // counts the batches sent
+	refused     int // batches in a row of which nothing was taken
+}
+
+func (r *run) apply(ctx context.Context, planID string, o Options) (Run, error) {
+	a := &application{run: r, options: o}
+	if err := a.prepare(ctx, planID); err != nil {
+		return Run{}, err
+	}
+	err := a.start(ctx)
+	if err == nil && a.planned > 0 {
+		err = a.deliver(ctx)
+	}
+	a.Seconds = r.config.Now().Sub(a.Started).Seconds()
+	if err != nil {
+		return a.Run, errors.Join(err, a.stop(ctx))
+	}
+	if err := a.finish(ctx); err != nil {
+		return a.Run, err
+	}
+	if a.Status == RunHeld {
+		return a.Run, a.plan.Held
+	}
+	return a.Run, nil
+}
+
+// prepare reads the plan and makes sure that it may be applied.
+func (a *application) prepare(ctx context.Context, planID string) error {
+	d, err := a.warehouse(ctx)
+	if err != nil {
+		return err
+	}
+	if a.plan, err = a.loadPlan(ctx, d, planID); err != nil {
+		return err
+	}
+	if err := a.fresh(ctx, d); err != nil {
+		return err
+	}
+	if a.src, err = inspectConsent(ctx, d, a.sync); err != nil {
+		return err
+	}
+	if err := a.recover(ctx, d); err != nil {
+		return err
+	}
+	return a.verify(ctx, d)
+}
+
+// fresh refuses a plan that was overtaken.
+func (a *application) fresh(ctx context.Context, d warehouse.Driver) error {
+	stale := func(because string) error {
+		return &StaleError{Sync: a.sync.Name, PlanID: a.plan.ID, Because: because}
+	}
+	switch a.plan.status {
+	case planReady:
+	case planApplying:
+		a.resumed = true
+	case planHeld:
+		a.resumed = true
+		if !a.options.Approve {
+			return a.plan.Held
+		}
+	case planApplied:
+		return stale("it was applied already")
+	default:
+		return stale("its status is unknown")
+	}
+	if len(a.plan.columns) != len(a.sync.Mapping) || a.sync.definition(a.plan.columns) != a.plan.definition {
+		return stale("the sync was edited since")
+	}
+	rows, err := warehouse.Collect(ctx, d, "SELECT COUNT(*) FROM "+own("runs")+" WHERE sync = ? AND fence > ? AND plan_id <> ? AND planned > 0",
+		a.sync.Name, a.plan.fence, a.plan.ID)
+	if err != nil {
+		return fmt.Errorf("sync %s: look for newer runs: %w", a.sync.Name, err)
+	}
+	var newer int64
+	if err := scan(rows[0], &newer); err != nil {
+		return err
+	}
+	if newer > 0 {
+		return stale("another plan was applied since it was made")
+	}
+	return nil
+}
+
+// verify reads the plan's changes and compares their digest.
+func (a *application) verify(ctx context.Context, d warehouse.Driver) error {
+	digest := newPlanDigest(a.plan.Sync, a.plan.ID, a.plan.definition)
+	err := eachStored(ctx, d, a.plan.ID, func(c storedChange) {
+		digest.add(c)
+		guarded := c.Op == KindHold && c.Reason == ReasonGuard
+		switch {
+		case c.Op == KindRemove || guarded:
+			a.removals, a.last = c.seq, c.seq
+		case c.Op == KindAdd || c.Op == KindUpdate:
+			a.last = c.seq
+		}
+		switch {
+		case guarded && !a.options.Approve, c.Op == KindHold && !guarded:
+			a.Held++
+		case c.Op != kindForget:
+			a.planned++
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("sync %s: read plan %s: %w", a.sync.Name, a.plan.ID, err)
+	}
+	if digest.sum() != a.plan.Digest {
+		return &StaleError{Sync: a.sync.Name, PlanID: a.plan.ID, Because: "its stored changes do not match its digest"}
+	}
+	return nil
+}
+
+// start records the run, from which moment older plans are stale.
+func (a *application) start(ctx context.Context) error {
+	d, err := a.warehouse(ctx)
+	if err != nil {
+		return err
+	}
+	now := a.config.Now()
+	a.Sync, a.PlanID, a.ID, a.Status, a.Started = a.sync.Name, a.plan.ID, newID("r", now), RunUnfinished, now.UTC()
+	err = d.Append(ctx, warehouse.SchemaSync, "runs",
+		[]string{"run_id", "sync", "plan_id", "holder", "fence", "planned", "status", "held", "started_at"},
+		[][]any{{a.ID, a.Sync, a.PlanID, a.config.Holder, a.fence, a.planned, string(a.Status), a.Held, a.Started}})
+	if err != nil {
+		return fmt.Errorf("sync %s: record the run: %w", a.Sync, err)
+	}
+	if err := d.Exec(ctx, "UPDATE "+own("plans")+" SET status = ? WHERE plan_id = ?", string(planApplying), a.PlanID); err != nil {
+		return fmt.Errorf("sync %s: record the run: %w", a.Sync, err)
+	}
+	// What never reached the destination and is no longer wanted there.
+	err = d.Exec(ctx, "DELETE FROM "+own("state")+" WHERE sync = ? AND NOT present AND NOT unsure AND key IN (SELECT key FROM "+
+		own("plan_changes")+" WHERE plan_id = ? AND kind = 'forget')", a.Sync, a.PlanID)
+	if err != nil {
+		return fmt.Errorf("sync %s: forget what is no longer wanted: %w", a.Sync, err)
+	}
+	return nil
+}
+
+// deliver sends the plan: all removals first, then updates and additions.
+func (a *application) deliver(ctx context.Context) (err error) {
+	if err := a.release(); err != nil {
+		return err
+	}
+	a.target, err = a.config.Connect(ctx, a.sync)
+	if err != nil {
+		return fmt.Errorf("sync %s: start the destination %s: %w", a.Sync, a.sync.Destination, err)
+	}
+	defer func() { err = errors.Join(err, a.closeTarget(ctx)) }()
+	a.description = a.target.Describe()
+	if a.removals > 0 && !slices.Contains(a.description.Ops, destination.Remove) {
+		return fmt.Errorf("sync %s: the destination %s cannot remove rows, and the plan has %d removals: nothing was sent; choose a destination that can, or remove them there by hand",
+			a.Sync, a.sync.Destination, a.removals)
+	}
+	if err := a.openTarget(ctx); err != nil {
+		return err
+	}
+	rows := int64(a.sync.BatchRows)
+	if most := int64(a.description.MaxRows); most > 0 {
+		rows = min(rows, most)
+	}
+	for first := int64(1); first <= a.last; {
+		end := min(first+rows-1, a.last)
+		if first <= a.removals {
+			end = min(end, a.removals) // no batch has both
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("sync %s: stopped; plan %s can be applied again: %w", a.Sync, a.PlanID, err)
+		}
+		if err := a.batch(ctx, first, end); err != nil {
+			return err
+		}
+		first = end + 1
+	}
+	return nil
+}
+
+func (a *application) openTarget(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, a.config.WriteTimeout)
+	defer cancel()
+	if err := a.target.Open(ctx, a.sync.Config); err != nil {
+		return fmt.Errorf("%s: open the destination %s: %w", a.sync.File, a.sync.Destination, err)
+	}
+	return nil
+}
+
+// closeTarget ends the destination. Only then is all that it reported as
+// delivered durable there; if it fails, the run's rows are sent once more.
+func (a *application) closeTarget(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	if err := a.release(); err != nil {
+		return err
+	}
+	closing, cancel := context.WithTimeout(ctx, a.config.WriteTimeout)
+	defer cancel()
+	err := a.target.Close(closing)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("sync %s: close the destination %s: its rows will be sent again: %w", a.Sync, a.sync.Destination, err)
+	d, openErr := a.warehouse(ctx)
+	if openErr != nil {
+		return errors.Join(err, openErr)
+	}
+	return errors.Join(err, a.doubt(ctx, d))
+}
+
+// stop records how far a run came that did not get to its end.
+func (a *application) stop(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	d, err := a.warehouse(ctx)
+	if err != nil {
+		return err
+	}
+	return a.close(ctx, d)
+}
+
+// close records the numbers of the run.
+func (a *application) close(ctx context.Context, d warehouse.Driver) error {
+	err := d.Exec(ctx, "UPDATE "+own("runs")+" SET status = ?, finished_at = ?, added = ?, updated = ?, removed = ?, failed = ?, skipped = ? WHERE run_id = ?",
+		string(a.Status), a.config.Now().UTC(), a.Added, a.Updated, a.Removed, a.Failed, a.Skipped, a.ID)
+	if err != nil {
+		return fmt.Errorf("sync %s: record the end of the run: %w", a.Sync, err)
+	}
+	return nil
+}
+
+// finish records how the run ended, and destroys what is no longer needed of
+// its plan and of older ones.
+func (a *application) finish(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	d, err := a.warehouse(ctx)
+	if err != nil {
+		return err
+	}
+	a.Status = RunDone
+	status := planApplied
+	if a.plan.Held != nil && !a.options.Approve {
+		a.Status, status = RunHeld, planHeld
+	}
+	if err := a.close(ctx, d); err != nil {
+		return err
+	}
+	superseded := ""
+	if a.planned == 0 { // then plans that nobody applied yet stay good
+		superseded = " AND plan_id NOT IN (SELECT plan_id FROM " + own("plans") + " WHERE status = 'ready')"
+	}
+	payload := "payload"
+	if status == planApplied {
+		payload = "NULL"
+	}
+	steps := []struct {
+		query string
+		args  []any
+	}{
+		{"UPDATE " + own("plans") + " SET status = ?, finished_at = ? WHERE plan_id = ?", []any{string(status), a.config.Now().UTC(), a.PlanID}},
+		{"UPDATE " + own("plan_changes") + " SET payload = " + payload + " WHERE plan_id = ? AND payload IS NOT NULL", []any{a.PlanID}},
+		{"DELETE FROM " + own("plan_changes") + " WHERE sync = ? AND plan_id <> ?" + superseded, []any{a.Sync, a.PlanID}},
+	}
+	for _, step := range steps {
+		if err := d.Exec(ctx, step.query, step.args...); err != nil {
+			return fmt.Errorf("sync %s: record the end of the run: %w", a.Sync, err)
+		}
+	}
+	a.log.InfoContext(ctx, "sync done", "run_id", a.ID, "plan_id", a.PlanID, "added", a.Added, "updated", a.Updated,
+		"removed", a.Removed, "failed", a.Failed, "skipped", a.Skipped, "held", a.Held)
+	return nil
+}

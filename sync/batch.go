@@ -1,0 +1,232 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+)
+
+// row is a change of the plan on its way to the destination.
+type row struct {
+	storedChange
+	values []any
+
+	// What the state said of the key before this sending.
+	present, unsure, resend bool
+	changeBefore            string
+
+	// What is known of consent now.
+	asked, allowed, erased bool
+	decisionNow, policyNow string
+
+	skip    string // why it is not sent, as a code
+	outcome destination.Outcome
+	code    string
+	message string
+	receipt string
+}
+
+// Codes that the syncer itself gives to deliveries.
+const (
+	codeUnsealFailed   = "unseal_failed"   // the sealed value does not open, or is gone
+	codeValueInvalid   = "value_invalid"   // a value does not fit its type
+	codeOutcomeUnknown = "outcome_unknown" // sent before; a second time would not be harmless
+	codeWriteFailed    = "write_failed"    // the destination answered with an error
+	codeBadAnswer      = "bad_answer"      // the destination broke the protocol
+	maxMessage         = 200               // bytes of a destination's message that are kept
+	maxRefused         = 3                 // batches in a row of which nothing is taken end a run
+)
+
+// batch sends the changes first to last, and again those that the destination
+// could not take for now, as often as the configuration says.
+func (a *application) batch(ctx context.Context, first, last int64) error {
+	var again []int64 // nil means all
+	for attempt := 1; ; attempt++ {
+		rows, err := a.fetch(ctx, first, last, again)
+		if err != nil {
+			return err
+		}
+		if len(rows) == 0 {
+			return nil
+		}
+		if a.config.Now().Add(a.config.WriteTimeout).After(a.until) {
+			return fmt.Errorf("sync %s: %w", a.Sync, ErrLeaseLost) // or will, before the destination answers
+		}
+		pause := a.send(ctx, rows)
+		if err := a.record(ctx, rows); err != nil {
+			return err
+		}
+		again = a.unsettled(rows)
+		pause = max(pause, a.backoff(attempt))
+		if len(again) == 0 || attempt == a.config.Attempts || pause > a.config.RetryMax {
+			return a.leave(rows, again)
+		}
+		if err := a.release(); err != nil {
+			return err
+		}
+		if err := a.config.Wait(ctx, pause); err != nil {
+			a.Failed += int64(len(again))
+			return fmt.Errorf("sync %s: stopped; plan %s can be applied again: %w", a.Sync, a.PlanID, err)
+		}
+	}
+}
+
+// leave counts the rows that stay for the next run, and ends this one if the
+// destination takes nothing at all.
+func (a *application) leave(rows []*row, again []int64) error {
+	a.Failed += int64(len(again))
+	for _, r := range rows {
+		if r.outcome != destination.Retry && r.outcome != destination.Unknown {
+			a.refused = 0
+			return nil
+		}
+	}
+	if a.refused++; a.refused < maxRefused {
+		return nil
+	}
+	last := rows[len(rows)-1]
+	return fmt.Errorf("sync %s: the destination %s took nothing of %d batches in a row (last: %s %s): stopped; the next run goes on where this one ended",
+		a.Sync, a.sync.Destination, maxRefused, last.code, last.message)
+}
+
+// backoff is a random pause of up to twice as much with each attempt, so that
+// those who wait for one destination do not come back together.
+func (a *application) backoff(attempt int) time.Duration {
+	most := a.config.RetryMax
+	if shift := attempt - 1; shift < 30 {
+		most = min(most, a.config.RetryBase<<shift)
+	}
+	return most/2 + rand.N(most/2+1)
+}
+
+// unsettled lists the rows worth another attempt.
+func (a *application) unsettled(rows []*row) []int64 {
+	var again []int64
+	for _, r := range rows {
+		switch r.outcome {
+		case destination.Retry:
+			again = append(again, r.seq)
+		case destination.Unknown:
+			if a.repeatable(r) {
+				again = append(again, r.seq)
+			} else {
+				a.Failed++
+			}
+		case destination.Delivered, destination.Accepted, destination.Rejected, destination.Skipped:
+		}
+	}
+	return again
+}
+
+// repeatable reports whether a change may be sent when it may have arrived.
+func (a *application) repeatable(r *row) bool {
+	return a.description.Idempotent || r.op == opRemove
+}
+
+// send writes rows to the destination and notes what became of each. It
+// returns how long the destination wants to be left alone. Once it has begun it
+// is not stopped by ctx, since the outcome would be lost.
+func (a *application) send(ctx context.Context, rows []*row) time.Duration {
+	batch := a.compose(rows)
+	results, err := a.write(ctx, batch)
+	if err != nil {
+		a.settle(rows, codeWriteFailed, err)
+		return 0
+	}
+	if err := batch.CheckResults(results); err != nil {
+		a.settle(rows, codeBadAnswer, err)
+		return 0
+	}
+	var pause time.Duration
+	for i, result := range results {
+		r := rows[i]
+		r.outcome, r.code, r.message, r.receipt = result.Outcome, clip(result.Code), scrub(result.Message, rows[i:i+1]), result.Receipt
+		a.count(r)
+		if result.Outcome == destination.Retry {
+			pause = max(pause, result.RetryAfter)
+		}
+	}
+	return pause
+}
+
+// settle notes that nothing is known of any row.
+func (a *application) settle(rows []*row, code string, err error) {
+	message := scrub(err.Error(), rows)
+	a.log.Warn("a batch has an unknown outcome", "run_id", a.ID, "rows", len(rows), "code", code, "error", message)
+	for _, r := range rows {
+		r.outcome, r.code, r.message = destination.Unknown, code, message
+	}
+}
+
+func (a *application) write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.WriteTimeout)
+	defer cancel()
+	return a.target.Write(ctx, batch)
+}
+
+func (a *application) compose(rows []*row) destination.Batch {
+	batch := destination.Batch{
+		Sync: a.Sync, Run: a.ID,
+		Columns: destinationColumns(a.plan.columns),
+		Changes: make([]destination.Change, len(rows)),
+	}
+	ids := []string{"batch/1", a.Sync}
+	for i, r := range rows {
+		change := destination.Change{ID: r.id, Key: r.Key, Op: destination.Upsert, Values: r.values}
+		if r.op == opRemove {
+			change.Op = destination.Remove
+		}
+		switch r.Reason {
+		case ReasonConsentWithdrawn, ReasonConsentMissing, ReasonErased:
+			change.PriorityReason = string(r.Reason)
+		default:
+		}
+		batch.Changes[i] = change
+		ids = append(ids, r.id)
+	}
+	batch.ID = digestOf(ids...)[:32]
+	return batch
+}
+
+func (a *application) count(r *row) {
+	switch r.outcome {
+	case destination.Delivered, destination.Accepted:
+		switch {
+		case r.op == opRemove:
+			a.Removed++
+		case r.Op == KindUpdate:
+			a.Updated++
+		default:
+			a.Added++
+		}
+	case destination.Rejected:
+		a.Failed++
+	case destination.Skipped:
+		a.Skipped++
+	case destination.Retry, destination.Unknown: // counted when given up
+	}
+}
+
+// scrub takes the values of rows out of a message of a destination, which is
+// supposed to hold none, and bounds it.
+func scrub(message string, rows []*row) string {
+	for _, r := range rows {
+		for _, value := range r.values {
+			if text, ok := value.(string); ok && len(text) >= 3 {
+				message = strings.ReplaceAll(message, text, hidden)
+			}
+		}
+	}
+	return clip(message)
+}
+
+func clip(s string) string {
+	if len(s) > maxMessage {
+		s = s[:maxMessage]
+	}
+	return strings.ToValidUTF8(s, "")
+}

@@ -1,0 +1,448 @@
+package syncer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/sql/duckdb"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+	syncer "github.com/sluis-cdp/sluis/sync"
+)
+
+// world is a warehouse, a destination and a clock, which outlive the engines
+// that work with them.
+type world struct {
+	t      testing.TB
+	db     warehouse.Driver
+	target *target
+	logs   *logBuffer
+
+	mu    sync.Mutex
+	now   time.Time
+	open  int // engines' handles that are open
+	calls int // warehouse calls of engines so far
+	fault func(call int) fault
+}
+
+// fault is what happens at a call of the warehouse.
+type fault int
+
+const (
+	fine       fault = iota
+	dieBefore        // the process dies and the statement has no effect
+	dieAfter         // the statement takes effect and then the process dies
+	stayedDead       // internal: nothing works any more
+)
+
+var errDead = errors.New("the process is dead")
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	db, err := duckdb.Open(t.Context(), duckdb.Config{Path: filepath.Join(t.TempDir(), "w.duckdb"), Holder: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w := &world{t: t, db: db, now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), logs: &logBuffer{}}
+	w.target = newTarget(w)
+	w.exec(`CREATE TABLE sluis_models.vips (customer STRING, profile_id STRING, tier STRING, visits BIGINT)`)
+	w.exec(`CREATE TABLE sluis_models.consent_profile (profile_id STRING, purpose STRING, allowed BOOL, decision_id STRING, policy_version STRING, decided_at TIMESTAMPTZ)`)
+	w.exec(`CREATE TABLE sluis_models.profile_sealed (profile_id STRING, field STRING, purpose STRING, pseudonym STRING, key_id STRING, ciphertext BLOB, token STRING, decision_id STRING, received_at TIMESTAMPTZ)`)
+	for _, landed := range warehouse.Landing() {
+		if landed.Name != "seal_keys" && landed.Name != "erasures" {
+			continue
+		}
+		var columns []string
+		for _, c := range landed.Columns {
+			columns = append(columns, c.Name+" "+c.Type.In("duckdb"))
+		}
+		w.exec("DROP VIEW sluis." + landed.Name)
+		w.exec("CREATE TABLE sluis." + landed.Name + " (" + strings.Join(columns, ", ") + ")")
+	}
+	w.exec(`INSERT INTO sluis.seal_keys (key_id, purpose, recipient, psk_id, encapsulated_key) VALUES ('key1', 'marketing', 'pub1', 'psk1', 'encapsulated'::BLOB)`)
+	return w
+}
+
+func (w *world) exec(query string, args ...any) {
+	w.t.Helper()
+	if err := w.db.Exec(context.Background(), query, args...); err != nil {
+		w.t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func (w *world) query(query string, args ...any) [][]any {
+	w.t.Helper()
+	rows, err := warehouse.Collect(context.Background(), w.db, query, args...)
+	if err != nil {
+		w.t.Fatalf("%s: %v", query, err)
+	}
+	return rows
+}
+
+func (w *world) clock() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now
+}
+
+func (w *world) advance(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.now = w.now.Add(d)
+}
+
+// customer is a row of the model: customer k1 is profile p1.
+type customer struct {
+	key, profile string
+	tier         any
+	visits       int64
+}
+
+func (w *world) setModel(rows ...customer) {
+	w.t.Helper()
+	w.exec("DELETE FROM sluis_models.vips")
+	for _, r := range rows {
+		var key any
+		if r.key != "" {
+			key = r.key
+		}
+		w.exec("INSERT INTO sluis_models.vips VALUES (?, ?, ?, ?)", key, r.profile, r.tier, r.visits)
+	}
+}
+
+// setConsent replaces all consents: true, false, or no entry for unknown.
+func (w *world) setConsent(allowed map[string]bool) {
+	w.t.Helper()
+	w.exec("DELETE FROM sluis_models.consent_profile")
+	for _, profile := range slices.Sorted(maps.Keys(allowed)) {
+		w.exec("INSERT INTO sluis_models.consent_profile VALUES (?, 'marketing', ?, ?, 'policy1', ?)",
+			profile, allowed[profile], "decision-"+profile, w.clock())
+	}
+	// Consent for another purpose never counts.
+	w.exec("INSERT INTO sluis_models.consent_profile VALUES ('p1', 'analytics', true, 'other', 'policy1', ?)", w.clock())
+}
+
+func (w *world) seal(profile, field, purpose, value string) {
+	w.t.Helper()
+	w.advance(time.Millisecond)
+	// Sealing is not deterministic: the token says what is the same value.
+	w.exec(`INSERT INTO sluis_models.profile_sealed VALUES (?, ?, ?, ?, 'key1', ?, ?, ?, ?)`,
+		profile, field, purpose, "email_"+profile, []byte(fmt.Sprintf("%s|%d", value, w.clock().UnixNano())), "token-of-"+value, "decision-"+profile, w.clock())
+}
+
+// engine is a new process.
+func (w *world) engine(change ...func(*syncer.Config)) *syncer.Syncer {
+	w.t.Helper()
+	process := &process{world: w}
+	w.mu.Lock()
+	w.open = 0 // the former one is gone
+	w.mu.Unlock()
+	config := syncer.Config{
+		Open: process.openWarehouse,
+		Connect: func(context.Context, syncer.Sync) (destination.Destination, error) {
+			return w.target.connect(process), nil
+		},
+		Unseal: process.unseal,
+		Logger: slog.New(slog.NewTextHandler(w.logs, nil)),
+		Holder: "test engine",
+		Now:    w.clock,
+		Wait: func(ctx context.Context, d time.Duration) error {
+			w.advance(d)
+			return ctx.Err()
+		},
+	}
+	for _, f := range change {
+		f(&config)
+	}
+	e, err := syncer.New(config)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return e
+}
+
+// process is what an engine sees of the world, until it dies.
+type process struct {
+	*world
+	dead bool
+}
+
+func (p *process) openWarehouse(ctx context.Context) (warehouse.Driver, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead {
+		return nil, errDead
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p.open++
+	if p.open > 1 {
+		p.t.Error("the warehouse was opened twice at a time")
+	}
+	return &handle{Driver: p.db, process: p}, nil
+}
+
+func (p *process) unseal(_ context.Context, s syncer.Sealed) (string, error) {
+	if s.Purpose != "marketing" || s.Recipient != "pub1" || s.PSKID != "psk1" || string(s.EncapsulatedKey) != "encapsulated" {
+		p.t.Errorf("asked to open a value with the binding %q %q %q %q", s.Purpose, s.Recipient, s.PSKID, s.EncapsulatedKey)
+	}
+	value, _, ok := strings.Cut(string(s.Ciphertext), "|")
+	if !ok {
+		return "", errors.New("this does not open")
+	}
+	p.target.unsealed(s)
+	return value, nil
+}
+
+// step decides the fate of a call.
+func (p *process) step() fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead {
+		return stayedDead
+	}
+	p.calls++
+	f := fine
+	if p.fault != nil {
+		f = p.fault(p.calls)
+	}
+	p.dead = f != fine
+	return f
+}
+
+// handle is an open warehouse that can die.
+type handle struct {
+	warehouse.Driver
+	process *process
+	closed  bool
+}
+
+func (h *handle) do(f func() error) error {
+	if h.closed {
+		h.process.t.Error("the warehouse was used after Close")
+	}
+	switch h.process.step() {
+	case fine:
+		return f()
+	case dieAfter:
+		return errors.Join(f(), errDead)
+	case dieBefore, stayedDead:
+	}
+	return errDead
+}
+
+func (h *handle) Exec(ctx context.Context, query string, args ...any) error {
+	return h.do(func() error { return h.Driver.Exec(ctx, query, args...) })
+}
+
+func (h *handle) Append(ctx context.Context, schema, table string, columns []string, rows [][]any) error {
+	return h.do(func() error { return h.Driver.Append(ctx, schema, table, columns, rows) })
+}
+
+func (h *handle) Query(ctx context.Context, query string, args ...any) (rows warehouse.Rows, err error) {
+	err = h.do(func() error {
+		rows, err = h.Driver.Query(ctx, query, args...)
+		return err
+	})
+	return rows, err
+}
+
+func (h *handle) Close() error {
+	h.closed = true
+	h.process.mu.Lock()
+	defer h.process.mu.Unlock()
+	if !h.process.dead {
+		h.process.open--
+	}
+	return nil
+}
+
+// target is the outside system. It checks what no destination may ever see.
+type target struct {
+	world   *world
+	members map[string][]any
+	applied map[string]bool // ids, since it is idempotent
+	pending map[string]sent // by key: sent, answer lost
+	allowed func(profile string) bool
+	sends   int
+	opened  []syncer.Sealed
+	written []destination.Batch
+
+	maxRows       int
+	notIdempotent bool
+	answer        func(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error)
+	closing       func() error
+}
+
+type sent struct {
+	id, what string
+}
+
+func newTarget(w *world) *target {
+	t := &target{world: w, members: map[string][]any{}, applied: map[string]bool{}, pending: map[string]sent{}, maxRows: 100}
+	t.allowed = func(string) bool { return true }
+	return t
+}
+
+func (t *target) unsealed(s syncer.Sealed) { t.opened = append(t.opened, s) }
+
+func (t *target) connect(p *process) destination.Destination { return &plugin{target: t, process: p} }
+
+// plugin is one process of the destination.
+type plugin struct {
+	*target
+	process *process
+	upserts bool // the run has come to them
+}
+
+func (p *plugin) Describe() destination.Description {
+	return destination.Description{
+		Name: "fake", Version: "1", Ops: []destination.Op{destination.Upsert, destination.Remove},
+		Granularity: destination.PerRow, Idempotent: !p.notIdempotent, MaxRows: p.maxRows,
+	}
+}
+
+func (p *plugin) Open(_ context.Context, config map[string]string) error {
+	if config["token"] != "secret-token" {
+		return &destination.ConfigError{Field: "token", Problem: "is wrong"}
+	}
+	return nil
+}
+
+func (p *plugin) Close(context.Context) error {
+	if p.closing != nil {
+		return p.closing()
+	}
+	return nil
+}
+
+func (p *plugin) Write(_ context.Context, batch destination.Batch) ([]destination.Result, error) {
+	p.sends++
+	p.written = append(p.written, batch)
+	p.check(batch)
+	apply := func(c destination.Change) {
+		if p.applied[c.ID] && !p.notIdempotent {
+			return
+		}
+		p.applied[c.ID] = true
+		if c.Op == destination.Remove {
+			delete(p.members, c.Key)
+		} else {
+			p.members[c.Key] = c.Values
+		}
+	}
+	results, err := deliverAll(batch, apply)
+	if p.answer != nil {
+		results, err = p.answer(batch, apply)
+	}
+	for i, c := range batch.Changes {
+		if err != nil || results[i].Outcome == destination.Unknown {
+			p.pending[c.Key] = sent{c.ID, describe(c)}
+		} else {
+			delete(p.pending, c.Key)
+		}
+	}
+	return results, err
+}
+
+func deliverAll(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error) {
+	for _, c := range batch.Changes {
+		apply(c)
+	}
+	return destination.All(len(batch.Changes), destination.Result{Outcome: destination.Delivered}), nil
+}
+
+func describe(c destination.Change) string { return fmt.Sprint(c.Op, c.Values) }
+
+// check holds a batch against what may never happen.
+func (p *plugin) check(batch destination.Batch) {
+	t := p.world.t
+	if p.process.dead {
+		t.Error("a dead process wrote to the destination")
+	}
+	p.world.mu.Lock()
+	if p.world.open != 0 {
+		t.Error("the warehouse is held while the destination is waited for")
+	}
+	p.world.mu.Unlock()
+	if err := batch.Validate(); err != nil {
+		t.Error(err)
+	}
+	if p.maxRows > 0 && len(batch.Changes) > p.maxRows || len(batch.Changes) == 0 {
+		t.Errorf("a batch of %d changes", len(batch.Changes))
+	}
+	for _, c := range batch.Changes {
+		switch {
+		case c.Op == destination.Upsert:
+			p.upserts = true
+			if profile := "p" + c.Key[1:]; !p.allowed(profile) {
+				t.Errorf("%s was sent without consent", c.Key)
+			}
+		case p.upserts:
+			t.Errorf("%s is removed after an addition", c.Key)
+		case slices.ContainsFunc(c.Values, func(v any) bool { return v != nil }):
+			t.Errorf("the removal of %s carries values", c.Key)
+		}
+		if before, ok := p.pending[c.Key]; ok && before.what == describe(c) && before.id != c.ID {
+			t.Errorf("%s is sent again under another id", c.Key)
+		}
+		acknowledged := p.world.query("SELECT count(*) FROM sluis_sync.deliveries WHERE change_id = ? AND outcome IN ('delivered', 'accepted', 'skipped')", c.ID)
+		if acknowledged[0][0] != int64(0) {
+			t.Errorf("%s was acknowledged, and is sent again", c.Key)
+		}
+	}
+}
+
+// content is the destination as text, one member a line.
+func (t *target) content() string {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(t.members)) {
+		fmt.Fprintln(&b, key, fmt.Sprint(t.members[key]...))
+	}
+	return b.String()
+}
+
+type logBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// vips is the sync that most tests use.
+func vips() syncer.Sync {
+	return syncer.Sync{
+		Name: "crm", File: "syncs/crm.yaml", Model: "vips", Key: "customer", Profile: "profile_id", Purpose: "marketing",
+		Destination: "fake", Config: syncer.Settings{"token": "secret-token"},
+		Mapping: []syncer.Field{
+			{Field: "tier", Column: "tier", Line: 7},
+			{Field: "visits", Column: "visits", Line: 8},
+		},
+		Mode: syncer.ModeMirror, Guards: syncer.Guards{MaxRemovedShare: 0.5, MinRemoved: 20}, BatchRows: 2,
+	}
+}

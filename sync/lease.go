@@ -1,0 +1,96 @@
+package syncer
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// BusyError says that a sync is being planned or applied elsewhere.
+type BusyError struct {
+	Sync   string
+	Holder string
+	Until  time.Time // when the sync is free if the holder is dead
+}
+
+// Error tells who holds the sync.
+func (e *BusyError) Error() string {
+	return fmt.Sprintf("sync %s is held by %s: wait for it to end; if it is dead, the sync is free again at %s",
+		e.Sync, e.Holder, e.Until.UTC().Format(time.RFC3339))
+}
+
+// ErrLeaseLost means that a run was stopped because another process took the
+// sync over: this one had not renewed its lease in time.
+var ErrLeaseLost = errors.New("another process has taken the sync over, since this one made no progress for too long")
+
+// lease is the right to work on a sync. It is a row in the warehouse; whoever
+// finds it expired may take it.
+type lease struct {
+	token string    // proves that the lease is ours; empty while it is not
+	fence int64     // grows with each holder
+	until time.Time // when it ends unless renewed
+}
+
+// take makes this process the holder of the sync's lease.
+func (r *run) take(ctx context.Context, d warehouse.Driver) error {
+	now := r.config.Now().UTC()
+	token, until := rand.Text(), now.Add(r.config.LeaseTTL)
+	err := d.Exec(ctx, `MERGE INTO `+own("leases")+` t
+		USING (SELECT ? AS sync, ? AS holder, ? AS token, ? AS now, ? AS until) n ON t.sync = n.sync
+		WHEN MATCHED AND t.expires_at <= n.now THEN UPDATE SET holder = n.holder, token = n.token, fence = t.fence + 1, expires_at = n.until
+		WHEN NOT MATCHED THEN INSERT (sync, holder, token, fence, expires_at) VALUES (n.sync, n.holder, n.token, 1, n.until)`,
+		r.sync.Name, r.config.Holder, token, now, until)
+	if err != nil {
+		return fmt.Errorf("sync %s: take the lease: %w", r.sync.Name, err)
+	}
+	rows, err := warehouse.Collect(ctx, d, "SELECT holder, token, fence, expires_at FROM "+own("leases")+" WHERE sync = ?", r.sync.Name)
+	if err != nil {
+		return fmt.Errorf("sync %s: take the lease: %w", r.sync.Name, err)
+	}
+	if len(rows) != 1 {
+		return fmt.Errorf("sync %s has %d leases instead of one: delete all but one from %s", r.sync.Name, len(rows), own("leases"))
+	}
+	var holder, current string
+	var fence int64
+	var expires time.Time
+	if err := scan(rows[0], &holder, &current, &fence, &expires); err != nil {
+		return err
+	}
+	if current != token {
+		return &BusyError{Sync: r.sync.Name, Holder: holder, Until: expires}
+	}
+	r.lease = lease{token: token, fence: fence, until: until}
+	return nil
+}
+
+// renew keeps the lease, or fails with ErrLeaseLost.
+func (r *run) renew(ctx context.Context, d warehouse.Driver) error {
+	until := r.config.Now().UTC().Add(r.config.LeaseTTL)
+	err := d.Exec(ctx, "UPDATE "+own("leases")+" SET expires_at = ? WHERE sync = ? AND token = ?", until, r.sync.Name, r.token)
+	if err != nil {
+		return fmt.Errorf("sync %s: renew the lease: %w", r.sync.Name, err)
+	}
+	rows, err := warehouse.Collect(ctx, d, "SELECT 1 FROM "+own("leases")+" WHERE sync = ? AND token = ?", r.sync.Name, r.token)
+	if err != nil {
+		return fmt.Errorf("sync %s: renew the lease: %w", r.sync.Name, err)
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("sync %s: %w", r.sync.Name, ErrLeaseLost)
+	}
+	r.until = until
+	return nil
+}
+
+// giveBack ends the lease, if it is still ours.
+func (r *run) giveBack(ctx context.Context, d warehouse.Driver) error {
+	err := d.Exec(ctx, "UPDATE "+own("leases")+" SET holder = '', token = '', expires_at = ? WHERE sync = ? AND token = ?",
+		r.config.Now().UTC(), r.sync.Name, r.token)
+	if err != nil {
+		return fmt.Errorf("sync %s: give the lease back: %w", r.sync.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,315 @@
+package syncer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// SecretRef says where a value of a destination's configuration is to be
+// found. Exactly one of its fields is set.
+type SecretRef struct {
+	Env  string // name of an environment variable
+	File string // path of a file
+}
+
+// Defaults of a sync's file.
+const (
+	defaultProfile    = "profile_id"
+	defaultMaxRemoved = 0.5
+	defaultMinRemoved = 20
+	defaultBatchRows  = 1000
+	maxBatchRows      = 10_000
+)
+
+var (
+	syncName   = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
+	identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	plugName   = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
+)
+
+// Load reads the syncs, one in each *.yaml file at the top of fsys, by name.
+// resolve fetches what {env: NAME} and {file: path} refer to.
+//
+// The error tells everything that is wrong in all files, each with file, line
+// and what would be right. It repeats no value of a configuration.
+func Load(fsys fs.FS, resolve func(SecretRef) (string, error)) ([]Sync, error) {
+	files, err := fs.Glob(fsys, "*.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("load syncs: %w", err)
+	}
+	more, err := fs.Glob(fsys, "*.yml")
+	if err != nil {
+		return nil, fmt.Errorf("load syncs: %w", err)
+	}
+	var syncs []Sync
+	var problems []error
+	declared := map[string]string{}
+	for _, file := range slices.Sorted(slices.Values(append(files, more...))) {
+		content, err := fs.ReadFile(fsys, file)
+		if err != nil {
+			problems = append(problems, fmt.Errorf("load sync: %w", err))
+			continue
+		}
+		s, errs := parse(file, content, resolve)
+		if other, ok := declared[s.Name]; ok {
+			errs = append(errs, fmt.Errorf("%s:1: %s declares the sync %q already: rename one of the files", file, other, s.Name))
+		}
+		declared[s.Name] = file
+		problems = append(problems, errs...)
+		syncs = append(syncs, s)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, err
+	}
+	slices.SortFunc(syncs, func(a, b Sync) int { return cmp.Compare(a.Name, b.Name) })
+	return syncs, nil
+}
+
+// parser reads one file and collects what is wrong with it.
+type parser struct {
+	file     string
+	resolve  func(SecretRef) (string, error)
+	problems []error
+}
+
+func (p *parser) wrong(at *yaml.Node, format string, args ...any) {
+	line := 1
+	if at != nil {
+		line = at.Line
+	}
+	p.problems = append(p.problems, fmt.Errorf("%s:%d: %w", p.file, line, fmt.Errorf(format, args...)))
+}
+
+func parse(file string, content []byte, resolve func(SecretRef) (string, error)) (Sync, []error) {
+	p := &parser{file: file, resolve: resolve}
+	s := Sync{
+		Name:      strings.TrimSuffix(path.Base(file), path.Ext(file)),
+		File:      file,
+		Profile:   defaultProfile,
+		Mode:      ModeMirror,
+		Guards:    Guards{MaxRemovedShare: defaultMaxRemoved, MinRemoved: defaultMinRemoved},
+		BatchRows: defaultBatchRows,
+	}
+	if !syncName.MatchString(s.Name) {
+		p.wrong(nil, "the file's name is the sync's name: use lower-case letters, digits, - and _, such as crm-customers.yaml")
+	}
+	var doc yaml.Node
+	if err := yaml.Unmarshal(content, &doc); err != nil {
+		return s, append(p.problems, fmt.Errorf("%s: %w", file, err))
+	}
+	if len(doc.Content) == 0 {
+		p.wrong(nil, "the file is empty: declare at least model, key, purpose, destination and mapping")
+		return s, p.problems
+	}
+	root := doc.Content[0]
+	seen := p.fields(root, "", map[string]func(*yaml.Node){
+		"model":       func(n *yaml.Node) { s.Model = p.name(n, "model", identifier) },
+		"key":         func(n *yaml.Node) { s.Key = p.name(n, "key", identifier) },
+		"profile":     func(n *yaml.Node) { s.Profile = p.name(n, "profile", identifier) },
+		"purpose":     func(n *yaml.Node) { s.Purpose = p.name(n, "purpose", identifier) },
+		"destination": func(n *yaml.Node) { s.Destination = p.name(n, "destination", plugName) },
+		"config":      func(n *yaml.Node) { s.Config = p.config(n) },
+		"mapping":     func(n *yaml.Node) { s.Mapping = p.mapping(n) },
+		"mode":        func(n *yaml.Node) { s.Mode = p.mode(n) },
+		"guards":      func(n *yaml.Node) { s.Guards = p.guards(n, s.Guards) },
+		"batch_rows":  func(n *yaml.Node) { s.BatchRows = p.batchRows(n) },
+	})
+	for _, required := range []struct{ name, remedy string }{
+		{"model", "name the model whose rows are sent"},
+		{"key", "name the column that identifies a row"},
+		{"purpose", "say what for, such as marketing: without a purpose nobody has agreed to it"},
+		{"destination", "name the destination plugin"},
+		{"mapping", "list the fields to send"},
+	} {
+		if root.Kind == yaml.MappingNode && !seen[required.name] {
+			p.wrong(root, "%s is missing: %s", required.name, required.remedy)
+		}
+	}
+	return s, p.problems
+}
+
+// fields hands each entry of a mapping to its function, and tells which there
+// were.
+func (p *parser) fields(n *yaml.Node, where string, known map[string]func(*yaml.Node)) map[string]bool {
+	seen := map[string]bool{}
+	if n.Kind != yaml.MappingNode {
+		p.wrong(n, "%sexpected keys and values", where)
+		return seen
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		read, ok := known[key.Value]
+		switch {
+		case !ok:
+			p.wrong(key, "%sunknown key %q: known are %s", where, key.Value, strings.Join(sortedKeys(known), ", "))
+		case seen[key.Value]:
+			p.wrong(key, "%s%s is given twice: remove one", where, key.Value)
+		default:
+			seen[key.Value] = true
+			read(value)
+		}
+	}
+	return seen
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for key := range m {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// text reads a string, which YAML may take for something else if it stands
+// without quotes.
+func (p *parser) text(n *yaml.Node, what string) string {
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
+		p.wrong(n, "%s must be text", what)
+		return ""
+	}
+	return n.Value
+}
+
+func (p *parser) name(n *yaml.Node, what string, pattern *regexp.Regexp) string {
+	name := p.text(n, what)
+	if name != "" && !pattern.MatchString(name) {
+		p.wrong(n, "%s must be a plain name: it has to match %s", what, pattern)
+	}
+	if name == "" && n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
+		p.wrong(n, "%s is empty: give it a name", what)
+	}
+	return name
+}
+
+func (p *parser) mode(n *yaml.Node) Mode {
+	switch mode := Mode(p.text(n, "mode")); mode {
+	case ModeMirror, ModeUpsert:
+		return mode
+	default:
+		p.wrong(n, "mode must be %s (rows that leave the model are removed) or %s (they stay)", ModeMirror, ModeUpsert)
+		return ModeMirror
+	}
+}
+
+func (p *parser) guards(n *yaml.Node, guards Guards) Guards {
+	p.fields(n, "guards: ", map[string]func(*yaml.Node){
+		"max_removed_share": func(n *yaml.Node) {
+			if err := n.Decode(&guards.MaxRemovedShare); err != nil || !(guards.MaxRemovedShare >= 0 && guards.MaxRemovedShare <= 1) {
+				p.wrong(n, "max_removed_share must be a number from 0 to 1, such as 0.5")
+			}
+		},
+		"min_removed": func(n *yaml.Node) {
+			if err := n.Decode(&guards.MinRemoved); err != nil || guards.MinRemoved < 0 {
+				p.wrong(n, "min_removed must be a whole number from 0")
+			}
+		},
+	})
+	return guards
+}
+
+func (p *parser) batchRows(n *yaml.Node) int {
+	var rows int
+	if err := n.Decode(&rows); err != nil || rows < 1 || rows > maxBatchRows {
+		p.wrong(n, "batch_rows must be a whole number from 1 to %d", maxBatchRows)
+		return defaultBatchRows
+	}
+	return rows
+}
+
+func (p *parser) config(n *yaml.Node) Settings {
+	settings := Settings{}
+	if n.Kind != yaml.MappingNode {
+		p.wrong(n, "config: expected keys and values")
+		return settings
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if _, ok := settings[key.Value]; ok {
+			p.wrong(key, "config: %s is given twice: remove one", key.Value)
+			continue
+		}
+		settings[key.Value] = p.setting(key.Value, value)
+	}
+	return settings
+}
+
+func (p *parser) setting(name string, n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode {
+		return p.text(n, "config: "+name)
+	}
+	var ref SecretRef
+	p.fields(n, "config: "+name+": ", map[string]func(*yaml.Node){
+		"env":  func(n *yaml.Node) { ref.Env = p.text(n, "env") },
+		"file": func(n *yaml.Node) { ref.File = p.text(n, "file") },
+	})
+	if (ref.Env == "") == (ref.File == "") {
+		p.wrong(n, "config: %s must be text, {env: NAME} or {file: path}", name)
+		return ""
+	}
+	value, err := p.resolve(ref)
+	if err != nil {
+		p.wrong(n, "config: %s: %w", name, err)
+	}
+	return value
+}
+
+func (p *parser) mapping(n *yaml.Node) []Field {
+	if n.Kind != yaml.SequenceNode || len(n.Content) == 0 {
+		p.wrong(n, "mapping must be a list such as\n  - field: email\n    sealed: email")
+		return nil
+	}
+	var fields []Field
+	taken := map[string]bool{}
+	for _, entry := range n.Content {
+		f := p.field(entry)
+		if taken[f.Field] && f.Field != "" {
+			p.wrong(entry, "mapping: the field %q is given twice: remove one", f.Field)
+		}
+		taken[f.Field] = true
+		fields = append(fields, f)
+	}
+	return fields
+}
+
+func (p *parser) field(n *yaml.Node) Field {
+	f := Field{Line: n.Line}
+	seen := p.fields(n, "mapping: ", map[string]func(*yaml.Node){
+		"field":  func(n *yaml.Node) { f.Field = p.text(n, "field") },
+		"column": func(n *yaml.Node) { f.Column = p.name(n, "column", identifier) },
+		"sealed": func(n *yaml.Node) { f.Sealed = p.name(n, "sealed", identifier) },
+		"value": func(n *yaml.Node) {
+			value := p.text(n, "value")
+			f.Value = &value
+		},
+		"required": func(n *yaml.Node) {
+			if err := n.Decode(&f.Required); err != nil {
+				p.wrong(n, "required must be true or false")
+			}
+		},
+	})
+	if n.Kind != yaml.MappingNode {
+		return f
+	}
+	if f.Field == "" {
+		p.wrong(n, "mapping: an entry without field: name the destination's field")
+	}
+	sources := 0
+	for _, source := range []string{"column", "sealed", "value"} {
+		if seen[source] {
+			sources++
+		}
+	}
+	if sources != 1 {
+		p.wrong(n, "mapping: the field %q needs exactly one of column, sealed and value", f.Field)
+	}
+	return f
+}

@@ -1,0 +1,154 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// tables lists the syncer's own tables, in the schema [warehouse.SchemaSync].
+// DESIGN.md says who writes them when. None holds a value of a person's data
+// but plan_changes.payload, which is emptied when the plan is done.
+func tables() []warehouse.Table {
+	text := func(names ...string) []warehouse.Column { return columnsOf(warehouse.String, names...) }
+	number := func(names ...string) []warehouse.Column { return columnsOf(warehouse.Int64, names...) }
+	yesNo := func(names ...string) []warehouse.Column { return columnsOf(warehouse.Bool, names...) }
+	instant := func(names ...string) []warehouse.Column { return columnsOf(warehouse.Timestamp, names...) }
+	join := func(lists ...[]warehouse.Column) []warehouse.Column {
+		var all []warehouse.Column
+		for _, list := range lists {
+			all = append(all, list...)
+		}
+		return all
+	}
+	return []warehouse.Table{
+		{Name: "leases", Columns: join(text("sync", "holder", "token"), number("fence"), instant("expires_at"))},
+		{Name: "state", Columns: join(
+			text("sync", "key", "profile_id", "row_hash", "mapping_version"),
+			yesNo("present", "unsure", "resend"),
+			text("status", "op", "pending_hash", "change_id", "intent", "decision_id", "policy_version"),
+			instant("acked_at"), number("attempts"), instant("first_failed_at"), text("last_error_code"))},
+		{Name: "plans", Columns: join(
+			text("plan_id", "sync"), number("fence"), text("status", "digest", "definition", "mapping_version", "columns", "counts", "guard"),
+			instant("created_at", "finished_at"))},
+		{Name: "plan_changes", Columns: join(
+			text("plan_id", "sync"), number("seq"),
+			text("key", "profile_id", "kind", "op", "reason", "row_hash", "change_id", "decision_id", "policy_version", "payload"),
+			yesNo("known"))},
+		{Name: "runs", Columns: join(
+			text("run_id", "sync", "plan_id", "holder"), number("fence", "planned"), text("status"),
+			number("added", "updated", "removed", "failed", "skipped", "held"),
+			instant("started_at", "finished_at"))},
+		{Name: "deliveries", Columns: join(
+			text("sync", "run_id", "plan_id"), number("seq"), text("batch_id", "intent"), number("fence"),
+			text("change_id", "key", "profile_id", "op", "reason", "outcome", "code", "message", "receipt", "row_hash", "mapping_version", "decision_id", "policy_version"),
+			yesNo("present", "unsure"), instant("recorded_at"))},
+	}
+}
+
+func columnsOf(kind warehouse.Type, names ...string) []warehouse.Column {
+	columns := make([]warehouse.Column, len(names))
+	for i, name := range names {
+		columns[i] = warehouse.Column{Name: name, Type: kind}
+	}
+	return columns
+}
+
+// createTables makes the tables that are missing.
+func createTables(ctx context.Context, d warehouse.Driver) error {
+	if err := d.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+warehouse.SchemaSync); err != nil {
+		return fmt.Errorf("create the schema %s: %w", warehouse.SchemaSync, err)
+	}
+	for _, table := range tables() {
+		// Asking first keeps the usual case free of writes.
+		if _, err := d.Columns(ctx, warehouse.SchemaSync, table.Name); err == nil {
+			continue
+		} else if !errors.Is(err, warehouse.ErrNoRelation) {
+			return fmt.Errorf("look for the table %s: %w", own(table.Name), err)
+		}
+		columns := make([]string, len(table.Columns))
+		for i, c := range table.Columns {
+			columns[i] = c.Name + " " + c.Type.In(d.Dialect())
+		}
+		statement := "CREATE TABLE IF NOT EXISTS " + own(table.Name) + " (" + strings.Join(columns, ", ") + ")"
+		if err := d.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("create the table %s: %w", own(table.Name), err)
+		}
+	}
+	return nil
+}
+
+func own(table string) string     { return warehouse.SchemaSync + "." + table }
+func models(table string) string  { return warehouse.SchemaModels + "." + table }
+func landing(table string) string { return warehouse.SchemaLanding + "." + table }
+
+// dialect writes the few expressions in which warehouses differ.
+type dialect string
+
+const bigquery dialect = "bigquery"
+
+// quote writes an identifier that matches the pattern identifier.
+func (d dialect) quote(name string) string {
+	if d == bigquery {
+		return "`" + name + "`"
+	}
+	return `"` + name + `"`
+}
+
+func (d dialect) text(expr string) string {
+	return "CAST(" + expr + " AS " + warehouse.String.In(string(d)) + ")"
+}
+
+func (d dialect) byteLength(expr string) string {
+	if d == bigquery {
+		return d.text("BYTE_LENGTH(" + expr + ")")
+	}
+	return d.text("strlen(" + expr + ")")
+}
+
+func (d dialect) md5(expr string) string {
+	if d == bigquery {
+		return "TO_HEX(MD5(" + expr + "))"
+	}
+	return "md5(" + expr + ")"
+}
+
+// encode writes a column as text from which decode restores the value, and
+// which is the same text for as long as the value is.
+func (d dialect) encode(expr string, kind warehouse.Type) string {
+	name := string(kind)
+	switch {
+	case kind == warehouse.String:
+		return d.text(expr)
+	case kind == warehouse.Timestamp && d == bigquery:
+		return d.text("UNIX_MICROS(" + expr + ")")
+	case kind == warehouse.Timestamp:
+		return d.text("epoch_us(" + expr + ")")
+	case kind == warehouse.Bytes && d == bigquery:
+		return "TO_HEX(" + expr + ")"
+	case kind == warehouse.Bytes:
+		return "lower(hex(" + expr + "))"
+	case kind == warehouse.JSON || strings.HasPrefix(name, "ARRAY<") || strings.HasPrefix(name, "STRUCT<"):
+		if d == bigquery {
+			return "TO_JSON_STRING(" + expr + ")"
+		}
+		return d.text("to_json(" + expr + ")")
+	default:
+		return d.text(expr)
+	}
+}
+
+// literal writes a string that is known to hold neither control characters nor
+// backslashes: a name that Load checked, or one of our own digests.
+func literal(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
+
+func literals(list []string) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = literal(s)
+	}
+	return strings.Join(quoted, ", ")
+}

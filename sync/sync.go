@@ -1,0 +1,150 @@
+// Package syncer is the reverse ETL: it compares what a model says with what a
+// destination acknowledged, and delivers the difference.
+//
+// [Syncer.Plan] computes and stores what would change, each change with its
+// reason. [Syncer.Apply] delivers exactly that plan, and asks for consent again
+// at the moment of sending. [Syncer.Run] does both, for a scheduler.
+// DESIGN.md beside this file has the tables and what survives a crash.
+package syncer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"slices"
+)
+
+// A Sync declares that the rows of a model be kept in a destination, for one
+// purpose. It is one YAML file in the workspace's syncs folder; see [Load].
+type Sync struct {
+	Name        string   // the file's name without .yaml
+	File        string   // where it was declared, for messages
+	Model       string   // table or view in the schema of the models
+	Key         string   // column that identifies a row; opaque, unique
+	Profile     string   // column with the profile whose consent counts
+	Purpose     string   // without it nothing is sent
+	Destination string   // name of the destination plugin
+	Config      Settings // for the destination
+	Mapping     []Field  // in the order the destination sees them
+	Mode        Mode
+	Guards      Guards
+	BatchRows   int // the most rows of one batch; the destination may want fewer
+}
+
+// Mode says what becomes of rows that left the model.
+type Mode string
+
+// The modes. In both, whoever withdrew consent or was erased is removed.
+const (
+	ModeMirror Mode = "mirror" // rows that left the model are removed
+	ModeUpsert Mode = "upsert" // rows that left the model stay
+)
+
+// Field is one field of the destination. It comes from exactly one of Column,
+// Sealed and Value.
+type Field struct {
+	Field    string  // name at the destination
+	Column   string  // a column of the model
+	Sealed   string  // a field of the person's sealed data
+	Value    *string // the same for every row
+	Required bool    // a row without a value is held; otherwise NULL is sent
+	Line     int     // in the file, for messages
+}
+
+// Guards hold back removals that look like a mistake in a model. They never
+// hold back a withdrawal or an erasure.
+type Guards struct {
+	MaxRemovedShare float64 // of the rows at the destination
+	MinRemoved      int64   // fewer removals than this are never held, unless the model is empty
+}
+
+// Settings are a destination's configuration. They may hold secrets, so they
+// print, log and marshal as names only.
+type Settings map[string]string
+
+const hidden = "…"
+
+func (s Settings) names() map[string]string {
+	names := make(map[string]string, len(s))
+	for name := range s {
+		names[name] = hidden
+	}
+	return names
+}
+
+// String hides the values.
+func (s Settings) String() string { return fmt.Sprint(s.names()) }
+
+// GoString hides the values.
+func (s Settings) GoString() string { return s.String() }
+
+// LogValue hides the values.
+func (s Settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalJSON hides the values.
+func (s Settings) MarshalJSON() ([]byte, error) { return json.Marshal(s.names()) }
+
+// Sealed is one sealed value with all that opening it needs: the row of the
+// vault and the row of the data key that sealed it.
+type Sealed struct {
+	Pseudonym       string
+	Field           string
+	Purpose         string
+	KeyID           string
+	DecisionID      string
+	Ciphertext      []byte
+	Recipient       string
+	PSKID           string
+	EncapsulatedKey []byte
+}
+
+// String hides the content.
+func (Sealed) String() string { return "[sealed]" }
+
+// GoString hides the content.
+func (Sealed) GoString() string { return "[sealed]" }
+
+// sealedFields lists the sealed fields that the mapping asks for, each once.
+func (s Sync) sealedFields() []string {
+	var fields []string
+	for _, f := range s.Mapping {
+		if f.Sealed != "" && !slices.Contains(fields, f.Sealed) {
+			fields = append(fields, f.Sealed)
+		}
+	}
+	return fields
+}
+
+// definition digests all that decides which changes a plan has. A stored plan
+// is only applied under the definition that it was made with.
+func (s Sync) definition(columns []column) string {
+	return digestOf("definition/1", s.Name, s.Model, s.Key, s.Profile, s.Purpose, s.Destination, string(s.Mode), s.mappingVersion(columns))
+}
+
+// mappingVersion digests what turns a row into values. It is part of the row
+// hash, so a change of the mapping sends every row again.
+func (s Sync) mappingVersion(columns []column) string {
+	parts := []string{"mapping/1"}
+	for i, f := range s.Mapping {
+		source, from := "column", f.Column
+		switch {
+		case f.Sealed != "":
+			source, from = "sealed", f.Sealed
+		case f.Value != nil:
+			source, from = "value", *f.Value
+		}
+		parts = append(parts, f.Field, source, from, string(columns[i].Type))
+	}
+	return digestOf(parts...)[:16]
+}
+
+// digestOf is a digest of a list, in which no two lists are alike.
+func digestOf(parts ...string) string {
+	h := sha256.New()
+	for _, part := range parts {
+		fmt.Fprintf(h, "%d:%s", len(part), part) //nolint:errcheck // a hash does not fail
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
