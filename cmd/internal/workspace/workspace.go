@@ -1,0 +1,301 @@
+// Package workspace reads the folder that a team keeps in git: sluis.yaml, the
+// tracking plans, and where models, syncs, keys and data are. Both programs
+// start from it.
+package workspace
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluis-cdp/sluis/collector"
+	"github.com/sluis-cdp/sluis/consent"
+)
+
+// File is the name of the configuration in a workspace.
+const File = "sluis.yaml"
+
+// Config is sluis.yaml. Paths are relative to the workspace.
+type Config struct {
+	// Workspace names this installation. It is part of every pseudonym and must
+	// never change.
+	Workspace string   `yaml:"workspace"`
+	Listen    string   `yaml:"listen"`
+	Data      string   `yaml:"data"`
+	Keys      string   `yaml:"keys"`
+	Models    string   `yaml:"models"`
+	Syncs     string   `yaml:"syncs"`
+	Sources   []Source `yaml:"sources"`
+	Consent   Consent  `yaml:"consent"`
+	// PhoneRegion is where phone numbers without a country prefix belong.
+	PhoneRegion string `yaml:"phone_region"`
+	// RegionHeader names a header set by a trusted proxy.
+	RegionHeader string    `yaml:"region_header"`
+	Spool        Spool     `yaml:"spool"`
+	Warehouse    Warehouse `yaml:"warehouse"`
+	Schedule     Schedule  `yaml:"schedule"`
+}
+
+// Source configures a collector.Source.
+type Source struct {
+	ID           string                 `yaml:"id"`
+	WriteKey     string                 `yaml:"write_key"`
+	Origins      []string               `yaml:"origins"`
+	TrackingPlan string                 `yaml:"tracking_plan"`
+	Denied       collector.DeniedPolicy `yaml:"denied"`
+}
+
+// Consent configures a consent.Policy.
+type Consent struct {
+	Version    string                       `yaml:"version"`
+	Purposes   []consent.Purpose            `yaml:"purposes"`
+	Categories map[string][]consent.Purpose `yaml:"categories"`
+	GPCDenies  []consent.Purpose            `yaml:"gpc_denies"`
+	MaxAge     time.Duration                `yaml:"max_age"`
+	// SealFor are the purposes that need direct identifiers.
+	SealFor []consent.Purpose `yaml:"seal_for"`
+}
+
+// Spool bounds the queue on disk.
+type Spool struct {
+	MaxBytes int64 `yaml:"max_bytes"`
+}
+
+// Warehouse bounds the embedded warehouse.
+type Warehouse struct {
+	MemoryLimit string `yaml:"memory_limit"`
+	Threads     int    `yaml:"threads"`
+}
+
+// Schedule says when models and syncs run under `sluis up`.
+type Schedule struct {
+	Every time.Duration `yaml:"every"`
+}
+
+// Workspace is an opened workspace: a configuration that has been checked.
+type Workspace struct {
+	Dir string
+	Config
+	Policy  *consent.Policy
+	sources []collector.Source
+}
+
+// Open reads and checks a workspace. All that is wrong is in the error, each
+// with file, line and remedy.
+func Open(dir string) (*Workspace, error) {
+	path := filepath.Join(dir, File)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: there is no workspace here: make one with `sluis init DIR`, or name one with --workspace", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	w := &Workspace{Dir: dir, Config: defaults()}
+	doc, err := decode(path, text, &w.Config)
+	if err != nil {
+		return nil, err
+	}
+	w.check(doc)
+	w.load(doc)
+	if len(doc.problems) > 0 {
+		return nil, errors.Join(doc.problems...)
+	}
+	return w, nil
+}
+
+func defaults() Config {
+	return Config{
+		Listen: "127.0.0.1:8484", Data: "data", Keys: "keys", Models: "sql", Syncs: "syncs",
+		Consent:   Consent{Version: "1", SealFor: []consent.Purpose{consent.Personalization, consent.Marketing, consent.Advertising}},
+		Spool:     Spool{MaxBytes: 4 << 30},
+		Warehouse: Warehouse{MemoryLimit: "2GB"},
+		Schedule:  Schedule{Every: 30 * time.Second},
+	}
+}
+
+// check looks at each value by itself.
+func (w *Workspace) check(doc *document) {
+	if !regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`).MatchString(w.Workspace) {
+		doc.report("workspace", "must be a short name in lower case, such as my-shop; it is part of every pseudonym, so choose it once")
+	}
+	if _, _, err := net.SplitHostPort(w.Listen); err != nil {
+		doc.report("listen", "must be host:port, such as 127.0.0.1:8484")
+	}
+	if w.Schedule.Every < time.Second {
+		doc.report("schedule.every", "must be at least 1s")
+	}
+	if w.Spool.MaxBytes < 256<<20 {
+		doc.report("spool.max_bytes", "must be at least 268435456 (256 MiB)")
+	}
+	if len(w.Sources) == 0 {
+		doc.report("sources", "at least one source is needed: an id and a write_key")
+	}
+	seen := make(map[string]bool)
+	for i, s := range w.Sources {
+		at := fmt.Sprintf("sources.%d", i)
+		if s.ID == "" || s.WriteKey == "" {
+			doc.report(at, "a source needs an id and a write_key")
+		}
+		if seen["id "+s.ID] || seen["key "+s.WriteKey] {
+			doc.report(at, "another source has the same id or write_key")
+		}
+		seen["id "+s.ID], seen["key "+s.WriteKey] = true, true
+		if s.Denied != "" && s.Denied != collector.Count && s.Denied != collector.Discard {
+			doc.report(at+".denied", "must be count (a refused event grows a counter) or drop")
+		}
+	}
+}
+
+// load makes the policy and reads the tracking plans.
+func (w *Workspace) load(doc *document) {
+	policy, err := consent.NewPolicy(consent.PolicyConfig{
+		Version: w.Consent.Version, Extra: w.Consent.Purposes, Categories: w.Consent.Categories,
+		GPCDenies: w.Consent.GPCDenies, MaxAge: w.Consent.MaxAge,
+	})
+	if err != nil {
+		doc.report("consent", "%v", err)
+		return
+	}
+	w.Policy = policy
+	for _, purpose := range w.Consent.SealFor {
+		if !policy.Knows(purpose) {
+			doc.report("consent.seal_for", "unknown purpose %q; known are %v", purpose, policy.Purposes())
+		}
+	}
+	for i, s := range w.Sources {
+		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Denied: s.Denied}
+		if source.Denied == "" {
+			source.Denied = collector.Count
+		}
+		if s.TrackingPlan != "" {
+			path := w.Path(s.TrackingPlan)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				doc.report(fmt.Sprintf("sources.%d.tracking_plan", i), "cannot be read: %v", err)
+				continue
+			}
+			if source.Plan, err = collector.ParsePlan(path, text, policy); err != nil {
+				doc.problems = append(doc.problems, err)
+			}
+		}
+		w.sources = append(w.sources, source)
+	}
+}
+
+// Path resolves a path of the configuration.
+func (w *Workspace) Path(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(w.Dir, path)
+}
+
+// Landing is the folder of landed Parquet files.
+func (w *Workspace) Landing() string { return filepath.Join(w.Path(w.Data), "landing") }
+
+// SpoolDir is the folder of the collector's spool.
+func (w *Workspace) SpoolDir() string { return filepath.Join(w.Path(w.Data), "spool") }
+
+// Database is the file of the embedded warehouse.
+func (w *Workspace) Database() string { return filepath.Join(w.Path(w.Data), "warehouse.duckdb") }
+
+// SealPurposes are the purposes that have a key pair: those that need direct
+// identifiers, and necessary, for what must be kept of faulty events.
+func (w *Workspace) SealPurposes() []string {
+	names := []string{string(consent.Necessary)}
+	for _, purpose := range w.Consent.SealFor {
+		names = append(names, string(purpose))
+	}
+	return names
+}
+
+// CollectorSources are the configured sources, with their plans.
+func (w *Workspace) CollectorSources() []collector.Source { return w.sources }
+
+// document is a YAML file that keeps its lines, to report problems with them.
+type document struct {
+	file     string
+	root     yaml.Node
+	problems []error
+}
+
+var unknownKey = regexp.MustCompile(`line (\d+): field (\S+) not found in type \S+`)
+
+// decode reads strict YAML: an unknown key is an error, with its line.
+func decode(file string, text []byte, into any) (*document, error) {
+	doc := &document{file: file}
+	if err := yaml.Unmarshal(text, &doc.root); err != nil {
+		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	err := decoder.Decode(into)
+	var mismatch *yaml.TypeError
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return doc, nil
+	case !errors.As(err, &mismatch):
+		return nil, fmt.Errorf("%s: %s", file, strings.TrimPrefix(err.Error(), "yaml: "))
+	}
+	for _, problem := range mismatch.Errors {
+		problem = unknownKey.ReplaceAllString(problem, "line $1: unknown key \"$2\": correct or remove it; `sluis init` writes a file with every key")
+		if rest, ok := strings.CutPrefix(problem, "line "); ok {
+			problem = file + ":" + rest
+		} else {
+			problem = file + ": " + problem
+		}
+		doc.problems = append(doc.problems, errors.New(problem))
+	}
+	return nil, errors.Join(doc.problems...)
+}
+
+// report adds a problem with the value at a dotted path.
+func (d *document) report(path, format string, args ...any) {
+	d.problems = append(d.problems, fmt.Errorf("%s:%d: %s: %s", d.file, d.line(path), path, fmt.Sprintf(format, args...)))
+}
+
+// line is where the value at a path stands, or else the nearest key above it.
+func (d *document) line(path string) int {
+	if len(d.root.Content) == 0 {
+		return 1
+	}
+	node, line := d.root.Content[0], 1
+	for part := range strings.SplitSeq(path, ".") {
+		next := child(node, part)
+		if next == nil {
+			return line
+		}
+		node, line = next, next.Line
+	}
+	return line
+}
+
+func child(n *yaml.Node, key string) *yaml.Node {
+	switch n.Kind {
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == key {
+				return n.Content[i+1]
+			}
+		}
+	case yaml.SequenceNode:
+		for i, element := range n.Content {
+			if fmt.Sprint(i) == key {
+				return element
+			}
+		}
+	case yaml.DocumentNode, yaml.ScalarNode, yaml.AliasNode:
+	}
+	return nil
+}

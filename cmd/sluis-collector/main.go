@@ -1,0 +1,56 @@
+// Command sluis-collector is the collector alone, for machines that face the
+// public: a static binary that can append and holds nothing that opens what it
+// sealed.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sluis-cdp/sluis/cmd/internal/edge"
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code := run(ctx, os.Args, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stderr io.Writer) int {
+	app := &cli.App{
+		Name:  "sluis-collector",
+		Usage: "receive events, ask for consent, and land what may be kept",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "workspace", Aliases: []string{"w"}, Value: ".", EnvVars: []string{"SLUIS_WORKSPACE"}, Usage: "the folder with " + workspace.File},
+			&cli.StringFlag{Name: "listen", EnvVars: []string{"SLUIS_LISTEN"}, Usage: "address to accept events on; overrides the configuration"},
+		},
+		HideHelpCommand: true,
+		ErrWriter:       stderr,
+		ExitErrHandler:  func(*cli.Context, error) {},
+		Action: func(c *cli.Context) error {
+			w, err := workspace.Open(c.String("workspace"))
+			if err != nil {
+				return err
+			}
+			listen := w.Listen
+			if c.IsSet("listen") {
+				listen = c.String("listen")
+			}
+			return edge.Run(c.Context, w, listen, slog.New(slog.NewTextHandler(stderr, nil)))
+		},
+	}
+	if err := app.RunContext(ctx, args); err != nil {
+		fmt.Fprintf(stderr, "sluis-collector: %v\n", err)
+		return 1
+	}
+	return 0
+}

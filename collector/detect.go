@@ -1,0 +1,351 @@
+package collector
+
+import (
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/nyaruka/phonenumbers"
+)
+
+// A finding is personal data in a place where it should not be.
+type finding struct {
+	start, end int // bytes of the text
+	kind       string
+}
+
+// detector finds personal data in free text. It first looks, in one pass, for
+// bytes that could be the start of something, and verifies only those: nearly
+// all text is passed over at the cost of that pass.
+type detector struct {
+	region string // where phone numbers without a country prefix belong; empty if unknown
+}
+
+// mask replaces what looks personal by its kind in brackets, and lists the
+// kinds found. Text in which it is percent-encoded is replaced whole.
+func (d detector) mask(text string) (masked string, kinds []string) {
+	if !suspicious(text) {
+		return text, nil
+	}
+	if strings.Contains(text, "%") {
+		if decoded, err := url.QueryUnescape(text); err == nil && decoded != text {
+			if found := d.find(decoded); len(found) > 0 {
+				return "[" + found[0].kind + "]", kindsOf(found)
+			}
+		}
+	}
+	found := d.find(text)
+	if len(found) == 0 {
+		return text, nil
+	}
+	var b strings.Builder
+	at := 0
+	for _, f := range found {
+		b.WriteString(text[at:f.start])
+		b.WriteString("[" + f.kind + "]")
+		at = f.end
+	}
+	b.WriteString(text[at:])
+	return b.String(), kindsOf(found)
+}
+
+func kindsOf(found []finding) []string {
+	var kinds []string
+	for _, f := range found {
+		if !slices.Contains(kinds, f.kind) {
+			kinds = append(kinds, f.kind)
+		}
+	}
+	return kinds
+}
+
+// suspicious tells whether a text can hold anything that find looks for.
+func suspicious(text string) bool {
+	digits, colons := 0, 0
+	for i := range len(text) {
+		switch c := text[i]; {
+		case isDigit(c):
+			if digits++; digits >= 4 {
+				return true
+			}
+		case c == '@' || c == '%':
+			return true
+		case c == ':':
+			if colons++; colons >= 2 {
+				return true
+			}
+		case c == 'J' && i >= 2 && text[i-2:i] == "ey":
+			return true
+		}
+	}
+	return false
+}
+
+// find returns findings in order, without overlap. Where two overlap, the one
+// that starts first wins.
+func (d detector) find(text string) []finding {
+	all := slices.Concat(findEmails(text), findTokens(text), findIBANs(text), findIPv6(text), d.findNumbers(text))
+	slices.SortStableFunc(all, func(a, b finding) int { return a.start - b.start })
+	kept := all[:0]
+	end := 0
+	for _, f := range all {
+		if f.start >= end {
+			kept = append(kept, f)
+			end = f.end
+		}
+	}
+	return kept
+}
+
+func findEmails(text string) []finding {
+	var found []finding
+	for i := 0; i < len(text); i++ {
+		if text[i] != '@' {
+			continue
+		}
+		start, end := i, i+1
+		for start > 0 && isLocalPart(text[start-1]) {
+			start--
+		}
+		for end < len(text) && isDomain(text[end]) {
+			end++
+		}
+		domain := strings.TrimRight(text[i+1:end], ".-")
+		dot := strings.LastIndexByte(domain, '.')
+		if start < i && dot > 0 && len(domain)-dot > 2 {
+			found = append(found, finding{start, i + 1 + len(domain), "email"})
+			i = end - 1
+		}
+	}
+	return found
+}
+
+// findTokens finds JSON Web Tokens: three base64url parts, the first of which
+// begins like {" does.
+func findTokens(text string) []finding {
+	var found []finding
+	for at := 0; ; {
+		i := strings.Index(text[at:], "eyJ")
+		if i < 0 {
+			return found
+		}
+		start := at + i
+		end := start
+		for end < len(text) && (isBase64URL(text[end]) || text[end] == '.') {
+			end++
+		}
+		if part := text[start:end]; len(part) > 20 && strings.Count(part, ".") >= 1 {
+			found = append(found, finding{start, end, "token"})
+		}
+		at = max(end, start+3)
+	}
+}
+
+// ibanLength is the length per country of an IBAN (ISO 13616 registry).
+var ibanLength = map[string]int{
+	"AD": 24, "AT": 20, "BE": 16, "BG": 22, "CH": 21, "CY": 28, "CZ": 24, "DE": 22, "DK": 18, "EE": 20, "ES": 24,
+	"FI": 18, "FR": 27, "GB": 22, "GI": 23, "GR": 27, "HR": 21, "HU": 28, "IE": 22, "IL": 23, "IS": 26, "IT": 27,
+	"LI": 21, "LT": 20, "LU": 20, "LV": 21, "MC": 27, "MT": 31, "NL": 18, "NO": 15, "PL": 28, "PT": 25, "RO": 24,
+	"SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "TR": 26, "UA": 29,
+}
+
+func findIBANs(text string) []finding {
+	var found []finding
+	for i := 0; i+15 <= len(text); i++ {
+		if i > 0 && isAlnum(text[i-1]) || !isLetter(text[i]) || !isLetter(text[i+1]) || !isDigit(text[i+2]) {
+			continue
+		}
+		want, ok := ibanLength[strings.ToUpper(text[i:i+2])]
+		if !ok {
+			continue
+		}
+		var iban []byte
+		end := i
+		for ; end < len(text) && len(iban) < want; end++ {
+			switch c := text[end]; {
+			case isAlnum(c):
+				iban = append(iban, c)
+			case c == ' ' || c == '-':
+			default:
+				end = len(text)
+			}
+		}
+		if len(iban) == want && mod97(strings.ToUpper(string(iban))) {
+			found = append(found, finding{i, end, "iban"})
+			i = end - 1
+		}
+	}
+	return found
+}
+
+// mod97 is the check of ISO 7064 on an IBAN.
+func mod97(iban string) bool {
+	rest := 0
+	for _, c := range []byte(iban[4:] + iban[:4]) {
+		if isDigit(c) {
+			rest = (rest*10 + int(c-'0')) % 97
+		} else {
+			rest = (rest*100 + int(c-'A') + 10) % 97
+		}
+	}
+	return rest == 1
+}
+
+func findIPv6(text string) []finding {
+	var found []finding
+	for i := 0; i < len(text); i++ {
+		if !isHex(text[i]) && text[i] != ':' || i > 0 && isAlnum(text[i-1]) {
+			continue
+		}
+		end := i
+		for end < len(text) && (isHex(text[end]) || text[end] == ':' || text[end] == '.') {
+			end++
+		}
+		part := strings.TrimRight(text[i:end], ".")
+		if strings.Count(part, ":") >= 2 && len(part) > 3 {
+			if _, err := netip.ParseAddr(part); err == nil {
+				found = append(found, finding{i, i + len(part), "ip"})
+			}
+		}
+		i = end
+	}
+	return found
+}
+
+// findNumbers finds phone numbers, payment cards, social security numbers and
+// IPv4 addresses: runs of digits with the separators people use.
+func (d detector) findNumbers(text string) []finding {
+	var found []finding
+	for i := 0; i < len(text); i++ {
+		if !startsNumber(text, i) {
+			continue
+		}
+		run := numberRun(text, i)
+		if run.end < len(text) && isLetter(text[run.end]) {
+			i = run.end
+			continue // part of an opaque id, such as a UUID
+		}
+		if kind := d.classifyNumber(run); kind != "" {
+			found = append(found, finding{i, run.end, kind})
+		}
+		i = max(run.end-1, i)
+	}
+	return found
+}
+
+func startsNumber(text string, i int) bool {
+	if i > 0 && (isAlnum(text[i-1]) || text[i-1] == '_') {
+		return false
+	}
+	c := text[i]
+	next := i+1 < len(text) && (isDigit(text[i+1]) || text[i+1] == '(')
+	return isDigit(c) || (c == '+' || c == '(') && next
+}
+
+// number is a run of digits: the digits alone, and the sizes of its groups.
+type number struct {
+	text   string
+	digits string
+	groups []int
+	end    int
+}
+
+func numberRun(text string, start int) number {
+	n := number{end: start}
+	group, separators := 0, 0
+	for i := start; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case isDigit(c):
+			n.digits += string(c)
+			group++
+			separators = 0
+			n.end = i + 1
+		case c == '+' && i == start:
+		case strings.IndexByte(" -./()", c) >= 0 && separators < 3:
+			if group > 0 {
+				n.groups = append(n.groups, group)
+				group = 0
+			}
+			separators++
+		default:
+			i = len(text)
+		}
+	}
+	if group > 0 {
+		n.groups = append(n.groups, group)
+	}
+	n.text = text[start:n.end]
+	return n
+}
+
+func (d detector) classifyNumber(n number) string {
+	size := len(n.digits)
+	switch {
+	case strings.Count(n.text, ".") == 3 && len(n.groups) == 4:
+		if _, err := netip.ParseAddr(n.text); err == nil {
+			return "ip"
+		}
+	case size >= 13 && size <= 19 && n.digits[0] >= '2' && n.digits[0] <= '6' && luhn(n.digits):
+		return "card"
+	case isDate(n.groups):
+		return ""
+	case slices.Equal(n.groups, []int{3, 2, 4}):
+		return "ssn"
+	case n.text[0] == '+' && size >= 8 && size <= 15,
+		strings.HasPrefix(n.digits, "00") && size >= 10 && size <= 15,
+		n.digits[0] == '0' && size >= 9 && size <= 11,
+		slices.Equal(n.groups, []int{3, 3, 4}), slices.Equal(n.groups, []int{1, 3, 3, 4}),
+		d.nationalPhone(n):
+		return "phone"
+	}
+	return ""
+}
+
+// nationalPhone asks the numbering plan of the region, for numbers without any
+// other mark of a phone number.
+func (d detector) nationalPhone(n number) bool {
+	if d.region == "" || len(n.digits) < 9 || len(n.digits) > 11 {
+		return false
+	}
+	parsed, err := phonenumbers.Parse(n.text, d.region)
+	return err == nil && phonenumbers.IsValidNumberForRegion(parsed, d.region)
+}
+
+// isDate tells whether groups begin as a date does, in either order.
+func isDate(groups []int) bool {
+	if len(groups) < 3 {
+		return false
+	}
+	return slices.Equal(groups[:3], []int{4, 2, 2}) || slices.Equal(groups[:3], []int{2, 2, 4})
+}
+
+// luhn is the check digit of payment cards (ISO/IEC 7812-1).
+func luhn(digits string) bool {
+	sum := 0
+	for i := range len(digits) {
+		n := int(digits[len(digits)-1-i] - '0')
+		if i%2 == 1 {
+			if n *= 2; n > 9 {
+				n -= 9
+			}
+		}
+		sum += n
+	}
+	return sum%10 == 0
+}
+
+func isDigit(c byte) bool  { return c >= '0' && c <= '9' }
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+func isAlnum(c byte) bool  { return isDigit(c) || isLetter(c) }
+func isHex(c byte) bool    { return isDigit(c) || c|0x20 >= 'a' && c|0x20 <= 'f' }
+
+func isBase64URL(c byte) bool { return isAlnum(c) || c == '-' || c == '_' || c == '=' }
+
+func isLocalPart(c byte) bool {
+	return isAlnum(c) || c >= utf8.RuneSelf || strings.IndexByte("._%+-'!#$&*/=?^`{|}~", c) >= 0
+}
+
+func isDomain(c byte) bool { return isAlnum(c) || c >= utf8.RuneSelf || c == '.' || c == '-' }

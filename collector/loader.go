@@ -1,0 +1,156 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/sluis-cdp/sluis/collector/spool"
+)
+
+// Loader moves records from the spool to a [Sink], in order and exactly once:
+// it goes on where the sink says that the last batch ended, and lets the spool
+// forget only what has landed.
+type Loader struct {
+	Spool  *spool.Spool
+	Sink   Sink
+	Logger *slog.Logger
+	// Every is how long the first record of a batch waits for others; the default
+	// is a second.
+	Every time.Duration
+
+	failing atomic.Bool
+}
+
+// maxBatchRecords and maxBatchRows bound the memory that a batch takes.
+const (
+	maxBatchRecords = 20_000
+	maxBatchRows    = 100_000
+)
+
+// Healthy tells whether the last attempt to land succeeded.
+func (l *Loader) Healthy() bool { return !l.failing.Load() }
+
+// Run lands records until the spool is closed and all of it has landed, or ctx
+// is done. It is called once. A sink that fails is tried again for as long as
+// it takes, while the spool fills.
+func (l *Loader) Run(ctx context.Context) error {
+	if l.Every <= 0 {
+		l.Every = time.Second
+	}
+	position, err := l.Sink.Position(ctx, l.Spool.ID())
+	if err != nil {
+		return fmt.Errorf("finding where to go on landing: %w", err)
+	}
+	if err := l.Spool.Trim(position); err != nil {
+		l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
+	}
+	reader := l.Spool.Reader(position)
+	defer reader.Close() //nolint:errcheck // nothing depends on it
+	batcher := batcher{loader: l, reader: reader}
+	for {
+		batch, err := batcher.next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading the spool: %w", err)
+		}
+		if err := l.land(ctx, batch); err != nil {
+			return err
+		}
+		if err := l.Spool.Trim(batch.Last); err != nil {
+			l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
+		}
+	}
+}
+
+// land tries until the batch has landed or ctx is done.
+func (l *Loader) land(ctx context.Context, b Batch) error {
+	const longest = 30 * time.Second
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, longest) {
+		err := l.Sink.Land(ctx, b)
+		if err == nil {
+			l.failing.Store(false)
+			return nil
+		}
+		l.failing.Store(true)
+		l.Logger.Error("landing a batch failed; it is tried again", "first", b.First, "last", b.Last-1, "retry_in", wait.String(), "error", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("landing stopped; the records stay in the spool: %w", err)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// batcher cuts the spool into batches.
+type batcher struct {
+	loader *Loader
+	reader *spool.Reader
+	ahead  *spool.Record // read, but of the next day
+}
+
+// next returns the next batch of at least one record, or io.EOF when the spool
+// is closed and read to its end.
+func (b *batcher) next(ctx context.Context) (batch Batch, err error) {
+	first, err := b.take(ctx)
+	if err != nil {
+		return Batch{}, err
+	}
+	batch = Batch{SpoolID: b.loader.Spool.ID(), First: first.Seq, Last: first.Seq + 1}
+	b.add(&batch, first)
+
+	deadline, cancel := context.WithTimeout(ctx, b.loader.Every)
+	defer cancel()
+	defer func() {
+		if batch.Day.IsZero() { // nothing but unreadable records
+			batch.Day = time.Now()
+		}
+	}()
+	for n := 1; n < maxBatchRecords && len(batch.Events) < maxBatchRows; n++ {
+		r, err := b.take(deadline)
+		if err != nil {
+			return batch, nil // time is up, or the end: what there is lands now
+		}
+		if !b.add(&batch, r) {
+			b.ahead = &r
+			break
+		}
+		batch.Last = r.Seq + 1
+	}
+	return batch, nil
+}
+
+func (b *batcher) take(ctx context.Context) (spool.Record, error) {
+	if r := b.ahead; r != nil {
+		b.ahead = nil
+		return *r, nil
+	}
+	return b.reader.Next(ctx)
+}
+
+// add adds a record's rows. It returns false, and adds nothing, if the record
+// belongs to another day. A record that cannot be decoded does not block the
+// rest: it is kept aside.
+func (b *batcher) add(batch *Batch, r spool.Record) bool {
+	rec, err := decodeRecord(r.Data)
+	if err != nil {
+		b.loader.Logger.Error("a spool record cannot be read by this version and is kept aside", "seq", r.Seq, "error", err)
+		batch.Unreadable = append(batch.Unreadable, Unreadable{r.Seq, r.Data})
+		return true
+	}
+	day := rec.ReceivedAt.UTC().Truncate(24 * time.Hour)
+	if batch.Day.IsZero() {
+		batch.Day = day
+	}
+	if !day.Equal(batch.Day) {
+		return false
+	}
+	batch.append(rec.Rows, batch.SpoolID, r.Seq)
+	return true
+}

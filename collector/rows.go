@@ -1,0 +1,218 @@
+package collector
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// The rows of the landing tables, column for column as warehouse.Landing has
+// them. An empty string lands as NULL. They are all that the spool ever holds:
+// a value in clear has no field to go to, except through [scrub].
+
+// Origin says where in the spool a row came from.
+type Origin struct {
+	SpoolID     string `parquet:"spool_id,dict" json:"-"`
+	SpoolOffset int64  `parquet:"spool_offset,delta" json:"-"`
+}
+
+// IdentifierRow is one pseudonym of an event.
+type IdentifierRow struct {
+	Kind      string `parquet:"kind,dict" json:"k"`
+	Pseudonym string `parquet:"pseudonym" json:"p"`
+}
+
+// EventRow is a row of events.
+type EventRow struct {
+	EventID      string          `parquet:"event_id" json:"id"`
+	SourceID     string          `parquet:"source_id,dict" json:"src"`
+	Type         string          `parquet:"type,dict" json:"type"`
+	Event        string          `parquet:"event,dict" json:"event"`
+	OccurredAt   time.Time       `parquet:"occurred_at,timestamp(microsecond)" json:"at"`
+	ReceivedAt   time.Time       `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
+	AnonymousID  string          `parquet:"anonymous_id,optional" json:"anon,omitempty"`
+	UserID       string          `parquet:"user_id,optional" json:"user,omitempty"`
+	GroupID      string          `parquet:"group_id,optional" json:"group,omitempty"`
+	Identifiers  []IdentifierRow `parquet:"identifiers,list" json:"ids,omitempty"`
+	Purposes     []string        `parquet:"purposes,list" json:"pur,omitempty"`
+	Denied       []string        `parquet:"denied,list" json:"den,omitempty"`
+	DecisionID   string          `parquet:"decision_id,dict" json:"dec"`
+	Region       string          `parquet:"region,optional,dict" json:"reg,omitempty"`
+	PageURL      string          `parquet:"page_url,optional,dict" json:"url,omitempty"`
+	PagePath     string          `parquet:"page_path,optional,dict" json:"path,omitempty"`
+	PageTitle    string          `parquet:"page_title,optional,dict" json:"title,omitempty"`
+	ReferrerHost string          `parquet:"referrer_host,optional,dict" json:"ref,omitempty"`
+	UTMSource    string          `parquet:"utm_source,optional,dict" json:"us,omitempty"`
+	UTMMedium    string          `parquet:"utm_medium,optional,dict" json:"um,omitempty"`
+	UTMCampaign  string          `parquet:"utm_campaign,optional,dict" json:"uc,omitempty"`
+	UTMTerm      string          `parquet:"utm_term,optional,dict" json:"ut,omitempty"`
+	UTMContent   string          `parquet:"utm_content,optional,dict" json:"un,omitempty"`
+	ClickIDKind  string          `parquet:"click_id_kind,optional,dict" json:"click,omitempty"`
+	DeviceClass  string          `parquet:"device_class,optional,dict" json:"dev,omitempty"`
+	IsBot        bool            `parquet:"is_bot" json:"bot,omitempty"`
+	BotReason    string          `parquet:"bot_reason,optional,dict" json:"botwhy,omitempty"`
+	Properties   string          `parquet:"properties,optional" json:"props,omitempty"`
+	Traits       string          `parquet:"traits,optional" json:"traits,omitempty"`
+	Context      string          `parquet:"context,optional,dict" json:"ctx,omitempty"`
+	PlanVersion  string          `parquet:"plan_version,optional,dict" json:"plan,omitempty"`
+	Violations   []string        `parquet:"violations,list" json:"bad,omitempty"`
+	Origin
+}
+
+// VaultRow is a row of vault.
+type VaultRow struct {
+	Pseudonym  string    `parquet:"pseudonym" json:"p"`
+	Field      string    `parquet:"field,dict" json:"f"`
+	Purpose    string    `parquet:"purpose,dict" json:"pur"`
+	KeyID      string    `parquet:"key_id,dict" json:"key"`
+	Ciphertext []byte    `parquet:"ciphertext" json:"ct"`
+	Token      string    `parquet:"token" json:"tok"`
+	DecisionID string    `parquet:"decision_id,dict" json:"dec"`
+	ReceivedAt time.Time `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
+	Origin
+}
+
+// ConsentRow is a row of consents.
+type ConsentRow struct {
+	DecisionID    string    `parquet:"decision_id" json:"dec"`
+	Pseudonym     string    `parquet:"pseudonym" json:"p"`
+	Purpose       string    `parquet:"purpose,dict" json:"pur"`
+	Granted       bool      `parquet:"granted" json:"ok"`
+	Signal        string    `parquet:"signal,dict" json:"sig"`
+	SignalDigest  string    `parquet:"signal_digest" json:"dig"`
+	PolicyVersion string    `parquet:"policy_version,dict" json:"pol"`
+	Region        string    `parquet:"region,optional,dict" json:"reg,omitempty"`
+	SourceID      string    `parquet:"source_id,dict" json:"src"`
+	DecidedAt     time.Time `parquet:"decided_at,timestamp(microsecond)" json:"at"`
+	ReceivedAt    time.Time `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
+	Origin
+}
+
+// QuarantineRow is a row of quarantine.
+type QuarantineRow struct {
+	QuarantineID string    `parquet:"quarantine_id" json:"id"`
+	SourceID     string    `parquet:"source_id,dict" json:"src"`
+	Type         string    `parquet:"type,optional,dict" json:"type,omitempty"`
+	Reason       string    `parquet:"reason,dict" json:"why"`
+	Path         string    `parquet:"path,optional,dict" json:"path,omitempty"`
+	KeyID        string    `parquet:"key_id,dict" json:"key"`
+	Ciphertext   []byte    `parquet:"ciphertext" json:"ct"`
+	ReceivedAt   time.Time `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
+	Origin
+}
+
+// LedgerRow is a row of ledger.
+type LedgerRow struct {
+	SourceID string    `parquet:"source_id,dict" json:"src"`
+	Minute   time.Time `parquet:"minute,timestamp(microsecond)" json:"min"`
+	Outcome  string    `parquet:"outcome,dict" json:"out"`
+	Reason   string    `parquet:"reason,optional,dict" json:"why,omitempty"`
+	N        int64     `parquet:"n" json:"n"`
+	Origin
+}
+
+// CountRow is a row of counts.
+type CountRow struct {
+	SourceID string    `parquet:"source_id,dict" json:"src"`
+	Hour     time.Time `parquet:"hour,timestamp(microsecond)" json:"hour"`
+	Type     string    `parquet:"type,dict" json:"type"`
+	Event    string    `parquet:"event,optional,dict" json:"event,omitempty"`
+	N        int64     `parquet:"n" json:"n"`
+	Origin
+}
+
+// SealKeyRow is a row of seal_keys.
+type SealKeyRow struct {
+	KeyID           string    `parquet:"key_id" json:"id"`
+	Purpose         string    `parquet:"purpose,dict" json:"pur"`
+	Recipient       string    `parquet:"recipient,dict" json:"to"`
+	PSKID           string    `parquet:"psk_id,dict" json:"psk"`
+	EncapsulatedKey []byte    `parquet:"encapsulated_key" json:"enc"`
+	CreatedAt       time.Time `parquet:"created_at,timestamp(microsecond)" json:"at"`
+	Origin
+}
+
+// Rows is what one request, or one landed range of the spool, adds to the
+// landing tables.
+type Rows struct {
+	Events     []EventRow      `json:"events,omitempty"`
+	Vault      []VaultRow      `json:"vault,omitempty"`
+	Consents   []ConsentRow    `json:"consents,omitempty"`
+	Quarantine []QuarantineRow `json:"quarantine,omitempty"`
+	Ledger     []LedgerRow     `json:"ledger,omitempty"`
+	Counts     []CountRow      `json:"counts,omitempty"`
+	SealKeys   []SealKeyRow    `json:"seal_keys,omitempty"`
+}
+
+// record is what one request appends to the spool: all of it or, if the append
+// fails, nothing. So the ledger balances for every acknowledged request, and a
+// sealed value never lands without the key it was sealed with.
+type record struct {
+	Version    int       `json:"v"`
+	ReceivedAt time.Time `json:"t"`
+	Rows
+}
+
+const recordVersion = 1
+
+func encodeRecord(r record) ([]byte, error) {
+	r.Version = recordVersion
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a spool record: %w", err)
+	}
+	return b, nil
+}
+
+func decodeRecord(b []byte) (record, error) {
+	var r record
+	if err := json.Unmarshal(b, &r); err != nil {
+		return record{}, fmt.Errorf("decoding a spool record: %w", err)
+	}
+	if r.Version != recordVersion {
+		return record{}, fmt.Errorf("decoding a spool record: version %d, this program reads %d", r.Version, recordVersion)
+	}
+	return r, nil
+}
+
+// append adds the rows of one record, which had the sequence number seq in the
+// spool. Counters of one key are added up, so that a landed range holds few
+// rows of them.
+func (rows *Rows) append(r Rows, spoolID string, seq uint64) {
+	origin := Origin{SpoolID: spoolID, SpoolOffset: int64(seq)}
+	rows.Events = appendRows(rows.Events, r.Events, func(e *EventRow) { e.Origin = origin })
+	rows.Vault = appendRows(rows.Vault, r.Vault, func(v *VaultRow) { v.Origin = origin })
+	rows.Consents = appendRows(rows.Consents, r.Consents, func(c *ConsentRow) { c.Origin = origin })
+	rows.Quarantine = appendRows(rows.Quarantine, r.Quarantine, func(q *QuarantineRow) { q.Origin = origin })
+	rows.SealKeys = appendRows(rows.SealKeys, r.SealKeys, func(k *SealKeyRow) { k.Origin = origin })
+	for _, l := range r.Ledger {
+		l.Origin = origin
+		rows.Ledger = addUp(rows.Ledger, l, func(a, b *LedgerRow) bool {
+			return a.SourceID == b.SourceID && a.Minute.Equal(b.Minute) && a.Outcome == b.Outcome && a.Reason == b.Reason
+		}, func(into *LedgerRow, n LedgerRow) { into.N += n.N })
+	}
+	for _, c := range r.Counts {
+		c.Origin = origin
+		rows.Counts = addUp(rows.Counts, c, func(a, b *CountRow) bool {
+			return a.SourceID == b.SourceID && a.Hour.Equal(b.Hour) && a.Type == b.Type && a.Event == b.Event
+		}, func(into *CountRow, n CountRow) { into.N += n.N })
+	}
+}
+
+func appendRows[T any](to, from []T, stamp func(*T)) []T {
+	for _, row := range from {
+		stamp(&row)
+		to = append(to, row)
+	}
+	return to
+}
+
+func addUp[T any](to []T, row T, same func(a, b *T) bool, add func(*T, T)) []T {
+	for i := range to {
+		if same(&to[i], &row) {
+			add(&to[i], row)
+			return to
+		}
+	}
+	return append(to, row)
+}
