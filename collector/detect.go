@@ -288,6 +288,7 @@ func (d detector) classifyNumber(n number) string {
 		if _, err := netip.ParseAddr(n.text); err == nil {
 			return "ip"
 		}
+	case size < 8: // too short for the rest
 	case size >= 13 && size <= 19 && n.digits[0] >= '2' && n.digits[0] <= '6' && luhn(n.digits):
 		return "card"
 	case isDate(n.groups):
