@@ -1,0 +1,241 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// builder makes one node's table or view.
+type builder struct {
+	ctx  context.Context //nolint:containedctx // lives for one call of build
+	d    warehouse.Driver
+	node *Node
+}
+
+// existingKind is what a name stands for in the warehouse.
+type existingKind int
+
+const (
+	isNothing existingKind = iota
+	isTable
+	isView
+)
+
+func (b builder) existing(name string) (existingKind, error) {
+	catalog := "information_schema.tables"
+	if b.d.Dialect() == "bigquery" {
+		catalog = warehouse.SchemaModels + ".INFORMATION_SCHEMA.TABLES"
+	}
+	rows, err := warehouse.Collect(b.ctx, b.d, "select table_type from "+catalog+" where table_schema = ? and table_name = ?", warehouse.SchemaModels, name)
+	switch {
+	case err != nil:
+		return isNothing, fmt.Errorf("look up %s: %w", relation(name), err)
+	case len(rows) == 0:
+		return isNothing, nil
+	case rows[0][0] == "VIEW":
+		return isView, nil
+	}
+	return isTable, nil
+}
+
+// makeRoom drops a relation of the other kind, which cannot be replaced.
+func (b builder) makeRoom(wanted existingKind) error {
+	existing, err := b.existing(b.node.Name)
+	if err != nil || existing == isNothing || existing == wanted {
+		return err
+	}
+	return b.drop(b.node.Name, existing)
+}
+
+func (b builder) drop(name string, existing existingKind) error {
+	kind := "table"
+	if existing == isView {
+		kind = "view"
+	}
+	return b.d.Exec(b.ctx, fmt.Sprintf("drop %s if exists %s", kind, relation(name)))
+}
+
+func (b builder) view(query string) error {
+	if err := b.makeRoom(isView); err != nil {
+		return err
+	}
+	return b.d.Exec(b.ctx, "create or replace view "+relation(b.node.Name)+" as\n"+query)
+}
+
+func (b builder) table(query string) (rows int64, message string, err error) {
+	if err := b.makeRoom(isTable); err != nil {
+		return -1, "", err
+	}
+	if err := b.create(b.node.Name, query); err != nil {
+		return -1, "", err
+	}
+	rows, err = b.count(b.node.Name)
+	return rows, "", err
+}
+
+func (b builder) create(name, query string) error {
+	return b.d.Exec(b.ctx, "create or replace table "+relation(name)+" as\n"+query)
+}
+
+func (b builder) count(name string) (int64, error) {
+	return b.number("select count(*) from " + relation(name))
+}
+
+func (b builder) number(query string) (int64, error) {
+	rows, err := warehouse.Collect(b.ctx, b.d, query)
+	if err != nil {
+		return -1, err
+	}
+	if len(rows) == 1 && len(rows[0]) == 1 {
+		if n, ok := rows[0][0].(int64); ok {
+			return n, nil
+		}
+	}
+	return -1, errors.New("the warehouse did not answer with a number")
+}
+
+// scratch is the name of a table of a build's own. The caller drops it.
+func (b builder) scratch(suffix string) string { return b.node.Name + "__" + suffix }
+
+// dropScratch drops tables of the build's own, also when it was cancelled.
+func (b builder) dropScratch(names ...string) {
+	b.ctx = context.WithoutCancel(b.ctx)
+	for _, name := range names {
+		b.drop(name, isTable) //nolint:errcheck // the next build replaces it
+	}
+}
+
+// add runs an incremental model that has run before. Its new rows are first
+// computed into a table, then brought in by one statement.
+func (b builder) add(query string) (rows int64, message string, err error) {
+	fresh := b.scratch("new")
+	defer b.dropScratch(fresh)
+	if err := b.create(fresh, query); err != nil {
+		return -1, "", err
+	}
+	have, err := b.columns(b.node.Name)
+	if err != nil {
+		return -1, "", err
+	}
+	got, err := b.columns(fresh)
+	if err != nil {
+		return -1, "", err
+	}
+	slices.Sort(have)
+	sorted := slices.Sorted(slices.Values(got))
+	if !slices.Equal(have, sorted) {
+		return -1, "", fmt.Errorf("the columns changed from (%s) to (%s): build it anew with --full-refresh", strings.Join(have, ", "), strings.Join(sorted, ", "))
+	}
+	keys := asTexts(b.node.config["unique_key"])
+	if b.node.config.text("incremental_strategy") == "append" {
+		keys = nil
+	}
+	if err := b.d.Exec(b.ctx, addStatement(relation(b.node.Name), relation(fresh), got, keys)); err != nil {
+		return -1, "", err
+	}
+	added, err := b.count(fresh)
+	if err != nil {
+		return -1, "", err
+	}
+	rows, err = b.count(b.node.Name)
+	return rows, fmt.Sprintf("%d new or changed", added), err
+}
+
+func (b builder) columns(name string) ([]string, error) {
+	columns, err := b.d.Columns(b.ctx, warehouse.SchemaModels, name)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(columns))
+	for i, column := range columns {
+		names[i] = column.Name
+	}
+	return names, nil
+}
+
+// addStatement inserts rows, and replaces those with the same keys.
+func addStatement(into, from string, columns, keys []string) string {
+	list := strings.Join(columns, ", ")
+	if len(keys) == 0 {
+		return fmt.Sprintf("insert into %s (%s) select %s from %s", into, list, list, from)
+	}
+	var on, set, values []string
+	for _, key := range keys {
+		on = append(on, "t."+key+" = s."+key)
+	}
+	for _, column := range columns {
+		values = append(values, "s."+column)
+		if !slices.Contains(keys, column) {
+			set = append(set, column+" = s."+column)
+		}
+	}
+	statement := fmt.Sprintf("merge into %s as t using %s as s on %s", into, from, strings.Join(on, " and "))
+	if len(set) > 0 {
+		statement += " when matched then update set " + strings.Join(set, ", ")
+	}
+	return statement + fmt.Sprintf(" when not matched then insert (%s) values (%s)", list, strings.Join(values, ", "))
+}
+
+// audience publishes an audience after its members were checked. If one is
+// wrong, the audience is withdrawn: what was published before is older still.
+func (b builder) audience(query string) (rows int64, message string, err error) {
+	candidate := b.scratch("candidate")
+	defer b.dropScratch(candidate)
+	if err := b.create(candidate, query); err != nil {
+		return -1, "", err
+	}
+	if err := b.checkAudience(candidate); err != nil {
+		existing, lookup := b.existing(b.node.Name)
+		if lookup == nil && existing != isNothing {
+			lookup = b.drop(b.node.Name, existing)
+		}
+		return -1, "", errors.Join(err, lookup)
+	}
+	if b.node.Materialized == View {
+		rows, err := b.count(candidate)
+		if err != nil {
+			return -1, "", err
+		}
+		return rows, "", b.view(query)
+	}
+	return b.table("select * from " + relation(candidate))
+}
+
+// checkAudience returns an error unless each member consents to the purpose
+// and the audience is empty or large enough.
+func (b builder) checkAudience(name string) error {
+	wrong, err := b.number("select count(*) from (" + consentQuery(name, b.node.Audience.Purpose) + ") as wrong")
+	if err != nil {
+		return fmt.Errorf("check consent: %w", err)
+	}
+	if wrong > 0 {
+		return fmt.Errorf("%d members do not consent to %s, so nobody is published: build the audience with the macro audience_members", wrong, b.node.Audience.Purpose)
+	}
+	size, err := b.count(name)
+	if err != nil {
+		return err
+	}
+	if size > 0 && size < int64(b.node.Audience.MinSize) {
+		return fmt.Errorf("%d members are fewer than min_size (%d), so nobody is published: build the audience with the macro audience_members", size, b.node.Audience.MinSize)
+	}
+	return nil
+}
+
+const (
+	// consentModel has the verdicts that audiences are held against.
+	consentModel = "consent_profile"
+	// consentTestFile does for dbt what checkAudience does here.
+	consentTestFile = "tests/audience_consent.sql"
+)
+
+// consentQuery finds members who do not consent. It joins the verdict in its
+// own way, not by the macro that it checks.
+func consentQuery(name, purpose string) string {
+	return fmt.Sprintf(`select a.profile_id from %s as a left join %s as c on c.profile_id = a.profile_id and c.purpose = '%s' and c.allowed where c.profile_id is null`,
+		relation(name), relation(consentModel), strings.ReplaceAll(purpose, "'", "''"))
+}

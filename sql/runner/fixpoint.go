@@ -1,0 +1,174 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+)
+
+// fixpointSpec is config.meta.fixpoint.
+type fixpointSpec struct{ maxRounds int }
+
+const defaultRounds = 64
+
+func fixpointOf(meta map[string]any) (fixpointSpec, error) {
+	declared, _ := meta["fixpoint"].(map[string]any)
+	if declared["kind"] != "components" {
+		return fixpointSpec{}, errors.New("a fixpoint needs meta.fixpoint.kind: components")
+	}
+	spec := fixpointSpec{maxRounds: defaultRounds}
+	if rounds, ok := declared["max_rounds"]; ok {
+		spec.maxRounds, ok = rounds.(int)
+		if !ok || spec.maxRounds < 1 {
+			return spec, errors.New("meta.fixpoint.max_rounds must be a number of at least 1")
+		}
+	}
+	return spec, nil
+}
+
+// fixpoint computes connected components. The query gives the edges, node_a
+// and node_b; the table gets node_key and cluster_id, the smallest node of the
+// component.
+//
+// Each round hooks every node to its smallest neighbour, if that is smaller;
+// follows the hooks to their ends by doubling; and keeps the edges between the
+// ends. Ends are local minima, so edges shrink geometrically, and a long chain
+// costs doublings, not rounds. The hooks of all rounds together lead each node
+// to its component, since a node that was hooked never returns.
+//
+// Nodes are numbered first: comparing numbers is much cheaper than texts.
+func (b builder) fixpoint(query string) (rows int64, message string, err error) {
+	spec, err := fixpointOf(b.node.Meta)
+	if err != nil {
+		return -1, "", err
+	}
+	c := components{builder: b}
+	defer func() { b.dropScratch(c.tables...) }()
+	if err := c.numberNodes(query); err != nil {
+		return -1, "", err
+	}
+	rounds := 0
+	for ; ; rounds++ {
+		edges, err := b.number("select count(*) from " + c.edges)
+		if err != nil {
+			return -1, "", err
+		}
+		if edges == 0 {
+			break
+		}
+		if rounds == spec.maxRounds {
+			return -1, "", fmt.Errorf("no fixpoint after %d rounds: raise meta.fixpoint.max_rounds", rounds)
+		}
+		if err := c.round(rounds); err != nil {
+			return -1, "", err
+		}
+	}
+	result, err := c.result()
+	if err != nil {
+		return -1, "", err
+	}
+	rows, _, err = b.table(result)
+	return rows, fmt.Sprintf("%d rounds", rounds), err
+}
+
+// components is a computation under way.
+type components struct {
+	builder
+	nodes, edges string   // relations (node_key, id) and (u, v) with u < v
+	hooks        []string // relations (node, parent), one for each round
+	tables       []string // names of all tables, to be dropped
+}
+
+// make creates a table of the computation and returns how queries name it.
+func (c *components) make(suffix, query string) (string, error) {
+	name := c.scratch(suffix)
+	c.tables = append(c.tables, name)
+	return relation(name), c.create(name, query)
+}
+
+// numberNodes gives each node a number and translates the edges.
+func (c *components) numberNodes(query string) error {
+	graph, err := c.make("graph", query)
+	if err != nil {
+		return err
+	}
+	c.nodes, err = c.make("nodes", fmt.Sprintf(`
+		select node_key, row_number() over () as id
+		from (select node_a as node_key from %[1]s union distinct select node_b from %[1]s) as n`, graph))
+	if err != nil {
+		return err
+	}
+	c.edges, err = c.make("edges", fmt.Sprintf(`
+		select distinct least(a.id, b.id) as u, greatest(a.id, b.id) as v
+		from %[1]s as g
+		join %[2]s as a on a.node_key = g.node_a
+		join %[2]s as b on b.node_key = g.node_b
+		where g.node_a <> g.node_b`, graph, c.nodes))
+	return err
+}
+
+// round hooks, follows the hooks to their ends, and contracts the edges.
+func (c *components) round(n int) error {
+	hooks, err := c.make(fmt.Sprintf("hooks%d", n), "select v as node, min(u) as parent from "+c.edges+" group by v")
+	if err != nil {
+		return err
+	}
+	for jump := 0; ; jump++ {
+		farther, err := c.make(fmt.Sprintf("hooks%d_%d", n, jump), fmt.Sprintf(`
+			select p.node, coalesce(g.parent, p.parent) as parent
+			from %[1]s as p left join %[1]s as g on g.node = p.parent`, hooks))
+		if err != nil {
+			return err
+		}
+		hooks = farther
+		unfinished, err := c.builder.number(fmt.Sprintf("select count(*) from %[1]s as p join %[1]s as g on g.node = p.parent", hooks))
+		if err != nil {
+			return err
+		}
+		if unfinished == 0 {
+			break
+		}
+	}
+	c.hooks = append(c.hooks, hooks)
+	c.edges, err = c.make(fmt.Sprintf("edges%d", n+1), fmt.Sprintf(`
+		select distinct least(x, y) as u, greatest(x, y) as v
+		from (
+			select coalesce(a.parent, e.u) as x, coalesce(b.parent, e.v) as y
+			from %[1]s as e left join %[2]s as a on a.node = e.u left join %[2]s as b on b.node = e.v
+		) as r
+		where x <> y`, c.edges, hooks))
+	return err
+}
+
+// result is the query of the answer. It leads the hooks of each round through
+// those of the rounds after it, from the last, which are few, to the first.
+func (c *components) result() (string, error) {
+	roots := ""
+	for n := len(c.hooks) - 1; n >= 0; n-- {
+		if roots == "" {
+			roots = c.hooks[n]
+			continue
+		}
+		var err error
+		roots, err = c.make(fmt.Sprintf("roots%d", n), fmt.Sprintf(`
+			select h.node, coalesce(r.parent, h.parent) as parent
+			from %[1]s as h left join %[2]s as r on r.node = h.parent
+			union all
+			select node, parent from %[2]s`, c.hooks[n], roots))
+		if err != nil {
+			return "", err
+		}
+	}
+	if roots == "" {
+		return "select node_key, node_key as cluster_id from " + c.nodes, nil
+	}
+	labelled, err := c.make("labelled", fmt.Sprintf(`
+		select n.node_key, coalesce(r.parent, n.id) as root
+		from %s as n left join %s as r on r.node = n.id`, c.nodes, roots))
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`
+		select l.node_key, s.cluster_id
+		from %[1]s as l
+		join (select root, min(node_key) as cluster_id from %[1]s group by root) as s on s.root = l.root`, labelled), nil
+}

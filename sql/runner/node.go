@@ -1,0 +1,238 @@
+package runner
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Kind tells what a node of a project is.
+type Kind string
+
+// The kinds of nodes.
+const (
+	Model Kind = "model"
+	Seed  Kind = "seed"
+	Test  Kind = "test"
+)
+
+// Materialization tells what a model becomes in the warehouse.
+type Materialization string
+
+// The materializations.
+const (
+	View        Materialization = "view"
+	Table       Materialization = "table"
+	Ephemeral   Materialization = "ephemeral"   // nothing: its query is put into those that use it
+	Incremental Materialization = "incremental" // a table that runs add to
+	Fixpoint    Materialization = "fixpoint"    // a table computed by rounds of statements
+	SeedTable   Materialization = "seed"        // a table of the rows of a CSV file
+)
+
+// Node is something that runs build, or a test.
+type Node struct {
+	Name         string
+	Kind         Kind
+	Path         string // the file it is defined in
+	Materialized Materialization
+	Description  string
+	Tags         []string
+	Meta         map[string]any
+	DependsOn    []string // names of nodes, sorted
+	Columns      []Column
+	Audience     *Audience // set for models under models/audiences
+
+	inAudiences bool // the file is in the folder audiences
+
+	config   config
+	template template
+	source   string
+	test     *testSpec
+}
+
+// Column is what a project says about a column.
+type Column struct {
+	Name, Description string
+}
+
+// Audience is what an audience declares in config.meta.audience.
+type Audience struct {
+	Entity  string
+	Purpose string
+	MinSize int
+}
+
+// config is what dbt calls a node's config. Keys that only mean something to
+// dbt or to another warehouse are accepted and kept.
+type config map[string]any
+
+var configKeys = []string{
+	"materialized", "tags", "meta", "enabled", "unique_key", "incremental_strategy", "on_schema_change", "full_refresh",
+	"description", "contract", "column_types", "delimiter", "quote_columns", "group", "docs", "event_time", "access",
+	"partition_by", "cluster_by", "partitions", "require_partition_filter", "partition_expiration_days", "hours_to_expiration",
+	"labels", "grants", "persist_docs", "sql_header", "severity", "where", "limit", "warn_if", "error_if", "fail_calc", "store_failures",
+}
+
+// unsupportedKeys are dbt's, but a run that ignored them would do something
+// else than dbt does.
+var unsupportedKeys = map[string]string{
+	"schema":    "all models are built in one schema: remove it",
+	"database":  "all models are built in one database: remove it",
+	"alias":     "a model is called like its file: rename the file",
+	"pre-hook":  "hooks are not run: make a model of it",
+	"post-hook": "hooks are not run: make a model of it",
+	"pre_hook":  "hooks are not run: make a model of it",
+	"post_hook": "hooks are not run: make a model of it",
+}
+
+// checkConfigKey returns what is wrong with a key, or an empty string.
+func checkConfigKey(key string) string {
+	if why, ok := unsupportedKeys[key]; ok {
+		return fmt.Sprintf("config %q is not supported: %s", key, why)
+	}
+	if !slices.Contains(configKeys, key) {
+		return fmt.Sprintf("unknown config %q: keys of your own go under meta", key)
+	}
+	return ""
+}
+
+// merge returns c with the keys of more. Tags add up, meta is merged by key,
+// all else is replaced, as in dbt.
+func (c config) merge(more config) config {
+	merged := config{}
+	for key, value := range c {
+		merged[key] = value
+	}
+	for key, value := range more {
+		switch key {
+		case "tags":
+			merged[key] = append(slices.Clone(asTexts(merged[key])), asTexts(value)...)
+		case "meta":
+			meta := map[string]any{}
+			for _, m := range []any{merged[key], value} {
+				if m, ok := m.(map[string]any); ok {
+					for k, v := range m {
+						meta[k] = v
+					}
+				}
+			}
+			merged[key] = meta
+		default:
+			merged[key] = value
+		}
+	}
+	return merged
+}
+
+// asTexts reads a list of texts, or one text, as configs are given both ways.
+func asTexts(value any) []string {
+	switch v := value.(type) {
+	case string:
+		return []string{v}
+	case []string:
+		return v
+	case []any:
+		var texts []string
+		for _, element := range v {
+			texts = append(texts, fmt.Sprint(element))
+		}
+		return texts
+	}
+	return nil
+}
+
+func (c config) text(key string) string {
+	text, _ := c[key].(string)
+	return text
+}
+
+// enabled is true unless the config says otherwise.
+func (c config) enabled() bool {
+	enabled, ok := c["enabled"].(bool)
+	return enabled || !ok
+}
+
+// identifier is a name that needs no quoting in any warehouse.
+var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// settle takes over what the config says, and returns what is wrong with it.
+func (n *Node) settle() []string {
+	var wrong []string
+	if !identifier.MatchString(n.Name) {
+		wrong = append(wrong, fmt.Sprintf("the name %q must be letters, digits and _: rename the file", n.Name))
+	}
+	n.Tags = nil
+	for _, tag := range asTexts(n.config["tags"]) {
+		if !slices.Contains(n.Tags, tag) {
+			n.Tags = append(n.Tags, tag)
+		}
+	}
+	n.Meta, _ = n.config["meta"].(map[string]any)
+	if n.Kind != Model {
+		return wrong
+	}
+	n.Materialized = Materialization(n.config.text("materialized"))
+	switch n.Materialized {
+	case "":
+		n.Materialized = View
+	case View, Table, Ephemeral:
+	case Incremental:
+		wrong = append(wrong, n.checkIncremental()...)
+	case Fixpoint:
+		if _, err := fixpointOf(n.Meta); err != nil {
+			wrong = append(wrong, err.Error())
+		}
+	case SeedTable:
+		fallthrough
+	default:
+		wrong = append(wrong, fmt.Sprintf("unknown materialization %q: it may be view, table, ephemeral, incremental or fixpoint", n.Materialized))
+	}
+	return wrong
+}
+
+func (n *Node) checkIncremental() []string {
+	switch strategy := n.config.text("incremental_strategy"); strategy {
+	case "", "append", "delete+insert", "merge":
+		if strategy != "" && strategy != "append" && len(asTexts(n.config["unique_key"])) == 0 {
+			return []string{fmt.Sprintf("incremental_strategy %q needs a unique_key", strategy)}
+		}
+		return nil
+	default:
+		return []string{fmt.Sprintf("incremental_strategy %q is not supported: use append, merge or delete+insert", strategy)}
+	}
+}
+
+// isAudience tells by the place of a model, so that declaring it cannot be
+// forgotten, or by its declaration, wherever it is.
+func (n *Node) isAudience() bool {
+	_, declared := n.Meta["audience"]
+	return n.Kind == Model && (declared || n.inAudiences)
+}
+
+// readAudience checks what an audience declares.
+func (n *Node) readAudience(purposes []string) []string {
+	declared, ok := n.Meta["audience"].(map[string]any)
+	if !ok {
+		return []string{fmt.Sprintf("the audience %s must say whom it lists and what for, as in config: {meta: {audience: {entity: profile, purpose: marketing, min_size: 50}}}", n.Name)}
+	}
+	var wrong []string
+	a := &Audience{}
+	a.Entity, _ = declared["entity"].(string)
+	a.Purpose, _ = declared["purpose"].(string)
+	a.MinSize, _ = declared["min_size"].(int)
+	if a.Entity != "profile" {
+		wrong = append(wrong, fmt.Sprintf("the audience %s needs meta.audience.entity: profile", n.Name))
+	}
+	if !slices.Contains(purposes, a.Purpose) {
+		wrong = append(wrong, fmt.Sprintf("the audience %s needs meta.audience.purpose, one of %s (vars.purposes in dbt_project.yml)", n.Name, strings.Join(purposes, ", ")))
+	}
+	if a.MinSize < 1 {
+		wrong = append(wrong, fmt.Sprintf("the audience %s needs meta.audience.min_size of at least 1", n.Name))
+	}
+	if n.Materialized == Ephemeral {
+		wrong = append(wrong, fmt.Sprintf("the audience %s cannot be ephemeral: make it a table or a view", n.Name))
+	}
+	n.Audience = a
+	return wrong
+}

@@ -1,0 +1,358 @@
+// Package runner builds a dbt project without dbt: it reads the models, finds
+// their order, renders their Jinja, builds them in a warehouse and tests them.
+//
+// It runs the part of dbt that Sluis needs and refuses the rest by file and
+// line, so that a project means the same here and under dbt. What it adds:
+// a model under models/audiences must say for which purpose it is, and its
+// members are checked against the people's consent each time it is built.
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// Options says which project to load and how to run it.
+type Options struct {
+	// Dir is the project, with dbt_project.yml at its root.
+	Dir fs.FS
+
+	// Vars override the vars of dbt_project.yml.
+	Vars map[string]any
+
+	// Env is what env_var sees, of names that begin with DBT_ or SLUIS_.
+	Env map[string]string
+
+	// FullRefresh rebuilds incremental models from nothing.
+	FullRefresh bool
+
+	// Threads is how many nodes are built at once; zero means one.
+	Threads int
+
+	// Target, if set, is a folder that Run and Test write compiled SQL to, since
+	// warehouses report errors by its lines.
+	Target string
+
+	// Logger, if set, is told what templates log.
+	Logger *slog.Logger
+
+	// Progress, if set, is called after each node, by one goroutine at a time.
+	Progress func(NodeResult)
+}
+
+// Project is a project that was read and found to be sound. Its methods may
+// be called concurrently.
+type Project struct {
+	options Options
+	name    string
+	vars    map[string]any
+	engine  engine
+	nodes   map[string]*Node
+	order   []string // names, each after those it depends on
+	sources map[string]source
+	folders map[string]config // by "models", "seeds"; keys are paths, see folderConfig
+}
+
+// source is a table that others fill.
+type source struct{ schema, table string }
+
+// Load reads a project. Its error is Problems, as many as could be found.
+func Load(options Options) (*Project, error) {
+	if options.Logger == nil {
+		options.Logger = slog.New(slog.DiscardHandler)
+	}
+	l := &loader{
+		Project:    &Project{options: options, engine: newEngine(), nodes: map[string]*Node{}, sources: map[string]source{}},
+		properties: map[string]properties{},
+	}
+	l.loadSettings()
+	l.loadFiles()
+	if err := l.problems.err(); err != nil {
+		return nil, err
+	}
+	l.resolve()
+	if err := l.problems.err(); err != nil {
+		return nil, err
+	}
+	return l.Project, nil
+}
+
+// loader is a project being read.
+type loader struct {
+	*Project
+	settings   settings
+	properties map[string]properties // by kind and name, such as "model profiles"
+	problems   Problems
+}
+
+// properties are what YAML says about a node.
+type properties struct {
+	path        string
+	line        int
+	description string
+	config      config
+	columns     []Column
+	tests       []*testSpec
+	used        bool
+}
+
+func (l *loader) problem(path string, line int, format string, args ...any) {
+	l.problems = append(l.problems, Problem{Path: path, Line: line, Message: fmt.Sprintf(format, args...)})
+}
+
+// loadFiles reads everything but how things depend on each other. Macros come
+// first, since templates call them.
+func (l *loader) loadFiles() {
+	l.eachFile(l.settings.macroPaths, func(file string) {
+		if path.Ext(file) == ".sql" {
+			if source, ok := l.read(file); ok {
+				l.problems = append(l.problems, l.engine.define(file, source)...)
+			}
+		} else if isYAML(file) {
+			l.loadProperties(file)
+		}
+	})
+	l.eachFile(slices.Concat(l.settings.modelPaths, l.settings.seedPaths, l.settings.testPaths), func(file string) {
+		if isYAML(file) {
+			l.loadProperties(file)
+		}
+	})
+	l.eachFile(l.settings.modelPaths, func(file string) { l.loadTemplate(file, Model) })
+	l.eachFile(l.settings.seedPaths, l.loadSeed)
+	l.eachFile(l.settings.testPaths, func(file string) {
+		if file != consentTestFile {
+			l.loadTemplate(file, Test)
+		}
+	})
+}
+
+func isYAML(file string) bool {
+	return path.Ext(file) == ".yml" || path.Ext(file) == ".yaml"
+}
+
+func (l *loader) eachFile(folders []string, visit func(file string)) {
+	for _, folder := range folders {
+		err := fs.WalkDir(l.options.Dir, folder, func(file string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if !entry.IsDir() {
+				visit(file)
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			l.problem(folder, 0, "%v", err)
+		}
+	}
+}
+
+func (l *loader) read(file string) (string, bool) {
+	content, err := fs.ReadFile(l.options.Dir, file)
+	if err != nil {
+		l.problem(file, 0, "%v", err)
+		return "", false
+	}
+	return string(content), true
+}
+
+func (l *loader) loadTemplate(file string, kind Kind) {
+	if path.Ext(file) != ".sql" {
+		return
+	}
+	source, ok := l.read(file)
+	if !ok {
+		return
+	}
+	node := l.newNode(file, kind)
+	node.source = source
+	var problems []Problem
+	node.template, problems = l.engine.parse(file, source)
+	l.problems = append(l.problems, problems...)
+	if kind == Test {
+		node.test = &testSpec{name: node.Name, severity: severityOf(node.config)}
+	}
+	l.add(node)
+}
+
+func (l *loader) loadSeed(file string) {
+	if path.Ext(file) != ".csv" {
+		return
+	}
+	source, ok := l.read(file)
+	if !ok {
+		return
+	}
+	node := l.newNode(file, Seed)
+	node.source, node.Materialized = source, SeedTable
+	l.add(node)
+}
+
+// newNode makes a node with all of its config but what its file says.
+func (l *loader) newNode(file string, kind Kind) *Node {
+	name := strings.TrimSuffix(path.Base(file), path.Ext(file))
+	node := &Node{Name: name, Kind: kind, Path: file, config: l.settings.folderConfig(kind, file)}
+	for _, models := range l.settings.modelPaths {
+		node.inAudiences = node.inAudiences || kind == Model && strings.HasPrefix(file, path.Join(models, "audiences")+"/")
+	}
+	if p, ok := l.properties[string(kind)+" "+name]; ok {
+		p.used = true
+		l.properties[string(kind)+" "+name] = p
+		node.Description, node.Columns = p.description, p.columns
+		node.config = node.config.merge(p.config)
+	}
+	return node
+}
+
+func (l *loader) add(node *Node) {
+	if other, ok := l.nodes[node.Name]; ok {
+		l.problem(node.Path, 0, "the name %q is taken by %s: rename the file", node.Name, other.Path)
+		return
+	}
+	l.nodes[node.Name] = node
+}
+
+// resolve renders every template once, to learn its config and what it
+// refers to, as dbt does when it parses.
+func (l *loader) resolve() {
+	for _, name := range slices.Sorted(maps.Keys(l.nodes)) {
+		node := l.nodes[name]
+		if node.template != nil {
+			l.inspect(node)
+		}
+		for _, wrong := range node.settle() {
+			l.problem(node.Path, 0, "%s", wrong)
+		}
+		if node.isAudience() && node.config.enabled() {
+			for _, wrong := range node.readAudience(asTexts(l.vars["purposes"])) {
+				l.problem(node.Path, 0, "%s", wrong)
+			}
+			// Its members are checked against this model, whether or not its query
+			// reads it.
+			node.DependsOn = append(node.DependsOn, consentModel)
+		}
+	}
+	l.dropDisabled()
+	l.checkProperties()
+	if len(l.problems) > 0 {
+		return
+	}
+	l.attachTests()
+	l.checkReferences()
+	if len(l.problems) == 0 {
+		l.sort()
+	}
+}
+
+func (l *loader) inspect(node *Node) {
+	seen := &references{}
+	scope := scope{project: l.Project, node: node, dialect: "duckdb", seen: seen}
+	if _, err := node.template.render(scope.globals()); err != nil {
+		l.problems = append(l.problems, asProblem(node.Path, err))
+		return
+	}
+	for key := range seen.config {
+		if wrong := checkConfigKey(key); wrong != "" {
+			l.problem(node.Path, lineWith(node.source, key), "%s", wrong)
+		}
+	}
+	node.config = node.config.merge(seen.config)
+	node.DependsOn = seen.nodes
+	for _, s := range seen.sources {
+		if _, ok := l.sources[s]; !ok {
+			l.problem(node.Path, lineWith(node.source, s[strings.Index(s, ".")+1:]), "there is no source %s: declare it under sources in a file of models", s)
+		}
+	}
+}
+
+func asProblem(path string, err error) Problem {
+	var problem Problem
+	if errors.As(err, &problem) {
+		return problem
+	}
+	return Problem{Path: path, Message: err.Error()}
+}
+
+// lineWith finds a line to point at; zero if no line has the text.
+func lineWith(source, text string) int {
+	before, _, found := strings.Cut(source, text)
+	if !found {
+		return 0
+	}
+	return 1 + strings.Count(before, "\n")
+}
+
+func (l *loader) dropDisabled() {
+	for name, node := range l.nodes {
+		if !node.config.enabled() {
+			delete(l.nodes, name)
+		}
+	}
+}
+
+// checkProperties finds YAML about nodes that do not exist.
+func (l *loader) checkProperties() {
+	for key, p := range l.properties {
+		if !p.used {
+			l.problem(p.path, p.line, "there is no file for the %s: add it, or remove this", key)
+		}
+	}
+}
+
+func (l *loader) checkReferences() {
+	for _, name := range slices.Sorted(maps.Keys(l.nodes)) {
+		node := l.nodes[name]
+		slices.Sort(node.DependsOn)
+		node.DependsOn = slices.Compact(node.DependsOn)
+		for _, on := range node.DependsOn {
+			if target, ok := l.nodes[on]; !ok || target.Kind == Test {
+				l.problem(node.Path, lineWith(node.source, "'"+on+"'"), "there is no model or seed %q to refer to", on)
+			}
+		}
+	}
+}
+
+// sort puts the nodes in an order in which they can be built.
+func (l *loader) sort() {
+	const doing, done = 1, 2
+	state := map[string]int{}
+	var trail []string
+	var visit func(name string) bool
+	visit = func(name string) bool {
+		switch state[name] {
+		case done:
+			return true
+		case doing:
+			circle := append(trail[slices.Index(trail, name):], name)
+			l.problem(l.nodes[name].Path, 0, "models refer to each other in a circle: %s", strings.Join(circle, " → "))
+			return false
+		}
+		state[name] = doing
+		trail = append(trail, name)
+		for _, on := range l.nodes[name].DependsOn {
+			if !visit(on) {
+				return false
+			}
+		}
+		trail = trail[:len(trail)-1]
+		state[name] = done
+		l.order = append(l.order, name)
+		return true
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.nodes)) {
+		if !visit(name) {
+			return
+		}
+	}
+}
+
+// relation names a node's table or view. Names need no quotes, see identifier.
+func relation(name string) string { return warehouse.SchemaModels + "." + name }

@@ -1,0 +1,158 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// Run builds the selected models and seeds, each after those it depends on,
+// and skips what depends on one that failed. A table is replaced whole or not
+// at all. An audience is published only if all of its members consent.
+//
+// The error tells why nothing could be run; what failed is in the Results.
+func (p *Project) Run(ctx context.Context, d warehouse.Driver, selector string) (Results, error) {
+	picked, err := p.pick(selector)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, name := range p.order {
+		if picked[name] && p.nodes[name].Kind != Test {
+			names = append(names, name)
+		}
+	}
+	results := p.each(names, func(node *Node) NodeResult {
+		return timed(node, Built, func() (int64, string, error) { return p.build(ctx, d, node) })
+	})
+	return results, ctx.Err()
+}
+
+// each runs nodes, at most Threads at once, in the order of the graph.
+func (p *Project) each(names []string, do func(*Node) NodeResult) Results {
+	waiting := map[string]int{} // how many of those it depends on are not done
+	children := map[string][]string{}
+	included := map[string]bool{}
+	for _, name := range names {
+		included[name] = true
+	}
+	ready := make(chan string, len(names))
+	for _, name := range names {
+		for _, on := range p.nodes[name].DependsOn {
+			if included[on] {
+				waiting[name]++
+				children[on] = append(children[on], name)
+			}
+		}
+		if waiting[name] == 0 {
+			ready <- name
+		}
+	}
+	done := make(chan NodeResult)
+	for range max(p.options.Threads, 1) {
+		go func() {
+			for name := range ready {
+				done <- do(p.nodes[name])
+			}
+		}()
+	}
+	defer close(ready)
+	return p.collect(len(names), done, ready, waiting, children)
+}
+
+// collect takes results until there are n, and lets nodes go whose turn it is.
+func (p *Project) collect(n int, done <-chan NodeResult, ready chan<- string, waiting map[string]int, children map[string][]string) Results {
+	var results Results
+	blocked := map[string]string{} // name to what failed
+	var record func(NodeResult)
+	record = func(result NodeResult) {
+		results = append(results, result)
+		if p.options.Progress != nil {
+			p.options.Progress(result)
+		}
+		for _, child := range children[result.Name] {
+			if result.Status == Failed || result.Status == Skipped {
+				blocked[child] = result.Name
+			}
+			waiting[child]--
+			if waiting[child] > 0 {
+				continue
+			}
+			if cause, ok := blocked[child]; ok {
+				node := p.nodes[child]
+				record(NodeResult{Name: child, Kind: node.Kind, Path: node.Path, Status: Skipped, Rows: -1, Message: "depends on " + cause})
+				continue
+			}
+			ready <- child
+		}
+	}
+	for len(results) < n {
+		record(<-done)
+	}
+	return results
+}
+
+// build makes one node in the warehouse.
+func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (rows int64, message string, err error) {
+	if err := ctx.Err(); err != nil {
+		return -1, "", err
+	}
+	b := builder{ctx: ctx, d: d, node: node}
+	if node.Kind == Seed {
+		return b.seed()
+	}
+	if node.Materialized == Ephemeral {
+		return -1, "", nil
+	}
+	incremental := false
+	if node.Materialized == Incremental && !p.options.FullRefresh {
+		existing, err := b.existing(node.Name)
+		if err != nil {
+			return -1, "", err
+		}
+		incremental = existing == isTable
+	}
+	query, err := p.compile(node, d.Dialect(), incremental)
+	if err != nil {
+		return -1, "", err
+	}
+	if err := p.keep(node, query); err != nil {
+		return -1, "", err
+	}
+	if node.Audience != nil {
+		return b.audience(query)
+	}
+	switch node.Materialized {
+	case View:
+		return -1, "", b.view(query)
+	case Incremental:
+		if incremental {
+			return b.add(query)
+		}
+	case Fixpoint:
+		return b.fixpoint(query)
+	case Table, Ephemeral, SeedTable:
+	}
+	return b.table(query)
+}
+
+// keep writes compiled SQL to the target folder, if there is one.
+func (p *Project) keep(node *Node, query string) error {
+	if p.options.Target == "" {
+		return nil
+	}
+	file := filepath.Join(p.options.Target, "compiled", filepath.FromSlash(node.Path))
+	if node.test != nil && node.template == nil {
+		file = filepath.Join(file, node.Name+".sql")
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+		return fmt.Errorf("keep compiled SQL: %w", err)
+	}
+	if err := os.WriteFile(file, []byte(query+"\n"), 0o600); err != nil {
+		return fmt.Errorf("keep compiled SQL: %w", err)
+	}
+	return nil
+}

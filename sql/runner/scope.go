@@ -1,0 +1,236 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// scope is what a template sees: dbt's names, for one node.
+type scope struct {
+	project     *Project
+	node        *Node
+	dialect     string
+	incremental bool // the node adds to what is there
+	// seen is set when a project is read: then references are collected and
+	// nothing has to exist yet.
+	seen *references
+}
+
+// references are what a template named when it was rendered.
+type references struct {
+	nodes   []string
+	sources []string // as "source.table"
+	config  config
+}
+
+func (s scope) globals() map[string]any {
+	reading := s.seen != nil
+	constant := func(value any) function {
+		return func([]any, map[string]any) (any, error) { return value, nil }
+	}
+	return map[string]any{
+		"ref":    function(s.ref),
+		"source": function(s.source),
+		"config": callable{call: s.config, attributes: map[string]any{
+			"get":     function(s.configGet),
+			"require": function(s.configGet),
+		}},
+		"var":                 callable{call: s.variable, attributes: map[string]any{"has_var": function(s.hasVariable)}},
+		"env_var":             function(s.environment),
+		"this":                relationObject(warehouse.SchemaModels, s.node.Name),
+		"target":              object{attributes: map[string]any{"name": s.dialect, "type": s.dialect, "schema": warehouse.SchemaModels, "threads": max(s.project.options.Threads, 1)}, text: s.dialect},
+		"model":               object{attributes: map[string]any{"name": s.node.Name, "resource_type": string(s.node.Kind)}, text: s.node.Name},
+		"execute":             !reading,
+		"is_incremental":      constant(s.incremental),
+		"should_full_refresh": constant(s.project.options.FullRefresh),
+		"log":                 function(s.log),
+		"print":               function(s.log),
+		"adapter":             object{attributes: map[string]any{"dispatch": function(s.dispatch)}},
+		"exceptions": object{attributes: map[string]any{
+			"raise_compiler_error": function(raise),
+			"warn":                 function(s.log),
+		}},
+		"dbt": object{attributes: portable(s.dialect)},
+	}
+}
+
+func relationObject(schema, name string) object {
+	return object{
+		attributes: map[string]any{"schema": schema, "name": name, "identifier": name},
+		text:       schema + "." + name,
+	}
+}
+
+func (s scope) ref(args []any, named map[string]any) (any, error) {
+	if len(named) > 0 {
+		return nil, errors.New("ref: versions of models are not supported")
+	}
+	name, ok := lastText(args)
+	if !ok || len(args) > 2 || len(args) == 2 && args[0] != s.project.name {
+		return nil, errors.New("ref takes the name of a model of this project")
+	}
+	if s.seen != nil {
+		s.seen.nodes = append(s.seen.nodes, name)
+		return relationObject(warehouse.SchemaModels, name), nil
+	}
+	// A model can only name here what it named when the project was read, or
+	// its place in the order would be wrong.
+	if !slices.Contains(s.node.DependsOn, name) {
+		return nil, fmt.Errorf("ref(%q) was not seen when the project was read: add the line  -- depends_on: {{ ref('%s') }}", name, name)
+	}
+	if target := s.project.nodes[name]; target.Materialized == Ephemeral {
+		inner := s
+		inner.node, inner.incremental = target, false
+		text, err := inner.compile()
+		if err != nil {
+			return nil, err
+		}
+		return "(\n" + text + "\n)", nil
+	}
+	return relationObject(warehouse.SchemaModels, name), nil
+}
+
+func lastText(args []any) (string, bool) {
+	if len(args) == 0 {
+		return "", false
+	}
+	text, ok := args[len(args)-1].(string)
+	return text, ok
+}
+
+func (s scope) source(args []any, _ map[string]any) (any, error) {
+	if len(args) != 2 {
+		return nil, errors.New("source takes the names of a source and of its table")
+	}
+	name := fmt.Sprintf("%v.%v", args[0], args[1])
+	if s.seen != nil {
+		s.seen.sources = append(s.seen.sources, name)
+	}
+	found, ok := s.project.sources[name]
+	if !ok && s.seen == nil {
+		return nil, fmt.Errorf("there is no source %s", name)
+	}
+	return relationObject(found.schema, found.table), nil
+}
+
+func (s scope) config(args []any, named map[string]any) (any, error) {
+	if len(args) == 1 && len(named) == 0 {
+		named, _ = args[0].(map[string]any)
+	} else if len(args) > 0 {
+		return nil, errors.New("config takes named arguments, as in config(materialized='table')")
+	}
+	if s.seen != nil {
+		s.seen.config = s.seen.config.merge(named)
+	}
+	return "", nil
+}
+
+func (s scope) configGet(args []any, named map[string]any) (any, error) {
+	name, ok := firstText(args)
+	if !ok {
+		return nil, errors.New("config.get takes a name and a default")
+	}
+	if s.seen != nil {
+		if value, ok := s.seen.config[name]; ok {
+			return value, nil
+		}
+	}
+	if value, ok := s.node.config[name]; ok {
+		return value, nil
+	}
+	if len(args) > 1 {
+		return args[1], nil
+	}
+	return named["default"], nil
+}
+
+func firstText(args []any) (string, bool) {
+	if len(args) == 0 {
+		return "", false
+	}
+	text, ok := args[0].(string)
+	return text, ok
+}
+
+func (s scope) variable(args []any, named map[string]any) (any, error) {
+	name, ok := firstText(args)
+	if !ok {
+		return nil, errors.New("var takes a name and a default")
+	}
+	if value, ok := s.project.vars[name]; ok {
+		return value, nil
+	}
+	if len(args) > 1 {
+		return args[1], nil
+	}
+	if value, ok := named["default"]; ok {
+		return value, nil
+	}
+	return nil, fmt.Errorf("the var %q has no value: add it under vars in dbt_project.yml, or give a default", name)
+}
+
+func (s scope) hasVariable(args []any, _ map[string]any) (any, error) {
+	name, _ := firstText(args)
+	_, ok := s.project.vars[name]
+	return ok, nil
+}
+
+func (s scope) environment(args []any, named map[string]any) (any, error) {
+	name, _ := firstText(args)
+	if !strings.HasPrefix(name, "DBT_") && !strings.HasPrefix(name, "SLUIS_") {
+		return nil, fmt.Errorf("env_var(%q) is refused: only variables that begin with DBT_ or SLUIS_ can be read", name)
+	}
+	if value, ok := s.project.options.Env[name]; ok {
+		return value, nil
+	}
+	if len(args) > 1 {
+		return args[1], nil
+	}
+	if value, ok := named["default"]; ok {
+		return value, nil
+	}
+	return nil, fmt.Errorf("the environment variable %s is not set, and env_var has no default", name)
+}
+
+// dispatch finds the macro for the dialect, or else the default one.
+func (s scope) dispatch(args []any, _ map[string]any) (any, error) {
+	name, ok := firstText(args)
+	if !ok {
+		return nil, errors.New("adapter.dispatch takes the name of a macro")
+	}
+	for _, candidate := range []string{s.dialect + "__" + name, "default__" + name} {
+		if slices.Contains(s.project.engine.macros(), candidate) {
+			return macroName(candidate), nil
+		}
+	}
+	return nil, fmt.Errorf("there is no macro %s__%s, and no default__%s", s.dialect, name, name)
+}
+
+func (s scope) log(args []any, _ map[string]any) (any, error) {
+	if s.seen == nil && len(args) > 0 {
+		s.project.options.Logger.LogAttrs(context.Background(), levelOfTemplates, "template says", templateAttrs(s.node, args[0])...)
+	}
+	return "", nil
+}
+
+func raise(args []any, _ map[string]any) (any, error) {
+	message, _ := firstText(args)
+	if message == "" {
+		message = "the template raised an error without a message"
+	}
+	return nil, errors.New(message)
+}
+
+// compile renders a node's query.
+func (s scope) compile() (string, error) {
+	text, err := s.node.template.render(s.globals())
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSpace(text), nil
+}
