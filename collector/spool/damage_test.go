@@ -430,3 +430,64 @@ func TestTornGroup(t *testing.T) {
 		t.Errorf("only %d of 600 groups were torn", torn)
 	}
 }
+
+// TestDamageWithinAGroup counts what was lost of a group as soon as a later
+// one shows that it was acknowledged, also in the segment of a crash.
+func TestDamageWithinAGroup(t *testing.T) {
+	for _, later := range []bool{false, true} {
+		d := newDisk(1)
+		opts := small(d.process())
+		opts.SegmentBytes = headerSize + 8*frameSize
+		s := mustOpen(t, opts)
+		appendGroup(s, rec(1), rec(2), rec(3))
+		wantLost := uint64(0) // it may have been torn
+		want := []string{rec(1), rec(3)}
+		if later {
+			mustAppend(t, s, rec(4))
+			wantLost, want = 1, append(want, rec(4))
+		}
+		d.process()
+		s.Close()
+		d.edit(t, firstSegment, flip(at(1)))
+		opts.FS = d.process()
+		s = mustOpen(t, opts)
+		if st := s.Stats(); st.Lost != wantLost {
+			t.Errorf("later group %v: Open finds %d records lost", later, st.Lost)
+		}
+		wantAll(t, s, want...)
+		if st := s.Stats(); st.Lost != wantLost {
+			t.Errorf("later group %v: reading finds %d records lost", later, st.Lost)
+		}
+		mustClose(t, s)
+	}
+}
+
+// TestRecordCannotPoseAsAFrame damages the frame around a record that holds
+// the image of one.
+func TestRecordCannotPoseAsAFrame(t *testing.T) {
+	d := newDisk(1)
+	s := mustOpen(t, Options{Dir: testDir, FS: d.process(), SegmentBytes: 1 << 10})
+	// All may be known to a sender, but for the salt.
+	guess := s.self
+	clear(guess.salt[:])
+	forged := frame{dataCRC: checksum("forged"), seq: 2, group: 1, data: []byte("forged")}
+	var image []byte
+	for _, seed := range []uint32{0, guess.seed(1)} {
+		image = appendFrame(image, seed, forged)
+	}
+	genuine := appendFrame(nil, s.self.seed(1), forged) // shows that the test would notice
+
+	mustAppend(t, s, string(image))
+	mustAppend(t, s, rec(2))
+	mustAppend(t, s, rec(3))
+	mustClose(t, s)
+	d.edit(t, firstSegment, flip(headerSize))
+	s = mustOpen(t, Options{Dir: testDir, FS: d.process(), SegmentBytes: 1 << 10})
+	wantAll(t, s, rec(2), rec(3))
+	mustClose(t, s)
+
+	d.edit(t, firstSegment, func(b []byte) []byte { copy(b[headerSize+frameOverhead:], genuine); return b })
+	s = mustOpen(t, Options{Dir: testDir, FS: d.process(), SegmentBytes: 1 << 10})
+	wantAll(t, s, "forged", rec(3))
+	mustClose(t, s)
+}
