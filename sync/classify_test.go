@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -212,6 +213,8 @@ func (s *scenario) answers(content [][]string) {
 	}
 }
 
+var planName = regexp.MustCompile(`p-\d{8}T\d{6}-\w+`)
+
 func showPlan(p syncer.Plan, err error) string {
 	if err != nil {
 		return "error: " + err.Error() + "\n"
@@ -222,7 +225,7 @@ func showPlan(p syncer.Plan, err error) string {
 	}
 	fmt.Fprintf(&b, "add=%d update=%d remove=%d hold=%d unchanged=%d\n", p.Counts.Add, p.Counts.Update, p.Counts.Remove, p.Counts.Hold, p.Counts.Unchanged)
 	if p.Held != nil {
-		fmt.Fprintln(&b, "held:", strings.ReplaceAll(p.Held.Error(), p.ID, "PLAN"))
+		fmt.Fprintln(&b, "held:", planName.ReplaceAllString(p.Held.Error(), "PLAN"))
 	}
 	return b.String()
 }
@@ -244,7 +247,7 @@ func (s *scenario) showRun(r syncer.Run, err error) string {
 		if errors.As(err, &held) {
 			fmt.Fprintln(&b, "held", held.Removals, "of", held.Present)
 		} else {
-			fmt.Fprintln(&b, "error:", strings.NewReplacer(s.planID, "PLAN", r.PlanID, "PLAN").Replace(err.Error()))
+			fmt.Fprintln(&b, "error:", planName.ReplaceAllString(err.Error(), "PLAN"))
 		}
 	}
 	return b.String()

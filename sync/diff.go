@@ -196,6 +196,7 @@ reasoned AS (
 			CASE WHEN m_profile = k_profile THEN 'quarantined' ELSE 'left_model' END
 		WHEN status = 'failed' AND op = 'upsert' THEN 'retry'
 		WHEN row_hash IS NULL THEN 'new'
+		WHEN row_hash = '' THEN 'resync'
 		WHEN mapping_version <> ` + version + ` THEN 'mapping_changed'
 		ELSE 'data_changed' END AS reason
 	FROM judged

@@ -36,6 +36,7 @@ const (
 	ReasonDataChanged    Reason = "data_changed"
 	ReasonMappingChanged Reason = "mapping_changed"
 	ReasonRetry          Reason = "retry"          // failed before; sent with its latest values
+	ReasonResync         Reason = "resync"         // asked for, see [Syncer.Resync]
 	ReasonUnacknowledged Reason = "unacknowledged" // sent before, but the answer was lost
 )
 

@@ -1,0 +1,342 @@
+package syncer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+	syncer "github.com/sluis-cdp/sluis/sync"
+)
+
+// truth is what a test knows of the world: who is in the model with which
+// values, and who consents.
+type truth struct {
+	*world
+	model   map[string]customer
+	allowed map[string]bool
+	erased  map[string]bool
+	copies  map[string]bool // keys that are in the model twice
+}
+
+func newTruth(w *world) *truth {
+	tr := &truth{world: w, model: map[string]customer{}, allowed: map[string]bool{"p0": true}, erased: map[string]bool{}, copies: map[string]bool{}}
+	w.target.allowed = func(profile string) bool { return tr.allowed[profile] && !tr.erased[profile] }
+	return tr
+}
+
+func (tr *truth) put(n int, visits int64) {
+	key := fmt.Sprintf("k%d", n)
+	tr.model[key] = customer{key, fmt.Sprintf("p%d", n), "gold", visits}
+}
+
+// store brings the warehouse to what is true now.
+func (tr *truth) store() {
+	tr.t.Helper()
+	tr.advance(time.Minute)
+	var rows []customer
+	for key, c := range tr.model {
+		rows = append(rows, c)
+		if tr.copies[key] {
+			c.visits++
+			rows = append(rows, c)
+		}
+	}
+	tr.setModel(rows...)
+	tr.setConsent(tr.allowed)
+	tr.advance(time.Second)
+	tr.exec("DELETE FROM sluis.erasures")
+	for profile, erased := range tr.erased {
+		if !erased {
+			continue
+		}
+		tr.exec("INSERT INTO sluis.erasures (request_id, pseudonym, erased_at) VALUES ('r', ?, ?)", profile, tr.clock())
+	}
+}
+
+// want is what the destination must hold in the end: model ∧ consent.
+func (tr *truth) want() map[string]string {
+	want := map[string]string{}
+	for key, c := range tr.model {
+		if tr.target.allowed(c.profile) {
+			want[key] = fmt.Sprint([]any{c.tier, c.visits})
+		}
+	}
+	return want
+}
+
+func (tr *truth) got() map[string]string {
+	got := map[string]string{}
+	for key, values := range tr.target.members {
+		got[key] = fmt.Sprint(values)
+	}
+	return got
+}
+
+// settle lets healthy runs follow, the first after the lease of a process that
+// died, and checks that they come to the truth and stay there.
+func (tr *truth) settle() {
+	tr.t.Helper()
+	tr.fault, tr.target.answer = nil, nil
+	tr.advance(10 * time.Minute)
+	for range 2 {
+		if _, err := tr.engine().Run(context.Background(), vips(), syncer.Options{Approve: true}); err != nil {
+			tr.t.Fatal("a healthy run:", err)
+		}
+	}
+	if diff := cmp.Diff(tr.want(), tr.got()); diff != "" {
+		tr.t.Errorf("the destination differs from model and consent (-want +got):\n%s", diff)
+	}
+	sends := tr.target.sends
+	p, err := tr.engine().Plan(context.Background(), vips())
+	if err != nil || p.Counts != (syncer.Counts{Unchanged: int64(len(tr.want()))}) {
+		tr.t.Errorf("after it settled, the plan is %+v, %v", p.Counts, err)
+	}
+	if tr.target.sends != sends {
+		tr.t.Error("a plan sent something")
+	}
+}
+
+// TestCrashAtEveryStep kills the process before and after each call of the
+// warehouse and of the destination, and lets another one go on: with a new
+// run, or by applying the same plan again.
+func TestCrashAtEveryStep(t *testing.T) {
+	w := newWorld(t)
+	prepare := func() *truth {
+		w.reset()
+		tr := newTruth(w)
+		for n := 1; n <= 6; n++ {
+			tr.put(n, 1)
+			tr.allowed[fmt.Sprintf("p%d", n)] = true
+		}
+		tr.store()
+		if _, err := w.engine().Run(t.Context(), vips(), syncer.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		delete(tr.model, "k1")
+		tr.allowed["p2"] = false
+		tr.put(3, 2)
+		tr.put(7, 1)
+		tr.put(8, 1)
+		tr.put(9, 1)
+		tr.allowed["p7"], tr.allowed["p8"], tr.allowed["p9"] = true, true, true
+		tr.store()
+		w.calls = 0
+		return tr
+	}
+	for _, resume := range []bool{false, true} {
+		// Dying after a call is the same as dying before the next one.
+		for n := 1; ; n++ {
+			tr := prepare()
+			p, err := w.engine().Plan(t.Context(), vips())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.calls = 0
+			w.fault = func(call int) fault {
+				if call == n {
+					return dieBefore
+				}
+				return fine
+			}
+			if resume {
+				_, err = w.engine().Apply(t.Context(), vips(), p.ID, syncer.Options{})
+			} else {
+				_, err = w.engine().Run(t.Context(), vips(), syncer.Options{})
+			}
+			if err == nil {
+				if n < 20 {
+					t.Fatalf("a run took no more than %d calls: nothing was tested", n)
+				}
+				break
+			}
+			if !errors.Is(err, errDead) {
+				t.Fatal(err)
+			}
+			w.fault = nil
+			w.advance(10 * time.Minute)
+			// Between the crash and the next run one more withdraws.
+			tr.allowed["p8"] = false
+			tr.store()
+			if resume {
+				_, err = w.engine().Apply(t.Context(), vips(), p.ID, syncer.Options{})
+				var stale *syncer.StaleError
+				if err != nil && !errors.As(err, &stale) {
+					t.Fatalf("call %d: resume: %v", n, err)
+				}
+			}
+			tr.settle()
+			if t.Failed() {
+				t.Fatalf("that was: killed before call %d (resume %v)", n, resume)
+			}
+		}
+	}
+}
+
+// TestRandomHistories plays random changes of model and consent against a
+// destination and a process that fail at random.
+func TestRandomHistories(t *testing.T) {
+	histories := uint64(15)
+	if testing.Short() {
+		histories = 5
+	}
+	w := newWorld(t)
+	for seed := range histories {
+		w.reset()
+		h := &history{truth: newTruth(w), rand: rand.New(rand.NewPCG(seed, 1))}
+		w.target.notIdempotent = seed%5 == 4
+		for range 8 {
+			h.mutate()
+			h.store()
+			h.run()
+		}
+		// What was quarantined is sent again once it changes.
+		for key, c := range h.model {
+			c.visits += 1000
+			h.model[key] = c
+		}
+		h.copies = map[string]bool{}
+		h.store()
+		h.settle()
+		if t.Failed() {
+			t.Fatalf("that was seed %d", seed)
+		}
+	}
+	w.noValues("gold")
+}
+
+type history struct {
+	*truth
+	rand *rand.Rand
+}
+
+func (h *history) chance(percent int) bool { return h.rand.IntN(100) < percent }
+
+func (h *history) mutate() {
+	for n := 1; n <= 8; n++ {
+		key, profile := fmt.Sprintf("k%d", n), fmt.Sprintf("p%d", n)
+		if h.chance(30) {
+			h.put(n, h.rand.Int64N(3))
+		}
+		if h.chance(15) {
+			delete(h.model, key)
+		}
+		if h.chance(10) {
+			h.copies[key] = !h.copies[key]
+		}
+		if h.chance(40) {
+			h.allowed[profile] = h.chance(70)
+		}
+		if h.chance(10) {
+			delete(h.allowed, profile)
+		}
+		if h.chance(10) {
+			h.erased[profile] = !h.erased[profile]
+		}
+	}
+}
+
+// run is a process with some misfortune.
+func (h *history) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	h.calls, h.fault = 0, nil
+	if h.chance(40) {
+		at, kind := 1+h.rand.IntN(60), fault(1+h.rand.IntN(4))
+		h.fault = func(call int) fault {
+			if call == at {
+				return kind
+			}
+			return fine
+		}
+	}
+	stopAfter := -1
+	if h.chance(20) {
+		stopAfter = h.rand.IntN(5)
+	}
+	h.target.answer = func(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error) {
+		if stopAfter--; stopAfter == 0 {
+			cancel()
+		}
+		return h.misbehave(batch, apply)
+	}
+	e := h.engine()
+	var err error
+	if h.chance(50) {
+		_, err = e.Run(ctx, vips(), syncer.Options{Approve: true})
+	} else {
+		err = h.planThenApply(ctx, e)
+	}
+	var busy *syncer.BusyError
+	switch {
+	case err == nil, errors.Is(err, errDead), errors.Is(err, errFailed), errors.Is(err, context.Canceled), errors.As(err, &busy):
+	case strings.Contains(err.Error(), "took nothing"):
+	default:
+		h.t.Fatal(err)
+	}
+	if h.chance(50) {
+		h.advance(10 * time.Minute)
+	}
+}
+
+func (h *history) planThenApply(ctx context.Context, e *syncer.Syncer) error {
+	p, err := e.Plan(ctx, vips())
+	if err != nil {
+		return err
+	}
+	h.mutate()
+	h.store()
+	if _, err = e.Apply(ctx, vips(), p.ID, syncer.Options{Approve: true}); err == nil || !h.chance(50) {
+		return err
+	}
+	h.fault = nil
+	h.advance(10 * time.Minute)
+	h.mutate()
+	h.store()
+	_, err = h.engine().Apply(ctx, vips(), p.ID, syncer.Options{Approve: true})
+	var stale *syncer.StaleError
+	if errors.As(err, &stale) {
+		return nil
+	}
+	return err
+}
+
+// misbehave answers a batch with any outcome, honestly.
+func (h *history) misbehave(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error) {
+	lost := h.chance(10)
+	results := make([]destination.Result, len(batch.Changes))
+	for i, c := range batch.Changes {
+		switch n := h.rand.IntN(100); {
+		case lost && n < 50, n < 70:
+			apply(c)
+			results[i] = destination.Result{Outcome: destination.Delivered}
+		case n < 75:
+			results[i] = destination.Result{Outcome: destination.Rejected, Code: "invalid", Message: fmt.Sprintf("the value %v is invalid", c.Values[0])}
+		case n < 85:
+			results[i] = destination.Result{Outcome: destination.Retry, RetryAfter: time.Duration(h.rand.IntN(40)) * time.Second}
+		case n < 90:
+			apply(c)
+			results[i] = destination.Result{Outcome: destination.Unknown}
+		case n < 95:
+			results[i] = destination.Result{Outcome: destination.Unknown}
+		default:
+			apply(c)
+			results[i] = destination.Result{Outcome: destination.Accepted, Receipt: "receipt"}
+		}
+	}
+	if h.chance(10) { // somebody withdraws while a batch is under way
+		profile := fmt.Sprintf("p%d", 1+h.rand.IntN(8))
+		h.allowed[profile] = false
+		h.exec("UPDATE sluis_models.consent_profile SET allowed = false WHERE profile_id = ?", profile)
+	}
+	if lost {
+		return nil, fmt.Errorf("connection reset after %v", batch.Changes[0].Values[0])
+	}
+	return results, nil
+}
