@@ -267,8 +267,12 @@ func TestReplaceFails(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	for _, tt := range []struct{ field, value string }{
-		{"directory", ""}, {"directory", filepath.Join(t.TempDir(), "hunter2")}, {"directory", "/dev/null"}, {"directory", "\x00"},
-		{"format", "xlsx"}, {"guard_formulas", "no"},
+		{"directory", ""},
+		{"directory", filepath.Join(t.TempDir(), "hunter2")},
+		{"directory", "/dev/null"},
+		{"directory", "\x00"},
+		{"format", "xlsx"},
+		{"guard_formulas", "no"},
 	} {
 		config := map[string]string{"directory": t.TempDir()}
 		config[tt.field] = tt.value

@@ -11,10 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,7 +40,7 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 2 && os.Args[1] == "host":
 		runHost(os.Args[2])
 	default:
-		os.Exit(m.Run())
+		m.Run()
 	}
 }
 
@@ -47,10 +49,13 @@ func servePlugin(kind string) {
 	case "silent": // never shakes hands
 		select {}
 	case "garbage":
-		fmt.Println("hello from a plugin that prints")
+		fmt.Fprintln(os.Stdout, "hello from a plugin that prints")
 		select {}
 	case "exits":
-		os.Exit(7)
+		return
+	case "lingers":
+		<-time.After(10 * time.Second)
+		return
 	}
 	destination.Serve(&scripted{kind: kind})
 }
@@ -93,18 +98,26 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 	switch s.kind {
 	case "environment": // the names of what it sees, as messages
 		for i := range results {
-			if env := os.Environ(); i < len(env) {
+			if env := syscall.Environ(); i < len(env) {
 				results[i].Message, _, _ = strings.Cut(env[i], "=")
 			} else {
 				results[i].Message = ""
 			}
 		}
 	case "crash":
-		os.Exit(3)
+		crash()
 	case "crashlater":
 		if s.calls == 2 {
-			os.Exit(3)
+			crash()
 		}
+	case "grandchild", "escapee":
+		child := exec.Command("/proc/self/exe", "plugin", "lingers")
+		child.Stdout, child.Stderr = os.NewFile(1, "stdout"), os.NewFile(2, "stderr") // go-plugin has replaced os.Stdout
+		child.SysProcAttr = &syscall.SysProcAttr{Setpgid: s.kind == "escapee"}
+		if err := child.Start(); err != nil {
+			return nil, err
+		}
+		results[0].Message = strconv.Itoa(child.Process.Pid)
 	case "hang":
 		<-ctx.Done()
 	case "deaf": // not even the end of the call stops it
@@ -129,6 +142,11 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 	return results, nil
 }
 
+func crash() {
+	_ = unix.Kill(os.Getpid(), unix.SIGKILL)
+	select {}
+}
+
 func (s *scripted) Close(context.Context) error {
 	switch s.kind {
 	case "badclose":
@@ -145,7 +163,7 @@ func config(t testing.TB, kind string) host.Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "h") // short: a socket's path is bounded
+	dir, err := os.MkdirTemp("", "h") //nolint:usetesting // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,8 +221,11 @@ func TestRoundTrip(t *testing.T) {
 	b := destination.Batch{
 		ID: "b", Sync: "s", Run: "r",
 		Columns: []destination.Column{
-			{Name: "s", Type: destination.String}, {Name: "i", Type: destination.Int64}, {Name: "f", Type: destination.Float64},
-			{Name: "b", Type: destination.Bool}, {Name: "t", Type: destination.Time},
+			{Name: "s", Type: destination.String},
+			{Name: "i", Type: destination.Int64},
+			{Name: "f", Type: destination.Float64},
+			{Name: "b", Type: destination.Bool},
+			{Name: "t", Type: destination.Time},
 		},
 		Changes: []destination.Change{
 			{ID: "1", Key: "a", Op: destination.Upsert, Values: []any{"één", int64(-1), 1.5, true, at}},
@@ -255,13 +276,19 @@ func TestEnvironmentIsEmpty(t *testing.T) {
 	}
 }
 
+// rotate gives another hexadecimal digit.
+func rotate(digit rune) rune {
+	const digits = "0123456789abcdef0"
+	return rune(digits[strings.IndexRune(digits, digit)+1])
+}
+
 func TestDigest(t *testing.T) {
 	good := config(t, "good")
 	for name, tt := range map[string]struct{ sum, want string }{
 		"missing": {"", "pin"},
 		"short":   {"abcd", "pin"},
 		"wrong":   {strings.Repeat("0", 64), "not the pinned"},
-		"altered": {good.SHA256[:63] + string('0'+('1'-good.SHA256[63]&1)), "not the pinned"},
+		"altered": {strings.Map(rotate, good.SHA256), "not the pinned"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := good
@@ -427,7 +454,7 @@ func TestBatchIsSplit(t *testing.T) {
 
 func TestWriteFails(t *testing.T) {
 	for kind, want := range map[string]string{
-		"crash":      "exit status 3",
+		"crash":      "signal: killed",
 		"hang":       "in time",
 		"deaf":       "in time",
 		"toofew":     "0 results for 1",
@@ -513,6 +540,61 @@ func TestKillStopped(t *testing.T) {
 	}
 }
 
+// What a plugin started ends with it; what has escaped cannot hold up the host.
+func TestGrandchildren(t *testing.T) {
+	for _, kind := range []string{"grandchild", "escapee"} {
+		p := open(t, kind)
+		results, err := p.Write(t.Context(), batch(1, "v"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(results[0].Message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		p.Kill()
+		if took := time.Since(began); took > 6*time.Second {
+			t.Errorf("%s: Kill took %v", kind, took)
+		}
+		if kind == "grandchild" {
+			awaitDeath(t, pid, 3*time.Second)
+		} else if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The kernel watches the thread that starts a child: if that were the caller's,
+// its end would take the plugin with it.
+func TestPluginOutlivesTheCallersThread(t *testing.T) {
+	c := config(t, "good")
+	var p *host.Plugin
+	var err error
+	tid := make(chan int, 1)
+	go func() {
+		runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
+		defer func() { tid <- unix.Gettid() }()
+		p, err = host.Start(context.Background(), c)
+	}()
+	thread := <-tid
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	for end := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		if _, err := os.Stat(fmt.Sprintf("/proc/self/task/%d", thread)); errors.Is(err, os.ErrNotExist) {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the thread does not end")
+		}
+	}
+	if err := p.Open(t.Context(), map[string]string{"token": "good"}); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whoever else finds the socket cannot talk to the plugin.
 func TestConnectionIsAuthenticated(t *testing.T) {
 	c := config(t, "good")
@@ -588,7 +670,7 @@ func runHost(dir string) {
 			TempDir: dir, Logger: slog.New(slog.DiscardHandler),
 		})
 	}
-	fmt.Println("started", err)
+	fmt.Fprintln(os.Stdout, "started", err)
 	select {}
 }
 
@@ -663,7 +745,7 @@ func childOf(t *testing.T, pid int) int {
 		if err != nil {
 			continue // the thread is gone
 		}
-		for _, field := range strings.Fields(string(b)) {
+		for field := range strings.FieldsSeq(string(b)) {
 			child, err := strconv.Atoi(field)
 			if err != nil {
 				t.Fatal(err)

@@ -82,7 +82,7 @@ func reserved() []netip.Prefix {
 		::/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20
 		5f00::/16 fec0::/10`
 	var prefixes []netip.Prefix
-	for _, block := range strings.Fields(blocks) {
+	for block := range strings.FieldsSeq(blocks) {
 		prefixes = append(prefixes, netip.MustParsePrefix(block))
 	}
 	return prefixes

@@ -8,7 +8,7 @@ import (
 	"errors"
 	"flag"
 	"io"
-	"log"
+	"log/slog"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -105,8 +105,11 @@ func batch() destination.Batch {
 	b := destination.Batch{
 		ID: "batch-1", Sync: "newsletter", Run: "run-1",
 		Columns: []destination.Column{
-			{Name: "email", Type: destination.String}, {Name: "visits", Type: destination.Int64},
-			{Name: "score", Type: destination.Float64}, {Name: "member", Type: destination.Bool}, {Name: "seen_at", Type: destination.Time},
+			{Name: "email", Type: destination.String},
+			{Name: "visits", Type: destination.Int64},
+			{Name: "score", Type: destination.Float64},
+			{Name: "member", Type: destination.Bool},
+			{Name: "seen_at", Type: destination.Time},
 		},
 	}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
@@ -208,13 +211,24 @@ func TestStatus(t *testing.T) {
 		outcome    destination.Outcome
 		wait       time.Duration
 	}{
-		{200, "", destination.Delivered, 0}, {204, "", destination.Delivered, 0},
-		{301, "", destination.Rejected, 0}, {307, "", destination.Rejected, 0},
-		{400, "", destination.Rejected, 0}, {401, "", destination.Rejected, 0}, {410, "5", destination.Rejected, 0},
-		{408, "", destination.Retry, 0}, {429, "7", destination.Retry, 7 * time.Second}, {429, date, destination.Retry, 90 * time.Second},
-		{429, "-7", destination.Retry, 0}, {429, "soon", destination.Retry, 0}, {429, "99999999999999", destination.Retry, maxRetryWait},
+		{200, "", destination.Delivered, 0},
+		{204, "", destination.Delivered, 0},
+		{301, "", destination.Rejected, 0},
+		{307, "", destination.Rejected, 0},
+		{400, "", destination.Rejected, 0},
+		{401, "", destination.Rejected, 0},
+		{410, "5", destination.Rejected, 0},
+		{408, "", destination.Retry, 0},
+		{429, "7", destination.Retry, 7 * time.Second},
+		{429, date, destination.Retry, 90 * time.Second},
+		{429, "-7", destination.Retry, 0},
+		{429, "soon", destination.Retry, 0},
+		{429, "99999999999999", destination.Retry, maxRetryWait},
 		{429, "Mon, 01 Jan 2001 00:00:00 GMT", destination.Retry, 0},
-		{500, "", destination.Retry, 0}, {502, "", destination.Retry, 0}, {503, "3", destination.Retry, 3 * time.Second}, {504, "", destination.Retry, 0},
+		{500, "", destination.Retry, 0},
+		{502, "", destination.Retry, 0},
+		{503, "3", destination.Retry, 3 * time.Second},
+		{504, "", destination.Retry, 0},
 	}
 	for _, tt := range tests {
 		followed := false
@@ -267,11 +281,15 @@ func TestReply(t *testing.T) {
 		{"empty", "application/json", "", []result{ok, ok, ok}},
 		{"text", "text/plain", `{"results":[{"index":0}]}`, []result{ok, ok, ok}},
 		{"other JSON", "application/json", `["ok"]`, []result{ok, ok, ok}},
-		{"one row", "application/json; charset=utf-8", `{"results":[{"index":1,"code":"no_country","error":"No such\ncountry"}]}`,
-			[]result{ok, refused("no_country", "no such country"), ok}},
+		{
+			"one row", "application/json; charset=utf-8", `{"results":[{"index":1,"code":"no_country","error":"No such\ncountry"}]}`,
+			[]result{ok, refused("no_country", "no such country"), ok},
+		},
 		{"no words", "application/json", `{"results":[{"index":2}]}`, []result{ok, ok, refused("refused", "no reason given")}},
-		{"quoted", "application/json", `{"results":[{"index":0,"code":"jane","error":"JANE@example.org (Gone) is at 06-12345678, person"}]}`,
-			[]result{refused("refused", "[redacted] [redacted] is at [redacted] [redacted]"), ok, ok}},
+		{
+			"quoted", "application/json", `{"results":[{"index":0,"code":"jane","error":"JANE@example.org (Gone) is at 06-12345678, person"}]}`,
+			[]result{refused("refused", "[redacted] [redacted] is at [redacted] [redacted]"), ok, ok},
+		},
 		{"beyond", "application/json", `{"results":[{"index":3}]}`, unknown("reply_invalid")},
 		{"before", "application/json", `{"results":[{"index":-1}]}`, unknown("reply_invalid")},
 		{"no index", "application/json", `{"results":[{"error":"x"}]}`, unknown("reply_invalid")},
@@ -315,7 +333,7 @@ func TestNetwork(t *testing.T) {
 	gone := newReceiver(t, nil)
 	gone.Close()
 	untrusted := httptest.NewUnstartedServer(nil)
-	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake that fails
+	untrusted.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of the handshake that fails
 	untrusted.StartTLS()
 	t.Cleanup(untrusted.Close)
 	hasty := hang.config()
@@ -407,10 +425,24 @@ func TestConfig(t *testing.T) {
 	}
 	short := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 23))
 	for _, tt := range []struct{ field, value string }{
-		{"url", "http://example.org"}, {"url", "ftp://example.org"}, {"url", "example.org"}, {"url", "https://"}, {"url", "https:example.org"},
-		{"url", "https://user:hunter2@example.org"}, {"url", "https://example.org/#hunter2"}, {"url", "https://hunter2\x7f"},
-		{"secret", ""}, {"secret", " "}, {"secret", "hunter2"}, {"secret", "whsec_hunter2!"}, {"secret", short}, {"secret", secret + " " + short},
-		{"timeout", "fast"}, {"timeout", "-1s"}, {"timeout", "1h"}, {"allow_private", "yes"},
+		{"url", "http://example.org"},
+		{"url", "ftp://example.org"},
+		{"url", "example.org"},
+		{"url", "https://"},
+		{"url", "https:example.org"},
+		{"url", "https://user:hunter2@example.org"},
+		{"url", "https://example.org/#hunter2"},
+		{"url", "https://hunter2\x7f"},
+		{"secret", ""},
+		{"secret", " "},
+		{"secret", "hunter2"},
+		{"secret", "whsec_hunter2!"},
+		{"secret", short},
+		{"secret", secret + " " + short},
+		{"timeout", "fast"},
+		{"timeout", "-1s"},
+		{"timeout", "1h"},
+		{"allow_private", "yes"},
 	} {
 		_, err := parseConfig(good(tt.field, tt.value))
 		problem, ok := errors.AsType[*destination.ConfigError](err)

@@ -252,8 +252,11 @@ func Batch(id string, op destination.Op) destination.Batch {
 	b := destination.Batch{
 		ID: id, Sync: "conformance", Run: "run-1",
 		Columns: []destination.Column{
-			{Name: "text", Type: destination.String}, {Name: "count", Type: destination.Int64}, {Name: "score", Type: destination.Float64},
-			{Name: "member", Type: destination.Bool}, {Name: "seen_at", Type: destination.Time},
+			{Name: "text", Type: destination.String},
+			{Name: "count", Type: destination.Int64},
+			{Name: "score", Type: destination.Float64},
+			{Name: "member", Type: destination.Bool},
+			{Name: "seen_at", Type: destination.Time},
 		},
 	}
 	for i, s := range strs {
