@@ -38,6 +38,8 @@ type committer struct {
 	file   File     // of active
 	seed   uint32   // of active
 	buf    []byte
+	// failing: the last attempt to write failed, which was logged.
+	failing bool
 }
 
 func (s *Spool) enqueueLocked(req *request) {
@@ -151,11 +153,12 @@ func (s *Spool) write(group []*request) error {
 		c.next++
 	}
 	if err := writeSync(c.file, c.buf, c.active.end); err != nil {
-		s.opts.Logger.Error("writing to the spool failed; going on in a new segment",
-			"segment", segmentName(c.active.first), "first", first, "next", c.next, "error", err)
+		err = fmt.Errorf("append to segment %s of the spool: %w", segmentName(c.active.first), err)
+		s.logFailing(err)
 		s.retire()
-		return fmt.Errorf("append to the spool: %w", err)
+		return err
 	}
+	s.logFailing(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c.active.oldest.IsZero() {
@@ -169,6 +172,19 @@ func (s *Spool) write(group []*request) error {
 		c.buf = nil // one huge record should not hold its memory for good
 	}
 	return nil
+}
+
+// logFailing logs when writing begins to fail and when it works again, and not
+// each of the thousand attempts between.
+func (s *Spool) logFailing(err error) {
+	failing := err != nil
+	switch {
+	case failing && !s.committer.failing:
+		s.opts.Logger.Error("the spool cannot write; each append tries again", "error", err)
+	case !failing && s.committer.failing:
+		s.opts.Logger.Info("the spool can write again", "next", s.committer.next)
+	}
+	s.committer.failing = failing
 }
 
 // writeSync puts b at off, durably. After an error the file must not be synced
@@ -200,8 +216,9 @@ func (s *Spool) rotate() error {
 	h := header{identity: s.self, first: c.next, after: after, made: time.Now()}
 	file, err := s.create(segmentName(h.first), h, s.opts.SegmentBytes)
 	if err != nil {
-		s.opts.Logger.Error("a new spool segment cannot be made", "error", err)
-		return fmt.Errorf("begin a spool segment: %w", asFull(err))
+		err = fmt.Errorf("begin a segment of the spool: %w", asFull(err))
+		s.logFailing(err)
+		return err
 	}
 	s.retire()
 	seg := &segment{header: h, size: s.opts.SegmentBytes, end: headerSize}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -257,13 +258,28 @@ func TestIntactRecordsOfAFailedGroupAreMadeDurable(t *testing.T) {
 
 func TestDiskFullIsErrFull(t *testing.T) {
 	d := newDisk(1)
-	s := mustOpen(t, small(d.process()))
+	var log logged
+	opts := small(d.process())
+	opts.Logger = log.logger()
+	s := mustOpen(t, opts)
 	d.mu.Lock()
-	d.fault = fault{from: d.calls + 1, to: d.calls + 2, kind: diskIsFull}
+	d.fault = fault{from: d.calls + 1, to: 1 << 30, kind: diskIsFull}
 	d.mu.Unlock()
-	if _, err := s.Append(t.Context(), []byte(rec(1))); !errors.Is(err, ErrFull) {
-		t.Errorf("Append on a full disk: %v", err)
+	for range 5 {
+		if _, err := s.Append(t.Context(), []byte(rec(1))); !errors.Is(err, ErrFull) {
+			t.Errorf("Append on a full disk: %v", err)
+		}
 	}
+	d.mu.Lock()
+	d.fault = fault{}
+	d.mu.Unlock()
 	mustAppend(t, s, rec(1))
+	mustAppend(t, s, rec(2))
 	mustClose(t, s)
+	if got := strings.Count(log.String(), "\n"); got != 2 {
+		t.Errorf("want two lines, that it fails and that it works again:\n%s", log.String())
+	}
+	if strings.Contains(log.String(), rec(1)) {
+		t.Error("a record is in the log")
+	}
 }

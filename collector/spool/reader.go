@@ -51,14 +51,12 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 		if err := ctx.Err(); err != nil {
 			return Record{}, err
 		}
-		// Asked for before looking, so that nothing is missed in between.
-		advanced := r.s.advance()
 		rec, ok, err := r.TryNext()
 		if ok || err != nil {
 			return rec, err
 		}
 		select {
-		case <-advanced:
+		case <-r.s.reaches(r.next):
 		case <-ctx.Done():
 		}
 	}
@@ -206,12 +204,17 @@ func (s *Spool) locate(next uint64) (_ *segment, limit int64, stop uint64, err e
 	return nil, 0, 0, nil
 }
 
-// advance returns a channel that is closed when the log has grown, or ended.
-func (s *Spool) advance() <-chan struct{} {
+// reaches returns a channel that is closed when the log may hold a record with
+// a number of next or more, or never will.
+func (s *Spool) reaches(next uint64) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.advanced == nil {
 		s.advanced = make(chan struct{})
 	}
-	return s.advanced
+	advanced := s.advanced
+	if next < s.durable || s.drained {
+		s.announceLocked() // it has happened since the caller looked
+	}
+	return advanced
 }

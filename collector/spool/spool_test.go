@@ -388,6 +388,41 @@ func TestContextEndsTheWaitForAdmissionOnly(t *testing.T) {
 	mustClose(t, s)
 }
 
+// TestWithdraw takes records back in any order; the others are written.
+func TestWithdraw(t *testing.T) {
+	for seed := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		s := &Spool{}
+		s.arrived = sync.NewCond(&s.mu)
+		want := map[*request]bool{}
+		var reqs []*request
+		for range 6 {
+			req := &request{}
+			s.enqueueLocked(req)
+			reqs = append(reqs, req)
+			want[req] = true
+		}
+		for _, i := range rng.Perm(6)[:rng.IntN(6)] {
+			if !s.withdraw(reqs[i]) {
+				t.Fatalf("seed %d: request %d is not there", seed, i)
+			}
+			delete(want, reqs[i])
+		}
+		for _, req := range s.take(nil) {
+			if !want[req] {
+				t.Fatalf("seed %d: a request was withdrawn or is there twice", seed)
+			}
+			delete(want, req)
+			if s.withdraw(req) {
+				t.Fatalf("seed %d: a request that is being written is withdrawn", seed)
+			}
+		}
+		if len(want) != 0 {
+			t.Fatalf("seed %d: %d requests are lost", seed, len(want))
+		}
+	}
+}
+
 func TestNextWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := mustOpen(t, small(newDisk(1).process()))
