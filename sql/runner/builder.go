@@ -229,8 +229,8 @@ func (b builder) checkAudience(name string) error {
 const (
 	// consentModel has the verdicts that audiences are held against.
 	consentModel = "consent_profile"
-	// consentTestFile does for dbt what checkAudience does here.
-	consentTestFile = "tests/audience_consent.sql"
+	// consentHook does for dbt what checkAudience does here.
+	consentHook = "{{ audience_check(ref('consent_profile')) }}"
 )
 
 // consentQuery finds members who do not consent. It joins the verdict in its

@@ -127,11 +127,7 @@ func (l *loader) loadFiles() {
 	})
 	l.eachFile(l.settings.modelPaths, func(file string) { l.loadTemplate(file, Model) })
 	l.eachFile(l.settings.seedPaths, l.loadSeed)
-	l.eachFile(l.settings.testPaths, func(file string) {
-		if file != consentTestFile {
-			l.loadTemplate(file, Test)
-		}
-	})
+	l.eachFile(l.settings.testPaths, func(file string) { l.loadTemplate(file, Test) })
 }
 
 func isYAML(file string) bool {

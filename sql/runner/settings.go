@@ -61,7 +61,7 @@ func (l *loader) loadSettings() {
 		}
 		return
 	}
-	known := append([]string{"name", "model-paths", "macro-paths", "seed-paths", "test-paths", "vars", "models", "seeds"}, otherSettings...)
+	known := append([]string{"name", "model-paths", "macro-paths", "seed-paths", "test-paths", "vars", "models", "seeds", "on-run-start", "on-run-end"}, otherSettings...)
 	entries := f.entries(root, settingsFile, known...)
 	for _, e := range entries {
 		if e.key == "name" {
@@ -96,6 +96,12 @@ func (l *loader) loadSetting(f *yamlFile, e entry) {
 				continue
 			}
 			l.vars[v.key] = f.value(v.node)
+		}
+	case "on-run-start", "on-run-end":
+		for _, hook := range f.texts(e.node, e.key) {
+			if hook != consentHook {
+				f.report(e.node, "hooks are not run: make models of them")
+			}
 		}
 	case "models":
 		l.loadFolders(f, Model, e.node)

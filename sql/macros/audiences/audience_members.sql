@@ -7,7 +7,9 @@
     agree to it now become members. Purpose and min_size come from the model's
     config.meta.audience. -#}
 {% macro audience_members(all_of, none_of=[]) -%}
-{%- set audience = config.get('meta', {}).get('audience', {}) -%}
+{#- While dbt reads the project, there is no config yet. -#}
+{%- set meta = config.get('meta') or {} -%}
+{%- set audience = meta.get('audience', {}) -%}
 {%- set purpose = audience.get('purpose', 'none') -%}
 with evidence as (
     select * from {{ ref('profile_events') }}

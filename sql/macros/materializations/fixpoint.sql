@@ -7,7 +7,8 @@
     neighbour, follows the hooks to their ends, and keeps the edges between
     what is left: a logarithmic number of rounds, whatever the graph. -#}
 {% materialization fixpoint, default %}
-    {%- set spec = config.get('meta', {}).get('fixpoint', {}) -%}
+    {%- set meta = config.get('meta') or {} -%}
+    {%- set spec = meta.get('fixpoint', {}) -%}
     {%- if spec.get('kind') != 'components' -%}
         {{ exceptions.raise_compiler_error("meta.fixpoint.kind of " ~ model.name ~ " must be components") }}
     {%- endif -%}
@@ -54,6 +55,8 @@
         {% do run_query('drop table if exists ' ~ fixpoint_relation(name)) %}
     {% endfor %}
     {{ run_hooks(post_hooks) }}
+    {#- BigQuery has no transactions to commit. -#}
+    {% if target.type != 'bigquery' %}{% do adapter.commit() %}{% endif %}
     {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 

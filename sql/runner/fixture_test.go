@@ -1,0 +1,293 @@
+package runner_test
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+
+	sqlproject "github.com/sluis-cdp/sluis/sql"
+	"github.com/sluis-cdp/sluis/sql/duckdb"
+	"github.com/sluis-cdp/sluis/sql/runner"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+const minute = "2006-01-02 15:04"
+
+// TestModels builds the models from what each file of testdata/models says
+// landed, and compares with the rows that it wants. A table or column that is
+// not mentioned is empty or of no interest; @x is the profile that x founded.
+func TestModels(t *testing.T) {
+	files, err := filepath.Glob("testdata/models/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	project := load(t, runner.Options{Dir: sqlproject.Files})
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			archive, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			landed, wanted := map[string][]byte{}, map[string][]byte{}
+			for _, f := range archive.Files {
+				if model, ok := strings.CutPrefix(f.Name, "want/"); ok {
+					wanted[strings.TrimSuffix(model, ".csv")] = f.Data
+				} else {
+					landed[strings.TrimSuffix(f.Name, ".csv")] = f.Data
+				}
+			}
+			w := newWorld(t)
+			for table, data := range landed {
+				w.land(table, parseLanded(t, table, data))
+			}
+			d := w.open()
+			defer d.Close()
+			build(t, project, d, "")
+			founders := founders(t, d)
+			for model, data := range wanted {
+				header, want := parseCSV(t, data)
+				got := rowsOf(t, d, founders, "SELECT "+strings.Join(header, ", ")+" FROM sluis_models."+model)
+				slices.SortFunc(want, slices.Compare)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("%s (%s): (-want +got)\n%s", model, strings.Join(header, ", "), diff)
+				}
+			}
+		})
+	}
+}
+
+func load(t testing.TB, options runner.Options) *runner.Project {
+	t.Helper()
+	p, err := runner.Load(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// build runs and tests a project, all of which must succeed.
+func build(t testing.TB, p *runner.Project, d warehouse.Driver, selector string) {
+	t.Helper()
+	for _, step := range []func(context.Context, warehouse.Driver, string) (runner.Results, error){p.Run, p.Test} {
+		results, err := step(t.Context(), d, selector)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := results.Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// world is a folder with what landed and a warehouse.
+type world struct {
+	t       testing.TB
+	dir     string
+	batches int
+}
+
+func newWorld(t testing.TB) *world { return &world{t: t, dir: t.TempDir()} }
+
+func (w *world) landing() string { return filepath.Join(w.dir, "landed") }
+
+func (w *world) open() warehouse.Driver {
+	w.t.Helper()
+	d, err := duckdb.Open(w.t.Context(), duckdb.Config{Path: filepath.Join(w.dir, "warehouse.duckdb"), Landing: w.landing()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return d
+}
+
+// land writes rows as a Parquet file of one batch.
+func (w *world) land(table string, rows []map[string]any) {
+	w.t.Helper()
+	definition := landingTable(w.t, table)
+	var names, types []string
+	for _, c := range definition.Columns {
+		names = append(names, c.Name)
+		types = append(types, c.Name+" "+c.Type.In("duckdb"))
+	}
+	values := make([][]any, len(rows))
+	for i, row := range rows {
+		for _, name := range names {
+			values[i] = append(values[i], row[name])
+		}
+	}
+	dir := filepath.Join(w.landing(), "dt=2026-03-01", fmt.Sprintf("spool-%020d-%020d", w.batches, w.batches+1))
+	w.batches++
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		w.t.Fatal(err)
+	}
+	scratch, err := duckdb.Open(w.t.Context(), duckdb.Config{Path: filepath.Join(w.t.TempDir(), "scratch.duckdb"), Landing: w.landing()})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer scratch.Close()
+	ctx := w.t.Context()
+	for _, step := range []func() error{
+		func() error {
+			return scratch.Exec(ctx, "CREATE TABLE sluis_models.landed ("+strings.Join(types, ", ")+")")
+		},
+		func() error { return scratch.Append(ctx, "sluis_models", "landed", names, values) },
+		func() error {
+			return scratch.Exec(ctx, "COPY sluis_models.landed TO '"+filepath.Join(dir, table+".parquet")+"' (FORMAT parquet)")
+		},
+	} {
+		if err := step(); err != nil {
+			w.t.Fatalf("land %s: %v", table, err)
+		}
+	}
+}
+
+func landingTable(t testing.TB, name string) warehouse.Table {
+	t.Helper()
+	for _, table := range warehouse.Landing() {
+		if table.Name == name {
+			return table
+		}
+	}
+	t.Fatalf("there is no landing table %q", name)
+	return warehouse.Table{}
+}
+
+func parseCSV(t testing.TB, data []byte) (header []string, rows [][]string) {
+	t.Helper()
+	all, err := csv.NewReader(strings.NewReader(string(data))).ReadAll()
+	if err != nil || len(all) == 0 {
+		t.Fatalf("not CSV with a header: %v", err)
+	}
+	return all[0], all[1:]
+}
+
+// parseLanded reads rows of a landing table and fills in what a collector
+// always knows.
+func parseLanded(t testing.TB, table string, data []byte) []map[string]any {
+	t.Helper()
+	types := map[string]warehouse.Type{}
+	for _, c := range landingTable(t, table).Columns {
+		types[c.Name] = c.Type
+	}
+	header, records := parseCSV(t, data)
+	var rows []map[string]any
+	for i, record := range records {
+		row := map[string]any{"spool_id": "spool", "spool_offset": i}
+		for j, field := range record {
+			kind, ok := types[header[j]]
+			if !ok {
+				t.Fatalf("%s has no column %q", table, header[j])
+			}
+			row[header[j]] = parseField(t, field, kind)
+		}
+		if table == "events" {
+			completeEvent(row)
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func completeEvent(row map[string]any) {
+	row["source_id"] = "web"
+	row["type"] = "track"
+	if row["event"] == nil {
+		row["type"] = "page"
+	}
+	if row["received_at"] == nil {
+		row["received_at"] = row["occurred_at"]
+	}
+}
+
+func parseField(t testing.TB, field string, kind warehouse.Type) any {
+	t.Helper()
+	switch kind {
+	case warehouse.Strings:
+		return strings.Fields(field)
+	case warehouse.Identifiers:
+		identifiers := []any{}
+		for _, word := range strings.Fields(field) {
+			kind, pseudonym, _ := strings.Cut(word, ":")
+			identifiers = append(identifiers, map[string]any{"kind": kind, "pseudonym": pseudonym})
+		}
+		return identifiers
+	}
+	if field == "" {
+		return nil
+	}
+	switch kind {
+	case warehouse.Timestamp:
+		at, err := time.Parse(minute, field)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return at
+	case warehouse.Bool:
+		return field == "true"
+	case warehouse.Bytes:
+		return []byte(field)
+	}
+	return field
+}
+
+// founders maps the ids of profiles to names that a reader can follow.
+func founders(t testing.TB, d warehouse.Driver) map[string]string {
+	t.Helper()
+	rows, err := warehouse.Collect(t.Context(), d, "SELECT DISTINCT profile_id, founder_node FROM sluis_models.identity_map")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]string{}
+	for _, row := range rows {
+		names[row[0].(string)] = "@" + row[1].(string)
+	}
+	return names
+}
+
+// rowsOf returns a query's rows as texts, in order.
+func rowsOf(t testing.TB, d warehouse.Driver, founders map[string]string, query string) [][]string {
+	t.Helper()
+	rows, err := warehouse.Collect(t.Context(), d, query)
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	texts := [][]string{}
+	for _, row := range rows {
+		line := make([]string, len(row))
+		for i, value := range row {
+			line[i] = asText(value)
+			if founder, ok := founders[line[i]]; ok {
+				line[i] = founder
+			}
+		}
+		texts = append(texts, line)
+	}
+	slices.SortFunc(texts, slices.Compare)
+	return texts
+}
+
+func asText(value any) string {
+	switch v := value.(type) {
+	case nil:
+		return ""
+	case time.Time:
+		return v.Format(minute)
+	case []byte:
+		return string(v)
+	case []any:
+		var words []string
+		for _, element := range v {
+			words = append(words, asText(element))
+		}
+		return strings.Join(words, " ")
+	}
+	return fmt.Sprint(value)
+}
