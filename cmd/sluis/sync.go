@@ -1,0 +1,313 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+	syncer "github.com/sluis-cdp/sluis/sync"
+)
+
+func syncCommand() *cli.Command {
+	approve := &cli.BoolFlag{Name: "approve", Usage: "carry out the removals that a guard holds back"}
+	return &cli.Command{
+		Name:  "sync",
+		Usage: "bring audiences and profiles to where they are used",
+		Subcommands: []*cli.Command{
+			{Name: "ls", Usage: "list the syncs", Flags: []cli.Flag{jsonFlag()}, Action: syncLs},
+			{
+				Name: "plan", Usage: "show what a run would do, and why; nothing is sent", ArgsUsage: "[NAME...]",
+				Flags: []cli.Flag{jsonFlag()}, Action: syncPlan,
+			},
+			{
+				Name: "apply", Usage: "carry out a plan: a stored one, or the one made now", ArgsUsage: "[NAME...]",
+				Flags:  []cli.Flag{jsonFlag(), approve, &cli.StringFlag{Name: "plan", Usage: "id of a stored plan; then one NAME is needed"}},
+				Action: syncApply,
+			},
+			{
+				Name: "run", Usage: "plan and apply in one", ArgsUsage: "[NAME...]",
+				Flags: []cli.Flag{jsonFlag(), approve}, Action: syncApply,
+			},
+			{
+				Name: "history", Usage: "show the last runs", ArgsUsage: "[NAME...]",
+				Flags: []cli.Flag{jsonFlag(), &cli.IntFlag{Name: "n", Value: 10, Usage: "how many runs of each sync"}}, Action: syncHistory,
+			},
+			{
+				Name: "rows", Usage: "show what was sent: the last deliveries, row by row, with the consent decision of each", ArgsUsage: "NAME",
+				Flags: []cli.Flag{
+					jsonFlag(), &cli.IntFlag{Name: "n", Value: 20, Usage: "how many"},
+					&cli.StringFlag{Name: "key", Usage: "of one key only"},
+				}, Action: syncRows,
+			},
+			{Name: "resync", Usage: "make the next run send every row again", ArgsUsage: "NAME...", Action: syncResync},
+		},
+	}
+}
+
+// loadSyncs reads the workspace's syncs. Secrets come from files below the
+// workspace and from the environment.
+func loadSyncs(w *workspace.Workspace) ([]syncer.Sync, error) {
+	dir := w.Path(w.Syncs)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	all, err := syncer.Load(os.DirFS(dir), func(ref syncer.SecretRef) (string, error) {
+		if ref.Env != "" {
+			value, ok := os.LookupEnv(ref.Env)
+			if !ok {
+				return "", fmt.Errorf("the environment variable %s is not set", ref.Env)
+			}
+			return value, nil
+		}
+		text, err := os.ReadFile(w.Path(ref.File))
+		if err != nil {
+			return "", err
+		}
+		return strings.TrimSpace(string(text)), nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	for _, s := range all {
+		// A path in a configuration is relative to the workspace, wherever the
+		// plugin's process runs.
+		if path := s.Config["directory"]; s.Destination == "file" && path != "" && !filepath.IsAbs(path) {
+			s.Config["directory"] = w.Path(path)
+			if err := os.MkdirAll(w.Path(path), 0o700); err != nil {
+				return nil, fmt.Errorf("%s: %w", s.File, err)
+			}
+		}
+	}
+	return all, nil
+}
+
+// newSyncer wires the syncer of a workspace.
+func newSyncer(ctx context.Context, w *workspace.Workspace, holder string, logger *slog.Logger, stderr io.Writer) (*syncer.Syncer, error) {
+	connect, err := connector(logger)
+	if err != nil {
+		return nil, err
+	}
+	opener, err := seal.NewOpener(ctx, seal.Dir(w.Path(w.Keys)), w.Workspace, w.SealPurposes())
+	if err != nil {
+		return nil, err
+	}
+	return syncer.New(syncer.Config{
+		Open: func(ctx context.Context) (warehouse.Driver, error) {
+			return openWarehouse(ctx, w, holder, stderr)
+		},
+		Connect: connect,
+		Unseal: func(_ context.Context, s syncer.Sealed) (string, error) {
+			return opener.Open(
+				seal.Sealed{KeyID: s.KeyID, Ciphertext: s.Ciphertext},
+				seal.DataKey{ID: s.KeyID, Purpose: s.Purpose, Recipient: s.Recipient, PSKID: s.PSKID, EncapsulatedKey: s.EncapsulatedKey},
+				seal.Binding{Purpose: s.Purpose, Field: s.Field, Subject: s.Pseudonym, Decision: s.DecisionID})
+		},
+		Logger: logger,
+		Holder: fmt.Sprintf("%s (process %d)", holder, os.Getpid()),
+	})
+}
+
+// syncs opens what every sync command needs: the syncs named, all if none is.
+func syncs(c *cli.Context) (*syncer.Syncer, []syncer.Sync, error) {
+	w, err := openWorkspace(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, err := loadSyncs(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	chosen := all
+	if c.Args().Present() {
+		chosen = nil
+		for _, name := range c.Args().Slice() {
+			i := slices.IndexFunc(all, func(s syncer.Sync) bool { return s.Name == name })
+			if i < 0 {
+				return nil, nil, usage("there is no sync %q; `sluis sync ls` lists them", name)
+			}
+			chosen = append(chosen, all[i])
+		}
+	}
+	e, err := newSyncer(c.Context, w, "sluis sync "+c.Command.Name, newLogger(c), c.App.ErrWriter)
+	return e, chosen, err
+}
+
+func syncLs(c *cli.Context) error {
+	w, err := openWorkspace(c)
+	if err != nil {
+		return err
+	}
+	all, err := loadSyncs(w)
+	if err != nil {
+		return err
+	}
+	type line struct {
+		Name        string `json:"name"`
+		Model       string `json:"model"`
+		Purpose     string `json:"purpose"`
+		Destination string `json:"destination"`
+		Mode        string `json:"mode"`
+	}
+	lines, rows := []line{}, [][]string{}
+	for _, s := range all {
+		lines = append(lines, line{s.Name, s.Model, s.Purpose, s.Destination, string(s.Mode)})
+		rows = append(rows, []string{s.Name, s.Model, s.Purpose, s.Destination, string(s.Mode)})
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, lines)
+	}
+	printTable(c.App.Writer, []string{"name", "model", "purpose", "destination", "mode"}, rows)
+	return nil
+}
+
+func syncPlan(c *cli.Context) error {
+	e, chosen, err := syncs(c)
+	if err != nil {
+		return err
+	}
+	plans := []syncer.Plan{}
+	var held error
+	for _, s := range chosen {
+		p, err := e.Plan(c.Context, s)
+		if err != nil {
+			return err
+		}
+		if p.Held != nil {
+			held = p.Held
+		}
+		plans = append(plans, p)
+	}
+	if c.Bool("json") {
+		return errors.Join(printJSON(c.App.Writer, plans), held)
+	}
+	for _, p := range plans {
+		printPlan(c.App.Writer, p)
+	}
+	return held
+}
+
+func printPlan(w io.Writer, p syncer.Plan) {
+	fmt.Fprintf(w, "%s: %d to add, %d to update, %d to remove, %d held, %d unchanged\n",
+		p.Sync, p.Counts.Add, p.Counts.Update, p.Counts.Remove, p.Counts.Hold, p.Counts.Unchanged)
+	if len(p.Changes) > 0 {
+		rows := make([][]string, len(p.Changes))
+		for i, change := range p.Changes {
+			rows[i] = []string{string(change.Op), change.Key, string(change.Reason)}
+		}
+		printTable(w, []string{"change", "key", "reason"}, rows)
+		fmt.Fprintf(w, "  to do exactly this: sluis sync apply --plan %s %s\n", p.ID, p.Sync)
+	}
+}
+
+func syncApply(c *cli.Context) error {
+	e, chosen, err := syncs(c)
+	if err != nil {
+		return err
+	}
+	planID := c.String("plan")
+	if planID != "" && (len(chosen) != 1 || c.NArg() != 1) {
+		return usage("apply --plan needs the name of the plan's sync: sluis sync apply --plan ID NAME")
+	}
+	options := syncer.Options{Approve: c.Bool("approve")}
+	runs := []syncer.Run{}
+	var failures []error
+	for _, s := range chosen {
+		var run syncer.Run
+		if planID != "" {
+			run, err = e.Apply(c.Context, s, planID, options)
+		} else {
+			run, err = e.Run(c.Context, s, options)
+		}
+		if err != nil {
+			failures = append(failures, err)
+		}
+		if run.ID != "" {
+			runs = append(runs, run)
+		}
+	}
+	return errors.Join(printRuns(c, runs), errors.Join(failures...))
+}
+
+func printRuns(c *cli.Context, runs []syncer.Run) error {
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, runs)
+	}
+	n := func(v int64) string { return strconv.FormatInt(v, 10) }
+	rows := make([][]string, len(runs))
+	for i, r := range runs {
+		rows[i] = []string{
+			r.Sync, r.Started.Local().Format("2006-01-02 15:04:05"), string(r.Status),
+			n(r.Added), n(r.Updated), n(r.Removed), n(r.Failed), n(r.Skipped), n(r.Held), fmt.Sprintf("%.1f", r.Seconds),
+		}
+	}
+	printTable(c.App.Writer, []string{"sync", "started", "status", "added", "updated", "removed", "failed", "skipped", "held", "seconds"}, rows)
+	return nil
+}
+
+func syncHistory(c *cli.Context) error {
+	e, chosen, err := syncs(c)
+	if err != nil {
+		return err
+	}
+	runs := []syncer.Run{}
+	for _, s := range chosen {
+		some, err := e.History(c.Context, s.Name, c.Int("n"))
+		if err != nil {
+			return err
+		}
+		runs = append(runs, some...)
+	}
+	return printRuns(c, runs)
+}
+
+func syncRows(c *cli.Context) error {
+	if c.NArg() != 1 {
+		return usage("rows needs the name of one sync")
+	}
+	e, chosen, err := syncs(c)
+	if err != nil {
+		return err
+	}
+	deliveries, err := e.Deliveries(c.Context, chosen[0].Name, c.String("key"), c.Int("n"))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, deliveries)
+	}
+	rows := make([][]string, len(deliveries))
+	for i, d := range deliveries {
+		rows[i] = []string{d.At.Local().Format("2006-01-02 15:04:05"), d.Op, d.Key, string(d.Reason), d.Outcome, d.DecisionID, d.Code}
+	}
+	printTable(c.App.Writer, []string{"at", "op", "key", "reason", "outcome", "decision", "code"}, rows)
+	return nil
+}
+
+func syncResync(c *cli.Context) error {
+	if !c.Args().Present() {
+		return usage("resync needs the names of the syncs")
+	}
+	e, chosen, err := syncs(c)
+	if err != nil {
+		return err
+	}
+	for _, s := range chosen {
+		if err := e.Resync(c.Context, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sluis-cdp/sluis/cmd/internal/edge"
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/sql/runner"
+	syncer "github.com/sluis-cdp/sluis/sync"
+)
+
+func upCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "up",
+		Usage: "collector and scheduler in one process: models and then syncs run at the interval of the configuration",
+		Flags: []cli.Flag{listenFlag()},
+		Action: func(c *cli.Context) error {
+			w, err := openWorkspace(c)
+			if err != nil {
+				return err
+			}
+			return up(c.Context, w, listenAddress(c, w), newLogger(c), c.App.ErrWriter)
+		},
+	}
+}
+
+// up runs until ctx is done or a part fails, and then drains.
+func up(ctx context.Context, w *workspace.Workspace, listen string, logger *slog.Logger, stderr io.Writer) error {
+	s, err := newScheduler(ctx, w, logger, stderr)
+	if err != nil {
+		return err
+	}
+	e, err := edge.Start(ctx, w, listen, logger)
+	if err != nil {
+		return err
+	}
+	logger.Info("accepting events", "url", e.URL(), "models_and_syncs_every", w.Schedule.Every.String())
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	scheduled := make(chan struct{})
+	go func() {
+		defer close(scheduled)
+		s.run(ctx, w.Schedule.Every)
+	}()
+	var failure error
+	select {
+	case <-ctx.Done():
+		logger.Info("draining")
+	case failure = <-e.Failed():
+	}
+	stop()
+	err = e.Drain()
+	<-scheduled
+	return errors.Join(failure, err)
+}
+
+// scheduler runs models and then syncs.
+type scheduler struct {
+	w      *workspace.Workspace
+	syncer *syncer.Syncer
+	logger *slog.Logger
+	stderr io.Writer
+}
+
+func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logger, stderr io.Writer) (*scheduler, error) {
+	e, err := newSyncer(ctx, w, "sluis up", logger, stderr)
+	if err != nil {
+		return nil, err
+	}
+	// Mistakes in models and syncs are told at the start, when somebody looks.
+	if _, err := loadProject(w, false, logger, nil); err != nil {
+		return nil, err
+	}
+	if _, err := loadSyncs(w); err != nil {
+		return nil, err
+	}
+	return &scheduler{w: w, syncer: e, logger: logger, stderr: stderr}, nil
+}
+
+// run calls once at an interval until ctx is done. What fails is logged, and
+// tried again at the next turn.
+func (s *scheduler) run(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if _, err := s.once(ctx); err != nil && ctx.Err() == nil {
+				s.logger.Error("a scheduled run failed; the next one tries again", "error", err)
+			}
+		}
+	}
+}
+
+// once builds the models and runs every sync whose models were built. It
+// returns the runs that there were, also with an error.
+func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
+	// Both are read anew, so that an edit counts from the next run on.
+	project, err := loadProject(s.w, false, s.logger, nil)
+	if err != nil {
+		return nil, err
+	}
+	syncs, err := loadSyncs(s.w)
+	if err != nil {
+		return nil, err
+	}
+	failed, err := s.buildModels(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	var runs []syncer.Run
+	var problems []error
+	for _, sync := range syncs {
+		if err := readyFor(project, failed, sync); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		run, err := s.syncer.Run(ctx, sync, syncer.Options{})
+		if err != nil {
+			problems = append(problems, err)
+		}
+		if run.ID != "" {
+			runs = append(runs, run)
+			s.logger.Info("sync", "name", run.Sync, "added", run.Added, "updated", run.Updated, "removed", run.Removed, "failed", run.Failed, "held", run.Held)
+		}
+	}
+	return runs, errors.Join(problems...)
+}
+
+// buildModels holds the warehouse only while it builds. It returns the names
+// of the models that were not built.
+func (s *scheduler) buildModels(ctx context.Context, project *runner.Project) (failed map[string]bool, err error) {
+	db, err := openWarehouse(ctx, s.w, "sluis up (models)", s.stderr)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	results, err := project.Run(ctx, db, "")
+	if err != nil {
+		return nil, err
+	}
+	failed = make(map[string]bool)
+	for _, r := range results {
+		if !done(r) {
+			failed[r.Name] = true
+			s.logger.Error("a model was not built", "model", r.Name, "status", string(r.Status), "message", r.Message)
+		}
+	}
+	return failed, nil
+}
+
+// readyFor refuses a sync while anything that it reads is out of date: a
+// stale consent table would hide withdrawals.
+func readyFor(project *runner.Project, failed map[string]bool, sync syncer.Sync) error {
+	nodes, err := project.List("+consent_profile +profile_sealed +" + sync.Model)
+	if err != nil {
+		return fmt.Errorf("sync %s: %w", sync.Name, err)
+	}
+	for _, n := range nodes {
+		if failed[n.Name] {
+			return fmt.Errorf("sync %s was not run: the model %s was not built, and nothing is sent from data that may be out of date", sync.Name, n.Name)
+		}
+	}
+	return nil
+}
