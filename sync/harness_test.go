@@ -307,6 +307,7 @@ type target struct {
 	opened  []syncer.Sealed
 	written []destination.Batch
 
+	quiet         bool // for benchmarks: takes everything, checks nothing
 	maxRows       int
 	notIdempotent bool
 	answer        func(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error)
@@ -356,6 +357,9 @@ func (p *plugin) Close(context.Context) error {
 }
 
 func (p *plugin) Write(_ context.Context, batch destination.Batch) ([]destination.Result, error) {
+	if p.quiet {
+		return destination.All(len(batch.Changes), destination.Result{Outcome: destination.Delivered}), nil
+	}
 	p.sends++
 	p.written = append(p.written, batch)
 	p.check(batch)

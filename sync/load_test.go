@@ -1,0 +1,165 @@
+package syncer_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	syncer "github.com/sluis-cdp/sluis/sync"
+)
+
+const good = `model: vips
+key: customer
+profile: person
+purpose: marketing
+destination: webhook
+config:
+  url: https://example.org/hook
+  secret: {env: HOOK_SECRET}
+  key: {file: keys/hook}
+mapping:
+  - field: email
+    sealed: email
+    required: true
+  - {field: tier, column: tier}
+  - {field: from, value: "2026"}
+mode: upsert
+guards: {max_removed_share: 0.2, min_removed: 5}
+batch_rows: 500
+`
+
+func resolve(ref syncer.SecretRef) (string, error) {
+	switch {
+	case ref.Env == "HOOK_SECRET":
+		return "from-env", nil
+	case ref.File == "keys/hook":
+		return "from-file", nil
+	}
+	return "", errors.New("not set: set it")
+}
+
+func load(files map[string]string) ([]syncer.Sync, error) {
+	fsys := fstest.MapFS{}
+	for name, content := range files {
+		fsys[name] = &fstest.MapFile{Data: []byte(content)}
+	}
+	return syncer.Load(fsys, resolve)
+}
+
+func TestLoad(t *testing.T) {
+	syncs, err := load(map[string]string{
+		"b.yaml": good, "readme.md": "not a sync", "old/c.yaml": "not: one",
+		"a.yml": "model: m\nkey: k\npurpose: marketing\ndestination: file\nmapping: [{field: f, column: c}]\n",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := "2026"
+	want := []syncer.Sync{
+		{
+			Name: "a", File: "a.yml", Model: "m", Key: "k", Profile: "profile_id", Purpose: "marketing", Destination: "file",
+			Mapping: []syncer.Field{{Field: "f", Column: "c", Line: 5}}, Mode: syncer.ModeMirror,
+			Guards: syncer.Guards{MaxRemovedShare: 0.5, MinRemoved: 20}, BatchRows: 1000,
+		},
+		{
+			Name: "b", File: "b.yaml", Model: "vips", Key: "customer", Profile: "person", Purpose: "marketing", Destination: "webhook",
+			Config: syncer.Settings{"url": "https://example.org/hook", "secret": "from-env", "key": "from-file"},
+			Mapping: []syncer.Field{
+				{Field: "email", Sealed: "email", Required: true, Line: 11},
+				{Field: "tier", Column: "tier", Line: 14},
+				{Field: "from", Value: &from, Line: 15},
+			},
+			Mode: syncer.ModeUpsert, Guards: syncer.Guards{MaxRemovedShare: 0.2, MinRemoved: 5}, BatchRows: 500,
+		},
+	}
+	if diff := cmp.Diff(want, syncs); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestLoadTellsAllThatIsWrong(t *testing.T) {
+	_, err := load(map[string]string{
+		"one.yaml": strings.NewReplacer("purpose: marketing\n", "", "mode: upsert", "mode: replace", "batch_rows: 500", "batch_rows: 0\nschedule: hourly").Replace(good),
+		"two.yaml": strings.NewReplacer("{env: HOOK_SECRET}", "{env: OTHER}", "{file: keys/hook}", "[s3cret]", "model: vips", "model: vips; DROP",
+			"column: tier}", "column: tier, sealed: tier}", "field: from", "field: email", "0.2", "2").Replace(good),
+		"BAD.yaml":   good,
+		"same.yaml":  good,
+		"same.yml":   good,
+		"empty.yaml": "",
+		"list.yaml":  "- a\n",
+		"yaml.yaml":  "a: [\n",
+		"twice.yaml": good + "key: other\n",
+	})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		`one.yaml:1: purpose is missing`,
+		`one.yaml:15: mode must be mirror`,
+		`one.yaml:17: batch_rows must be`,
+		`one.yaml:18: unknown key "schedule": known are batch_rows, config,`,
+		`two.yaml:1: model must be a plain name`,
+		`two.yaml:8: config: secret: not set: set it`,
+		`two.yaml:9: config: key: expected keys and values`,
+		`two.yaml:14: mapping: the field "tier" needs exactly one of column, sealed and value`,
+		`two.yaml:15: mapping: the field "email" is given twice`,
+		`two.yaml:17: max_removed_share must be a number from 0 to 1`,
+		`BAD.yaml:1: the file's name is the sync's name`,
+		`same.yml:1: same.yaml declares the sync "same" already`,
+		`empty.yaml:1: the file is empty`,
+		`list.yaml:1: expected keys and values`,
+		`yaml.yaml: yaml:`,
+		`twice.yaml:19: key is given twice`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error lacks %q", want)
+		}
+	}
+	if strings.Contains(err.Error(), "s3cret") {
+		t.Error("the error holds a secret")
+	}
+	if t.Failed() {
+		t.Log(err)
+	}
+}
+
+func TestSettingsDoNotPrint(t *testing.T) {
+	s := syncer.Sync{Config: syncer.Settings{"token": "s3cret"}, Mapping: []syncer.Field{{}}}
+	marshalled, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logged strings.Builder
+	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "sync", s, "config", s.Config)
+	slog.New(slog.NewJSONHandler(&logged, nil)).Info("x", "sync", s, "config", s.Config)
+	for _, text := range []string{string(marshalled), logged.String(), fmt.Sprint(s), fmt.Sprintf("%v %+v %#v %s", s, s, s, s.Config)} {
+		if strings.Contains(text, "s3cret") {
+			t.Error("a secret was printed:", text)
+		}
+	}
+	sealed := syncer.Sealed{Ciphertext: []byte("bytes"), Pseudonym: "email_x"}
+	if text := fmt.Sprintf("%v %+v %#v", sealed, sealed, sealed); text != "[sealed] [sealed] [sealed]" {
+		t.Error(text)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add(good)
+	f.Add("mapping: [[]]\nguards: [1]\nconfig: {a: {env: {}}}\n")
+	f.Add("&a key: *a")
+	f.Fuzz(func(t *testing.T, content string) {
+		syncs, err := load(map[string]string{"a.yaml": content})
+		if err != nil {
+			return
+		}
+		if s := syncs[0]; s.Purpose == "" || s.Model == "" || s.Key == "" || len(s.Mapping) == 0 {
+			t.Errorf("loaded without what is needed: %+v", s)
+		}
+	})
+}
