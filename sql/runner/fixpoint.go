@@ -35,7 +35,8 @@ func fixpointOf(meta map[string]any) (fixpointSpec, error) {
 // costs doublings, not rounds. The hooks of all rounds together lead each node
 // to its component, since a node that was hooked never returns.
 //
-// Nodes are numbered first: comparing numbers is much cheaper than texts.
+// Nodes are numbered first, in their order: comparing numbers is much cheaper
+// than texts.
 func (b builder) fixpoint(query string) (rows int64, message string, err error) {
 	spec, err := fixpointOf(b.node.Meta)
 	if err != nil {
@@ -92,7 +93,7 @@ func (c *components) numberNodes(query string) error {
 		return err
 	}
 	c.nodes, err = c.make("nodes", fmt.Sprintf(`
-		select node_key, row_number() over () as id
+		select node_key, row_number() over (order by node_key) as id
 		from (select node_a as node_key from %[1]s union distinct select node_b from %[1]s) as n`, graph))
 	if err != nil {
 		return err
@@ -161,14 +162,9 @@ func (c *components) result() (string, error) {
 	if roots == "" {
 		return "select node_key, node_key as cluster_id from " + c.nodes, nil
 	}
-	labelled, err := c.make("labelled", fmt.Sprintf(`
-		select n.node_key, coalesce(r.parent, n.id) as root
-		from %s as n left join %s as r on r.node = n.id`, c.nodes, roots))
-	if err != nil {
-		return "", err
-	}
 	return fmt.Sprintf(`
-		select l.node_key, s.cluster_id
-		from %[1]s as l
-		join (select root, min(node_key) as cluster_id from %[1]s group by root) as s on s.root = l.root`, labelled), nil
+		select n.node_key, s.node_key as cluster_id
+		from %[1]s as n
+		left join %[2]s as r on r.node = n.id
+		join %[1]s as s on s.id = coalesce(r.parent, n.id)`, c.nodes, roots), nil
 }

@@ -1,0 +1,204 @@
+package runner_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluis-cdp/sluis/sql/duckdb"
+	"github.com/sluis-cdp/sluis/sql/runner"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// componentsProject has one model, the components of the graph in the source.
+func componentsProject(t testing.TB) *runner.Project {
+	return load(t, runner.Options{Dir: fstest.MapFS{
+		"dbt_project.yml":   {Data: []byte("name: graphs\n")},
+		"models/graph.yml":  {Data: []byte("sources: [{name: g, schema: sluis_sync, tables: [{name: edges}]}]\n")},
+		"models/labels.sql": {Data: []byte("{{ config(materialized='fixpoint', meta={'fixpoint': {'kind': 'components'}}) }}\nselect node_a, node_b from {{ source('g', 'edges') }}")},
+	}})
+}
+
+func openGraph(t testing.TB) warehouse.Driver {
+	t.Helper()
+	d, err := duckdb.Open(t.Context(), duckdb.Config{Path: filepath.Join(t.TempDir(), "graph.duckdb")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	if err := d.Exec(t.Context(), "CREATE TABLE sluis_sync.edges (node_a VARCHAR, node_b VARCHAR)"); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// label runs the components over edges and returns each node's label.
+func label(t testing.TB, p *runner.Project, d warehouse.Driver, edges [][2]string) map[string]string {
+	t.Helper()
+	rows := make([][]any, len(edges))
+	for i, e := range edges {
+		rows[i] = []any{e[0], e[1]}
+	}
+	if err := d.Exec(t.Context(), "DELETE FROM sluis_sync.edges"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Append(t.Context(), "sluis_sync", "edges", []string{"node_a", "node_b"}, rows); err != nil {
+		t.Fatal(err)
+	}
+	build(t, p, d, "labels")
+	result, err := warehouse.Collect(t.Context(), d, "SELECT node_key, cluster_id FROM labels")
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := map[string]string{}
+	for _, row := range result {
+		labels[row[0].(string)] = row[1].(string)
+	}
+	if len(labels) != len(result) {
+		t.Errorf("%d rows for %d nodes", len(result), len(labels))
+	}
+	return labels
+}
+
+// union is the reference: labels are the smallest node, by union-find.
+func union(edges [][2]string) map[string]string {
+	parent := map[string]string{}
+	var find func(string) string
+	find = func(n string) string {
+		if _, ok := parent[n]; !ok {
+			parent[n] = n
+		}
+		for parent[n] != n {
+			parent[n] = parent[parent[n]]
+			n = parent[n]
+		}
+		return n
+	}
+	for _, e := range edges {
+		a, b := find(e[0]), find(e[1])
+		parent[max(a, b)] = min(a, b)
+	}
+	labels := map[string]string{}
+	for n := range parent {
+		labels[n] = find(n)
+	}
+	return labels
+}
+
+func node(n int) string { return fmt.Sprintf("n%07d", n) }
+
+func chain(n int) [][2]string {
+	edges := make([][2]string, n-1)
+	for i := range edges {
+		edges[i] = [2]string{node(i), node(i + 1)}
+	}
+	return edges
+}
+
+func star(n int) [][2]string {
+	edges := make([][2]string, n)
+	for i := range edges {
+		edges[i] = [2]string{node(n / 2), node(i)}
+	}
+	return edges
+}
+
+// renamed gives the nodes of a graph other names, so that their order is that
+// of chance.
+func renamed(random *rand.Rand, n int, edges [][2]string) [][2]string {
+	names := random.Perm(n + 1)
+	for i, e := range edges {
+		var a, b int
+		fmt.Sscanf(e[0], "n%d", &a)
+		fmt.Sscanf(e[1], "n%d", &b)
+		edges[i] = [2]string{node(names[a]), node(names[b])}
+	}
+	return edges
+}
+
+func TestComponents(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	graphs := map[string][][2]string{
+		"empty":                   nil,
+		"alone":                   {{"a", "a"}, {"b", "b"}},
+		"both ways and twice":     {{"b", "a"}, {"a", "b"}, {"a", "b"}, {"c", "c"}},
+		"chain in order":          chain(20_000),
+		"chain in reverse":        reversed(chain(5_000)),
+		"chain in random order":   renamed(random, 20_000, chain(20_000)),
+		"star":                    star(50_000),
+		"complete":                complete(60),
+		"two chains and a bridge": append(append(chain(500), renamed(random, 400, chain(400))...), [2]string{node(10), "z"}),
+	}
+	for i := range 25 {
+		n, m := 1+random.IntN(60), random.IntN(90)
+		var edges [][2]string
+		for range m {
+			edges = append(edges, [2]string{node(random.IntN(n)), node(random.IntN(n))})
+		}
+		graphs[fmt.Sprintf("random %d", i)] = edges
+	}
+	p, d := componentsProject(t), openGraph(t)
+	for name, edges := range graphs {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(union(edges), label(t, p, d, edges)); diff != "" {
+				t.Errorf("(-want +got)\n%.2000s", diff)
+			}
+		})
+	}
+	left, err := warehouse.Collect(t.Context(), d, "SELECT table_name FROM information_schema.tables WHERE table_name LIKE 'labels%' ORDER BY 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([][]any{{"labels"}}, left); diff != "" {
+		t.Errorf("tables left behind: (-want +got)\n%s", diff)
+	}
+}
+
+func reversed(edges [][2]string) [][2]string {
+	n := len(edges)
+	for i, e := range edges {
+		edges[i] = [2]string{node(n - mustNumber(e[0])), node(n - mustNumber(e[1]))}
+	}
+	return edges
+}
+
+func mustNumber(name string) int {
+	var n int
+	fmt.Sscanf(name, "n%d", &n)
+	return n
+}
+
+func complete(n int) [][2]string {
+	var edges [][2]string
+	for i := range n {
+		for j := range i {
+			edges = append(edges, [2]string{node(i), node(j)})
+		}
+	}
+	return edges
+}
+
+var people = flag.Int("people", 100_000, "people in the graph of BenchmarkComponents; BUDGETS.md has 1,000,000")
+
+// BenchmarkComponents solves a graph like that of a shop: per person a login
+// or none, and some devices; 2.64 nodes for each person.
+func BenchmarkComponents(b *testing.B) {
+	p, d := componentsProject(b), openGraph(b)
+	for _, query := range []string{
+		"DELETE FROM sluis_sync.edges",
+		fmt.Sprintf(`INSERT INTO sluis_sync.edges
+			SELECT md5('u' || i), md5('d' || i || '-' || k) FROM range(%d) p(i), range(1, 4) q(k) WHERE k = 1 OR hash(i, k) %% 100 < 32`, *people),
+	} {
+		if err := d.Exec(b.Context(), query); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		build(b, p, d, "labels")
+	}
+}

@@ -1,0 +1,48 @@
+package runner_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	sqlproject "github.com/sluis-cdp/sluis/sql"
+	"github.com/sluis-cdp/sluis/sql/runner"
+)
+
+var update = flag.Bool("update", false, "write the compiled SQL that tests compare with")
+
+// TestCompiledSQL shows in review what a change of a macro does to all models,
+// for both dialects.
+func TestCompiledSQL(t *testing.T) {
+	p := load(t, runner.Options{Dir: sqlproject.Files})
+	for _, dialect := range []string{"duckdb", "bigquery"} {
+		compiled, err := p.Compile(dialect, "path:models")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range compiled {
+			if filepath.Ext(c.Path) != ".sql" {
+				continue // a test that YAML declares
+			}
+			file := filepath.Join("testdata", "compiled", dialect, c.Name+".sql")
+			if *update {
+				if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(file, []byte(c.SQL+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), c.SQL+"\n"); diff != "" {
+				t.Errorf("%s differs; look at it, then run the test with -update: (-want +got)\n%s", file, diff)
+			}
+		}
+	}
+}

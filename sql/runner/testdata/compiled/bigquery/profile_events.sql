@@ -1,0 +1,34 @@
+-- Events by profile, each with the purposes that it may be used for. Whoever
+-- reads this for a purpose must filter by it.
+with owners as (
+    select distinct i.event_id, m.profile_id
+    from sluis_models.stg_identifiers as i
+    join sluis_models.identity_map as m on m.node_key = i.node_key
+)
+
+select
+    o.profile_id,
+    e.event_id,
+    e.source_id,
+    e.type,
+    e.event,
+    e.occurred_at,
+    e.received_at,
+    e.purposes,
+    e.group_id,
+    e.region,
+    e.page_url,
+    e.page_path,
+    e.page_title,
+    e.referrer_host,
+    e.utm_source,
+    e.utm_medium,
+    e.utm_campaign,
+    e.utm_term,
+    e.utm_content,
+    e.click_id_kind,
+    e.device_class,
+    e.properties,
+    e.traits
+from sluis_models.stg_events as e
+join owners as o on o.event_id = e.event_id

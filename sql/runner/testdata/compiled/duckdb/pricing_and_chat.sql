@@ -1,0 +1,39 @@
+-- People who looked at the prices and talked to us.
+with evidence as (
+    select * from sluis_models.profile_events
+    where coalesce(list_contains(purposes, 'marketing'), false)
+),
+
+condition_1 as (
+    select profile_id, min(occurred_at) as met_at
+    from evidence
+    where page_path = '/pricing'
+    group by profile_id
+),
+
+condition_2 as (
+    select profile_id, min(occurred_at) as met_at
+    from evidence
+    where event = 'Live Chat Started'
+    group by profile_id
+),
+
+matched as (
+    select
+        condition_1.profile_id,
+        greatest(condition_1.met_at, condition_2.met_at) as entered_at
+    from condition_1
+    join condition_2 on condition_2.profile_id = condition_1.profile_id
+    where true
+),
+
+members as (
+    select matched.profile_id, matched.entered_at
+    from matched
+    join sluis_models.consent_profile as consent
+        on consent.profile_id = matched.profile_id and consent.purpose = 'marketing' and consent.allowed
+)
+
+select profile_id, entered_at
+from members
+where (select count(*) from members) >= 1

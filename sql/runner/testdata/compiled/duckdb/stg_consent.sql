@@ -1,0 +1,60 @@
+-- All evidence of consent: choices that people made, and what their events
+-- carried when they were received.
+with carried as (
+    select e.event_id, identifier.pseudonym as node_key, e.received_at, e.decision_id, e.purposes, e.denied
+    from sluis_models.stg_events as e
+    cross join unnest(e.identifiers) as identifier_list(identifier)
+    where identifier.pseudonym is not null
+),
+
+evidence as (
+    select
+        pseudonym as node_key,
+        purpose,
+        granted,
+        decided_at,
+        decision_id,
+        policy_version,
+        signal
+    from sluis.consents
+    where pseudonym is not null and purpose is not null
+
+    union distinct
+
+    select
+        c.node_key,
+        purpose,
+        true as granted,
+        c.received_at as decided_at,
+        c.decision_id,
+        cast(null as string) as policy_version,
+        'event' as signal
+    from carried as c
+    cross join unnest(c.purposes) as purpose_list(purpose)
+
+    union distinct
+
+    select
+        c.node_key,
+        purpose,
+        false as granted,
+        c.received_at as decided_at,
+        c.decision_id,
+        cast(null as string) as policy_version,
+        'event' as signal
+    from carried as c
+    cross join unnest(c.denied) as purpose_list(purpose)
+)
+
+select
+    v.node_key,
+    v.purpose,
+    -- A row that does not say yes says no.
+    coalesce(v.granted, false) as granted,
+    v.decided_at,
+    v.decision_id,
+    v.policy_version,
+    v.signal
+from evidence as v
+left join (select distinct pseudonym from sluis.erasures) as x on x.pseudonym = v.node_key
+where x.pseudonym is null
