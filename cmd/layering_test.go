@@ -1,0 +1,162 @@
+package cmd
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sluis-cdp/sluis/"
+
+// allowed is the architecture: each package, and what of the product it may
+// import. ARCHITECTURE.md draws the same. Tests may import more.
+var allowed = map[string][]string{
+	// Leaves: they import no other part of the product.
+	"consent":                      {},
+	"collector/spool":              {},
+	"sql":                          {},
+	"sql/warehouse":                {},
+	"consent/seal":                 {},
+	"plugins/proto/destination/v1": {},
+	"plugins/destination":          {"plugins/proto/destination/v1"},
+
+	// Engines: they import leaves, and never each other, a driver or the host.
+	"collector":  {"collector/spool", "consent", "consent/seal"},
+	"sync":       {"plugins/destination", "sql/warehouse"},
+	"sql/runner": {"sql/warehouse"},
+
+	// Drivers and plugins, and the suites that hold them to their contracts.
+	"sql/duckdb":                          {"sql/warehouse"},
+	"sql/warehouse/warehousetest":         {"sql/warehouse"},
+	"plugins/host":                        {"plugins/destination", "plugins/proto/destination/v1"},
+	"plugins/destination/destinationtest": {"plugins/destination"},
+	"plugins/webhook":                     {"plugins/destination"},
+	"plugins/file":                        {"plugins/destination"},
+
+	// Programs: only they import drivers, the host and plugins.
+	"cmd":                    {},
+	"cmd/internal/workspace": {"collector", "consent"},
+	"cmd/internal/edge":      {"cmd/internal/workspace", "collector", "collector/spool", "consent/seal"},
+	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
+	"cmd/sluis": {
+		"cmd/internal/edge", "cmd/internal/workspace", "consent/seal",
+		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
+		"sql", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
+	},
+}
+
+// owners are the dependencies with weight, and the packages that alone may
+// import them.
+var owners = map[string][]string{
+	"github.com/duckdb/":                             {"sql/duckdb"},
+	"database/sql":                                   {"sql/duckdb"},
+	"github.com/cloudflare/circl":                    {"consent/seal"},
+	"github.com/parquet-go/":                         {"collector"},
+	"github.com/nikolalohinski/gonja":                {"sql/runner"},
+	"github.com/hashicorp/go-plugin":                 {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
+	"google.golang.org/":                             {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
+	"github.com/urfave/cli":                          {"cmd/sluis", "cmd/sluis-collector"},
+	"github.com/nyaruka/phonenumbers":                {"collector", "consent/seal"},
+	"github.com/standard-webhooks/standard-webhooks": {"cmd/sluis"},
+}
+
+// TestLayering reads the import blocks of every file, so that the test cache
+// sees a change.
+func TestLayering(t *testing.T) {
+	seen := make(map[string]bool)
+	walk(t, func(pkg, file string, imports []string) {
+		seen[pkg] = true
+		may, ok := allowed[pkg]
+		if !ok {
+			t.Errorf("%s: the package %s is not in the table; add it with a reason, or put the file elsewhere", file, pkg)
+			return
+		}
+		for _, imported := range imports {
+			if ours, ok := strings.CutPrefix(imported, module); ok && !slices.Contains(may, ours) {
+				t.Errorf("%s: %s may not import %s", file, pkg, ours)
+			}
+			for prefix, owner := range owners {
+				if strings.HasPrefix(imported, prefix) && !slices.Contains(owner, pkg) {
+					t.Errorf("%s: only %s may import %s", file, strings.Join(owner, ", "), imported)
+				}
+			}
+		}
+	})
+	for pkg := range allowed {
+		if !seen[pkg] && pkg != "cmd" {
+			t.Errorf("the table has %s, and there is no such package", pkg)
+		}
+	}
+}
+
+// TestCollectorIsStatic follows the table from sluis-collector: nothing that
+// needs cgo is within reach.
+func TestCollectorIsStatic(t *testing.T) {
+	reach := map[string]bool{}
+	var follow func(string)
+	follow = func(pkg string) {
+		if !reach[pkg] {
+			reach[pkg] = true
+			for _, next := range allowed[pkg] {
+				follow(next)
+			}
+		}
+	}
+	follow("cmd/sluis-collector")
+	if reach["sql/duckdb"] || reach["plugins/host"] || reach["sync"] {
+		t.Errorf("sluis-collector reaches %v", reach)
+	}
+}
+
+// TestArchitectureNamesEveryPackage holds the document to the table.
+func TestArchitectureNamesEveryPackage(t *testing.T) {
+	text, err := os.ReadFile("../ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for pkg := range allowed {
+		if pkg != "cmd" && !strings.Contains(string(text), "`"+pkg+"`") {
+			t.Errorf("ARCHITECTURE.md does not name %s", pkg)
+		}
+	}
+}
+
+// walk calls do for each file that is not a test.
+func walk(t *testing.T, do func(pkg, file string, imports []string)) {
+	t.Helper()
+	err := filepath.WalkDir("..", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := entry.Name(); entry.IsDir() && (name == "testdata" || len(name) > 2 && name[0] == '.') {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		var imports []string
+		for _, spec := range parsed.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			imports = append(imports, imported)
+		}
+		do(path.Clean(filepath.ToSlash(strings.TrimPrefix(filepath.Dir(file), "../"))), file, imports)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

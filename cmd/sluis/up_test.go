@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+const consented = `"context":{"consent":{"categoryPreferences":{"identity":true,"analytics":true,"marketing":true}}}`
+
+// TestUp sends events to a running `sluis up`, sees them with `sluis sql`, and
+// greps every byte of the workspace for what must not be there.
+func TestUp(t *testing.T) {
+	dir := newWorkspace(t)
+	p := start(t, "up", "--workspace", dir, "--listen", "127.0.0.1:0")
+
+	health, err := http.Get(p.url + "/healthz")
+	if err != nil || health.StatusCode != http.StatusOK {
+		t.Fatalf("healthz: %v %v", health, err)
+	}
+	health.Body.Close()
+	for _, body := range []string{
+		`{"anonymousId":"canary-visitor","userId":"canary-user-1","event":"Bought",` + consented + `}`,
+		`{"anonymousId":"canary-visitor","event":"Bought","properties":{"email":"canary-1@example.com","note":"mail canary-2@example.com"},` + consented + `}`,
+		`{"anonymousId":"canary-refuses","event":"canary-event","properties":{"canary-key":"canary-value"},"context":{"consent":{"categoryPreferences":{"analytics":false}}}}`,
+		`{"anonymousId":"canary-silent","event":"canary-event","properties":{"x":"canary-value"}}`,
+	} {
+		if response := post(t, p.url+"/v1/track", body); response.StatusCode != http.StatusOK {
+			t.Fatalf("status %d", response.StatusCode)
+		}
+	}
+	took := eventually(t, "seeing the events", func() bool {
+		rows := query(t, dir, "select event, count(*) as n from sluis.events group by 1")
+		return len(rows) == 1 && rows[0]["event"] == "Bought" && rows[0]["n"] == 2.0
+	})
+	t.Logf("visible after %v", took.Round(time.Millisecond))
+
+	eventually(t, "building the profiles", func() bool {
+		rows := query(t, dir, "select count(*) as n from information_schema.tables where table_name = 'profiles'")
+		return rows[0]["n"] == 1.0
+	})
+	p.terminate(t)
+	if bytes.Contains(bytes.ToLower(readAll(t, dir)), []byte("canary")) {
+		t.Error("a canary is in clear below the workspace")
+	}
+	for _, row := range query(t, dir, "select anonymous_id, user_id, properties from sluis.events") {
+		text, err := json.Marshal(row)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(text, []byte("canary")) || !strings.HasPrefix(row["anonymous_id"].(string), "an1_") {
+			t.Errorf("the row is %s", text)
+		}
+	}
+	if strings.Contains(p.stderr.String(), "canary") {
+		t.Error("a canary is in the log")
+	}
+}
+
+// TestWithdrawalBecomesARemoval is the promise about withdrawals, end to end
+// with nothing but HTTP: two agree and one does not; then one withdraws.
+func TestWithdrawalBecomesARemoval(t *testing.T) {
+	dir := newWorkspace(t)
+	secret, err := os.ReadFile(filepath.Join(dir, "keys", "webhook.secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rc, err := newReceiver(strings.TrimSpace(string(secret)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := httptest.NewServer(rc)
+	defer target.Close()
+	if err := pointWebhook(dir, target.URL); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, "up", "--workspace", dir, "--listen", "127.0.0.1:0")
+	visit := func(name, consent string) {
+		common := `"anonymousId":"` + name + `-device","userId":"` + name + `","context":{"consent":{"categoryPreferences":` + consent + `}}}`
+		post(t, p.url+"/v1/page", `{"properties":{"path":"/pricing"},`+common)
+		post(t, p.url+"/v1/track", `{"event":"Live Chat Started",`+common)
+		post(t, p.url+"/v1/identify", `{"traits":{"email":"`+name+`@example.com"},`+common)
+	}
+	all := `{"identity":true,"analytics":true,"marketing":true}`
+	visit("agrees", all)
+	visit("withdraws", all)
+	visit("refuses", `{"identity":true,"analytics":true,"marketing":false}`)
+
+	members := func() string {
+		emails, _, _ := rc.snapshot()
+		var list []string
+		for _, name := range []string{"agrees", "withdraws", "refuses"} {
+			if emails[name+"@example.com"] {
+				list = append(list, name)
+			}
+		}
+		return strings.Join(list, " ")
+	}
+	eventually(t, "the audience arriving", func() bool { return members() == "agrees withdraws" })
+	post(t, p.url+"/v1/consent", `{"userId":"withdraws","purposes":{"marketing":false}}`)
+	took := eventually(t, "the removal arriving", func() bool { return members() == "agrees" })
+	t.Logf("removed after %v", took.Round(time.Millisecond))
+	p.terminate(t)
+
+	_, log, refused := rc.snapshot()
+	if refused > 0 || !strings.Contains(strings.Join(log, "\n"), "consent_withdrawn") {
+		t.Errorf("%d signatures were wrong; the receiver saw:\n%s", refused, strings.Join(log, "\n"))
+	}
+	rows := query(t, dir, `select outcome, decision_id from sluis_sync.deliveries where reason = 'consent_withdrawn'`)
+	if len(rows) != 1 || rows[0]["outcome"] != "delivered" {
+		t.Errorf("the proof of the removal is %v", rows)
+	}
+}
