@@ -195,3 +195,20 @@ func TestJSONWithoutCast(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
+
+// A query larger than the memory it may use goes to disk, beside the database.
+func TestSpillsToDisk(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w.duckdb")
+	d := open(t, duckdb.Config{Path: path, MemoryLimit: "60MB", Threads: 1})
+	defer d.Close()
+	if err := d.Exec(t.Context(), "CREATE TABLE big AS SELECT md5(CAST(i AS VARCHAR)) AS k, i FROM range(1500000) t(i)"); err != nil {
+		t.Fatal(err)
+	}
+	got := query(t, d, "SELECT count(*), max(n) FROM (SELECT k, row_number() OVER (ORDER BY k, i) AS n FROM big)")
+	if diff := cmp.Diff([][]any{{int64(1500000), int64(1500000)}}, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if _, err := os.Stat(path + ".tmp"); err != nil {
+		t.Errorf("nothing was written beside the database: %v", err)
+	}
+}

@@ -12,7 +12,7 @@ import (
 
 // builder makes one node's table or view.
 type builder struct {
-	ctx  context.Context //nolint:containedctx // lives for one call of build
+	ctx  context.Context // the builder lives for one call of build
 	d    warehouse.Driver
 	node *Node
 }
@@ -135,7 +135,7 @@ func (b builder) add(query string) (rows int64, message string, err error) {
 	if b.node.config.text("incremental_strategy") == "append" {
 		keys = nil
 	}
-	if err := b.d.Exec(b.ctx, addStatement(relation(b.node.Name), relation(fresh), got, keys)); err != nil {
+	if err := b.d.Exec(b.ctx, addStatement(relation(b.node.Name), relation(fresh), quoteAll(b.d.Dialect(), got), quoteAll(b.d.Dialect(), keys))); err != nil {
 		return -1, "", err
 	}
 	added, err := b.count(fresh)
@@ -158,7 +158,21 @@ func (b builder) columns(name string) ([]string, error) {
 	return names, nil
 }
 
-// addStatement inserts rows, and replaces those with the same keys.
+// quoteAll quotes columns, whose names may be words of SQL.
+func quoteAll(dialect string, columns []string) []string {
+	mark := `"`
+	if dialect == "bigquery" {
+		mark = "`"
+	}
+	quoted := make([]string, len(columns))
+	for i, column := range columns {
+		quoted[i] = mark + column + mark
+	}
+	return quoted
+}
+
+// addStatement inserts rows, and replaces those with the same keys. Columns
+// are quoted.
 func addStatement(into, from string, columns, keys []string) string {
 	list := strings.Join(columns, ", ")
 	if len(keys) == 0 {

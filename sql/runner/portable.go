@@ -59,9 +59,9 @@ func pattern(name, format string, parameters ...string) function {
 			value, given := named[parameter]
 			switch {
 			case i < len(args):
-				values[i] = args[i]
+				values[i] = fmt.Sprint(args[i])
 			case given:
-				values[i] = value
+				values[i] = fmt.Sprint(value)
 			default:
 				return nil, fmt.Errorf("dbt.%s takes %s", name, strings.Join(parameters, ", "))
 			}

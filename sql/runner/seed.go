@@ -42,7 +42,7 @@ func (b builder) seed() (rows int64, message string, err error) {
 	loading := b.scratch("loading")
 	defer b.dropScratch(loading)
 	definitions := make([]string, len(names))
-	for i, name := range names {
+	for i, name := range quoteAll(b.d.Dialect(), names) {
 		definitions[i] = name + " " + types[i].In(b.d.Dialect())
 	}
 	if err := b.d.Exec(b.ctx, fmt.Sprintf("create or replace table %s (%s)", relation(loading), strings.Join(definitions, ", "))); err != nil {

@@ -1,0 +1,93 @@
+package runner_test
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/sluis-cdp/sluis/sql/runner"
+)
+
+// project makes a project of files in one text.
+func project(text string) fs.FS {
+	files := fstest.MapFS{"dbt_project.yml": {Data: []byte("name: p\n")}}
+	for _, f := range txtar.Parse([]byte(text)).Files {
+		files[f.Name] = &fstest.MapFile{Data: f.Data}
+	}
+	return files
+}
+
+// TestLoadRefuses checks that each fault is found with its file, its line and
+// a hint.
+func TestLoadRefuses(t *testing.T) {
+	tests := []struct {
+		name, project string
+		want          []string
+	}{
+		{"unknown model", "-- models/a.sql --\nselect 1\nfrom {{ ref('b') }}\n", []string{`models/a.sql:2: there is no model or seed "b"`}},
+		{"unknown source", "-- models/a.sql --\n\nselect 1 from {{ source('s', 't') }}\n", []string{`models/a.sql:2: there is no source s.t`}},
+		{"circle", "-- models/a.sql --\nselect 1 from {{ ref('b') }}\n-- models/b.sql --\nselect 1 from {{ ref('a') }}\n", []string{"models refer to each other in a circle: a → b → a"}},
+		{"itself", "-- models/a.sql --\nselect 1 from {{ ref('a') }}\n", []string{"circle: a → a"}},
+		{"same name twice", "-- models/x/a.sql --\nselect 1\n-- models/y/a.sql --\nselect 1\n", []string{`models/y/a.sql: the name "a" is taken by models/x/a.sql`}},
+		{"name", "-- models/a-b.sql --\nselect 1\n", []string{`the name "a-b" must be letters`}},
+		{"YAML syntax", "-- models/a.yml --\nmodels:\n  - name: [\n", []string{"models/a.yml:", "not valid YAML"}},
+		{"unknown key", "-- models/a.sql --\nselect 1\n-- models/a.yml --\nmodels:\n  - name: a\n    owner: me\n", []string{`models/a.yml:3: unknown key "owner" in a model`, "under meta"}},
+		{"key twice", "-- models/a.sql --\nselect 1\n-- models/a.yml --\nmodels:\n  - name: a\n    name: b\n", []string{`models/a.yml:3: the key "name" is there twice`}},
+		{"unknown config", "-- models/a.sql --\n{{ config(materialised='table') }}\nselect 1\n", []string{`models/a.sql:1: unknown config "materialised"`}},
+		{"unknown config in YAML", "-- models/a.sql --\nselect 1\n-- models/a.yml --\nmodels:\n  - name: a\n    config:\n      owner: me\n", []string{`models/a.yml:4: unknown config "owner"`}},
+		{"unsupported config", "-- models/a.sql --\n{{ config(schema='x') }}select 1\n", []string{`config "schema" is not supported: all models are built in one schema`}},
+		{"hook", "-- models/a.sql --\n{{ config(post_hook='drop table x') }}select 1\n", []string{`config "post_hook" is not supported`}},
+		{"project hook", "-- dbt_project.yml --\nname: p\non-run-start: drop table x\n", []string{"dbt_project.yml:2: hooks are not run"}},
+		{"unknown project key", "-- dbt_project.yml --\nname: p\nmodel_paths: [m]\n", []string{`dbt_project.yml:2: unknown key "model_paths"`}},
+		{"no name", "-- dbt_project.yml --\nversion: 1\n", []string{"dbt_project.yml:1: the project needs a name"}},
+		{"config without plus", "-- dbt_project.yml --\nname: p\nmodels:\n  p:\n    materialized: table\n", []string{`dbt_project.yml:4: "materialized" must be a folder with configs: a config begins with +`}},
+		{"materialization", "-- models/a.sql --\n{{ config(materialized='tabel') }}select 1\n", []string{`unknown materialization "tabel": it may be view, table`}},
+		{"strategy", "-- models/a.sql --\n{{ config(materialized='incremental', incremental_strategy='microbatch') }}select 1\n", []string{`"microbatch" is not supported`}},
+		{"fixpoint", "-- models/a.sql --\n{{ config(materialized='fixpoint') }}select 1\n", []string{"meta.fixpoint.kind: components"}},
+		{"no such model", "-- models/a.yml --\nmodels:\n\n  - name: gone\n", []string{"models/a.yml:3: there is no file for the model gone"}},
+		{"unknown test", "-- models/a.sql --\nselect 1\n-- models/a.yml --\nmodels:\n  - name: a\n    columns:\n      - name: x\n        data_tests: [not_nul]\n", []string{`models/a.yml:5: unknown test "not_nul"`}},
+		{"arguments", "-- models/a.sql --\nselect 1\n-- models/a.yml --\nmodels:\n  - name: a\n    columns:\n      - name: x\n        data_tests:\n          - accepted_values: {values: [1]}\n", []string{`models/a.yml:6: unknown key "values" in the test accepted_values: it may have arguments`}},
+		{"missing argument", "-- models/a.sql --\nselect 1\n-- models/a.yml --\nmodels:\n  - name: a\n    columns:\n      - name: x\n        data_tests: [relationships]\n", []string{"the test relationships needs to, under arguments"}},
+		{"Jinja syntax", "-- models/a.sql --\nselect\n{% if x %}1\n", []string{"models/a.sql:"}},
+		{"open braces", "-- models/a.sql --\nselect\n{{ ref('b'\n", []string{"models/a.sql:2: the braces are not closed"}},
+		{"undefined", "-- models/a.sql --\nselect\n  {{ nope }}\n", []string{"models/a.sql:2:", "nope"}},
+		{"raised", "-- models/a.sql --\n\n{{ exceptions.raise_compiler_error('not like this') }}\n", []string{"models/a.sql:2: not like this"}},
+		{"var", "-- models/a.sql --\nselect {{ var('nope') }}\n", []string{`models/a.sql:1: the var "nope" has no value: add it under vars`}},
+		{"environment", "-- models/a.sql --\nselect '{{ env_var('HOME') }}'\n", []string{`models/a.sql:1: env_var("HOME") is refused`}},
+		{"environment not set", "-- models/a.sql --\nselect '{{ env_var('SLUIS_X') }}'\n", []string{"SLUIS_X is not set"}},
+		{"macro twice", "-- macros/a.sql --\n{% macro m() %}1{% endmacro %}\n-- macros/b.sql --\n{% macro m() %}2{% endmacro %}\n", []string{`macros/b.sql: the macro "m" is defined twice`}},
+		{"macro without end", "-- macros/a.sql --\n{% macro m() %}{{ m() }}{% endmacro %}\n-- models/a.sql --\nselect {{ m() }}\n", []string{"macros call each other without end"}},
+		{"audience undeclared", "-- models/audiences/a.sql --\nselect 1\n", []string{"models/audiences/a.sql: the audience a must say whom it lists and what for"}},
+		{"audience faults", "-- dbt_project.yml --\nname: p\nvars: {purposes: [marketing]}\n-- models/audiences/a.sql --\n{{ config(meta={'audience': {'entity': 'robot', 'purpose': 'fun'}}) }}select 1\n", []string{"entity: profile", "purpose, one of marketing", "min_size of at least 1"}},
+		{"audience elsewhere", "-- models/a.sql --\n{{ config(meta={'audience': {'entity': 'profile'}}) }}select 1\n", []string{"needs meta.audience.purpose"}},
+		{"audience without verdicts", "-- dbt_project.yml --\nname: p\nvars: {purposes: [marketing]}\n-- models/audiences/a.sql --\n{{ config(meta={'audience': {'entity': 'profile', 'purpose': 'marketing', 'min_size': 1}}) }}select 1\n", []string{`no model or seed "consent_profile"`}},
+		{"all at once", "-- models/a.sql --\nselect {{ l.append(1) }}\n-- models/b.sql --\nselect {{ 1 // 2 }}\n-- models/c.yml --\nmodel: []\n", []string{"models/a.sql:1:", "models/b.sql:1:", `models/c.yml:1: unknown key "model"`}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := runner.Load(runner.Options{Dir: project(test.project)})
+			if err == nil {
+				t.Fatal("the project was accepted")
+			}
+			var problems runner.Problems
+			if !errors.As(err, &problems) {
+				t.Errorf("the error is a %T, not Problems", err)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("the error lacks %q:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+func TestLoadNeedsProject(t *testing.T) {
+	if _, err := runner.Load(runner.Options{Dir: fstest.MapFS{}}); err == nil || !strings.Contains(err.Error(), "dbt_project.yml") {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
