@@ -143,7 +143,7 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 // post sends a body and returns status and answer.
 func (b *bench) post(t testing.TB, path, body string, headers ...string) (int, map[string]any) {
 	t.Helper()
-	r := httptest.NewRequest("POST", path, strings.NewReader(body))
+	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
 	for i := 0; i+1 < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
@@ -248,7 +248,7 @@ func TestAnswers(t *testing.T) {
 	event := `{"anonymousId":"a","event":"X",` + consented + `}`
 	big := `{"anonymousId":"a","event":"` + strings.Repeat("x", maxCall) + `"}`
 	basic := func(key string) string {
-		r := httptest.NewRequest("GET", "/", nil)
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.SetBasicAuth(key, "")
 		return r.Header.Get("Authorization")
 	}
@@ -401,7 +401,7 @@ func TestWriteFailuresAreNotAcknowledged(t *testing.T) {
 	b := newBench(t, nil)
 	for _, err := range []error{spool.ErrFull, errors.New("disk on fire")} {
 		b.spool.fail = err
-		r := httptest.NewRequest("POST", "/v1/track", strings.NewReader(event))
+		r := httptest.NewRequest(http.MethodPost, "/v1/track", strings.NewReader(event))
 		r.Header.Set("X-Write-Key", "wk_web")
 		w := httptest.NewRecorder()
 		b.Handler().ServeHTTP(w, r)
@@ -440,7 +440,7 @@ func TestConsentCookie(t *testing.T) {
 	b := newBench(t, nil)
 	choose := func(body string) *http.Cookie {
 		t.Helper()
-		r := httptest.NewRequest("POST", "/v1/consent", strings.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, "/v1/consent", strings.NewReader(body))
 		r.Header.Set("X-Write-Key", "wk_web")
 		w := httptest.NewRecorder()
 		b.Handler().ServeHTTP(w, r)

@@ -332,8 +332,10 @@ func (d *demo) showWarehouse(ctx context.Context) error {
 				select profile_id, n_devices as devices, n_nodes as identifiers, n_events as events, is_known as known,
 					consent_analytics as analytics, consent_marketing as marketing
 				from profiles order by n_nodes desc, profile_id`},
-			{"The audience pricing_and_chat: visited /pricing, used live chat, and agrees to marketing.",
-				`select profile_id, entered_at from pricing_and_chat order by profile_id`},
+			{
+				"The audience pricing_and_chat: visited /pricing, used live chat, and agrees to marketing.",
+				`select profile_id, entered_at from pricing_and_chat order by profile_id`,
+			},
 		} {
 			d.say("\n%s\n", q.title)
 			rows, err := db.Query(ctx, q.query)

@@ -137,7 +137,7 @@ func resized(b []byte, size int64) []byte {
 	if int64(len(b)) >= size {
 		return b[:size:size]
 	}
-	return append(b[:len(b):len(b)], make([]byte, size-int64(len(b)))...)
+	return append(slices.Clip(b), make([]byte, size-int64(len(b)))...)
 }
 
 // call counts a call and says how it fails. half: do (a part of) it first.
