@@ -1,15 +1,18 @@
 package runner_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
+	sqlproject "github.com/sluis-cdp/sluis/sql"
 	"github.com/sluis-cdp/sluis/sql/duckdb"
 	"github.com/sluis-cdp/sluis/sql/runner"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -200,5 +203,46 @@ func BenchmarkComponents(b *testing.B) {
 	}
 	for b.Loop() {
 		build(b, p, d, "labels")
+	}
+}
+
+var events = flag.Int("events", 100_000, "events in BenchmarkFullBuild; BUDGETS.md has 10,000,000")
+
+// BenchmarkFullBuild builds all models from nothing: as many visitors as a
+// tenth of the events, each third logged in, all having agreed to three things.
+func BenchmarkFullBuild(b *testing.B) {
+	w := newWorld(b)
+	dir := filepath.Join(w.landing(), "dt=2026-03-01", fmt.Sprintf("spool-%020d-%020d", 0, *events))
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		b.Fatal(err)
+	}
+	d := w.open()
+	if err := d.Exec(b.Context(), fmt.Sprintf(`COPY (
+		SELECT md5('e' || i) AS event_id, 'web' AS source_id, CASE WHEN i %% 10 = 0 THEN 'track' ELSE 'page' END AS type,
+			CASE WHEN i %% 10 = 0 THEN 'Live Chat Started' END AS event,
+			TIMESTAMPTZ '2026-03-01 00:00:00+00' + i * INTERVAL 1 SECOND AS occurred_at, occurred_at AS received_at,
+			CASE WHEN v %% 3 = 0 THEN [{'kind': 'anonymous_id', 'pseudonym': 'a' || md5('a' || v)}, {'kind': 'user_id', 'pseudonym': 'u' || md5('u' || v // 6)}]
+				ELSE [{'kind': 'anonymous_id', 'pseudonym': 'a' || md5('a' || v)}] END AS identifiers,
+			['identity', 'analytics', 'marketing'] AS purposes, 'd' || v AS decision_id, '/page/' || i %% 100 AS page_path,
+			'{"plan": "pro", "value": 12.5}' AS properties, 'spool' AS spool_id, i AS spool_offset
+		FROM (SELECT i, hash(i) %% (%[1]d // 10 + 1) AS v FROM range(%[1]d) t(i))
+	) TO '%[2]s' (FORMAT parquet)`, *events, filepath.Join(dir, "events.parquet"))); err != nil {
+		b.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		b.Fatal(err)
+	}
+	d = w.open()
+	defer d.Close()
+	p := load(b, runner.Options{Dir: sqlproject.Files, Progress: func(r runner.NodeResult) {
+		if r.Seconds > 0.5 {
+			b.Logf("%s: %.1f s", r.Name, r.Seconds)
+		}
+	}})
+	for b.Loop() {
+		results, err := p.Run(b.Context(), d, "")
+		if err := errors.Join(err, results.Err()); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

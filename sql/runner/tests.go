@@ -3,7 +3,7 @@ package runner
 import (
 	"context"
 	"fmt"
-	"slices"
+	"maps"
 	"strings"
 
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -102,13 +102,17 @@ func severityOf(c config) string {
 	return severityError
 }
 
-// Test runs the selected tests, those of the selected models and seeds, and,
-// for each selected audience, the check of its members, which every audience
-// has.
+// Test runs the selected tests; those of the selected models and seeds, unless
+// they also read something that these do not depend on; and, for each selected
+// audience, the check of its members, which every audience has.
 func (p *Project) Test(ctx context.Context, d warehouse.Driver, selector string) (Results, error) {
 	picked, err := p.pick(selector)
 	if err != nil {
 		return nil, err
+	}
+	reachable := maps.Clone(picked)
+	for name := range picked {
+		p.above(name, reachable)
 	}
 	var results Results
 	for _, name := range p.order {
@@ -117,13 +121,26 @@ func (p *Project) Test(ctx context.Context, d warehouse.Driver, selector string)
 		}
 		node := p.nodes[name]
 		switch {
-		case node.Kind == Test && (picked[name] || slices.ContainsFunc(node.DependsOn, func(on string) bool { return picked[on] })):
+		case node.Kind == Test && (picked[name] || node.testsOnly(picked, reachable)):
 			results = append(results, p.report(p.runTest(ctx, d, node)))
 		case node.Audience != nil && picked[name]:
 			results = append(results, p.report(runConsentTest(ctx, d, node)))
 		}
 	}
 	return results, ctx.Err()
+}
+
+// testsOnly tells whether a test is about picked nodes, and reads no other than
+// them and what they depend on.
+func (n *Node) testsOnly(picked, reachable selection) bool {
+	about := false
+	for _, on := range n.DependsOn {
+		if !reachable[on] {
+			return false
+		}
+		about = about || picked[on]
+	}
+	return about
 }
 
 func (p *Project) report(result NodeResult) NodeResult {

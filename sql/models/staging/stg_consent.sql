@@ -1,14 +1,15 @@
 -- All evidence of consent: choices that people made, and what their events
 -- carried when they were received.
+-- Of what events repeat, the last time is what counts.
 with carried as (
-    select e.event_id, identifier.pseudonym as node_key, e.received_at, e.decision_id, e.purposes, e.denied
+    select identifier.pseudonym as node_key, e.received_at, e.decision_id, e.purposes, e.denied
     from {{ ref('stg_events') }} as e
     cross join {{ unnest('e.identifiers', 'identifier') }}
     where identifier.pseudonym is not null
 ),
 
 evidence as (
-    select
+    select distinct
         pseudonym as node_key,
         purpose,
         granted,
@@ -19,31 +20,33 @@ evidence as (
     from {{ source('sluis', 'consents') }}
     where pseudonym is not null and purpose is not null
 
-    union distinct
+    union all
 
     select
         c.node_key,
         purpose,
         true as granted,
-        c.received_at as decided_at,
+        max(c.received_at) as decided_at,
         c.decision_id,
         cast(null as string) as policy_version,
         'event' as signal
     from carried as c
     cross join {{ unnest('c.purposes', 'purpose') }}
+    group by c.node_key, purpose, c.decision_id
 
-    union distinct
+    union all
 
     select
         c.node_key,
         purpose,
         false as granted,
-        c.received_at as decided_at,
+        max(c.received_at) as decided_at,
         c.decision_id,
         cast(null as string) as policy_version,
         'event' as signal
     from carried as c
     cross join {{ unnest('c.denied', 'purpose') }}
+    group by c.node_key, purpose, c.decision_id
 )
 
 select

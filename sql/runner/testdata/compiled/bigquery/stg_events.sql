@@ -6,20 +6,19 @@ with received as (
     qualify row_number() over (partition by event_id order by received_at, spool_id, spool_offset) = 1
 ),
 
-mentioned as (
-    select r.event_id, identifier.pseudonym as node_key
-    from received as r
-    cross join unnest(r.identifiers) as identifier
-    union distinct
-    select event_id, anonymous_id as node_key from received where anonymous_id is not null
-    union distinct
-    select event_id, user_id as node_key from received where user_id is not null
-),
-
 erased as (
-    select distinct m.event_id
-    from mentioned as m
-    join sluis.erasures as x on x.pseudonym = m.node_key
+    select e.event_id
+    from sluis.events as e
+    cross join unnest(e.identifiers) as identifier
+    join sluis.erasures as x on x.pseudonym = identifier.pseudonym
+    union distinct
+    select e.event_id
+    from sluis.events as e
+    join sluis.erasures as x on x.pseudonym = e.anonymous_id
+    union distinct
+    select e.event_id
+    from sluis.events as e
+    join sluis.erasures as x on x.pseudonym = e.user_id
 )
 
 select

@@ -1,0 +1,80 @@
+package runner_test
+
+import (
+	"io/fs"
+	"testing"
+	"testing/fstest"
+
+	sqlproject "github.com/sluis-cdp/sluis/sql"
+	"github.com/sluis-cdp/sluis/sql/runner"
+)
+
+// workspace is the project with files of a team's own.
+func workspace(t *testing.T, own map[string]string) fs.FS {
+	t.Helper()
+	files := fstest.MapFS{}
+	err := fs.WalkDir(sqlproject.Files, ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := sqlproject.Files.ReadFile(path)
+		files[path] = &fstest.MapFile{Data: data}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range own {
+		files[path] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return files
+}
+
+func TestProjectIsDescribed(t *testing.T) {
+	nodes, err := load(t, runner.Options{Dir: sqlproject.Files}).List("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
+		if n.Kind != runner.Test && (n.Description == "" || len(n.Columns) == 0) {
+			t.Errorf("%s has no description, or no columns", n.Name)
+		}
+		for _, c := range n.Columns {
+			if c.Description == "" {
+				t.Errorf("%s.%s has no description", n.Name, c.Name)
+			}
+		}
+	}
+}
+
+// An audience of a team's own: with an exception, a purpose of their own, and
+// a size below which nobody is listed.
+func TestAudienceOfOnesOwn(t *testing.T) {
+	w := newWorld(t)
+	w.land("events", parseLanded(t, "events", []byte(`event_id,occurred_at,identifiers,purposes,event,page_path
+e1,2026-03-01 10:00,anonymous_id:a,loyalty,,/pricing
+e2,2026-03-01 11:00,anonymous_id:b,loyalty,,/pricing
+e3,2026-03-01 12:00,anonymous_id:b,loyalty,Order Completed,
+e4,2026-03-01 10:00,anonymous_id:c,loyalty,,/pricing
+e5,2026-03-01 12:00,anonymous_id:c,analytics,Order Completed,
+e6,2026-03-01 10:00,anonymous_id:d,analytics,,/pricing
+`)))
+	d := w.open()
+	defer d.Close()
+	audience := func(size string) map[string]string {
+		return map[string]string{
+			"models/audiences/undecided.sql": `{{ audience_members(all_of=["page_path = '/pricing'"], none_of=["event = 'Order Completed'"]) }}`,
+			"models/audiences/undecided.yml": "models: [{name: undecided, config: {meta: {audience: {entity: profile, purpose: loyalty, min_size: " + size + "}}}}]\n",
+		}
+	}
+	vars := map[string]any{"purposes": []any{"identity", "analytics", "marketing", "loyalty"}}
+
+	build(t, load(t, runner.Options{Dir: workspace(t, audience("2")), Vars: vars}), d, "+undecided profiles")
+	got := rowsOf(t, d, founders(t, d), "SELECT profile_id FROM undecided")
+	// c's order was not collected for loyalty, so it cannot count against c.
+	if len(got) != 2 || got[0][0] != "@a" || got[1][0] != "@c" {
+		t.Errorf("members: %v, want @a and @c", got)
+	}
+	build(t, load(t, runner.Options{Dir: workspace(t, audience("3")), Vars: vars}), d, "undecided")
+	wantRows(t, d, "SELECT profile_id FROM undecided")
+}
