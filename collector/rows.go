@@ -24,38 +24,39 @@ type IdentifierRow struct {
 
 // EventRow is a row of events.
 type EventRow struct {
-	EventID      string          `parquet:"event_id" json:"id"`
-	SourceID     string          `parquet:"source_id,dict" json:"src"`
-	Type         string          `parquet:"type,dict" json:"type"`
-	Event        string          `parquet:"event,dict" json:"event"`
-	OccurredAt   time.Time       `parquet:"occurred_at,timestamp(microsecond)" json:"at"`
-	ReceivedAt   time.Time       `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
-	AnonymousID  string          `parquet:"anonymous_id,optional" json:"anon,omitempty"`
-	UserID       string          `parquet:"user_id,optional" json:"user,omitempty"`
-	GroupID      string          `parquet:"group_id,optional" json:"group,omitempty"`
-	Identifiers  []IdentifierRow `parquet:"identifiers,list" json:"ids,omitempty"`
-	Purposes     []string        `parquet:"purposes,list" json:"pur,omitempty"`
-	Denied       []string        `parquet:"denied,list" json:"den,omitempty"`
-	DecisionID   string          `parquet:"decision_id,dict" json:"dec"`
-	Region       string          `parquet:"region,optional,dict" json:"reg,omitempty"`
-	PageURL      string          `parquet:"page_url,optional,dict" json:"url,omitempty"`
-	PagePath     string          `parquet:"page_path,optional,dict" json:"path,omitempty"`
-	PageTitle    string          `parquet:"page_title,optional,dict" json:"title,omitempty"`
-	ReferrerHost string          `parquet:"referrer_host,optional,dict" json:"ref,omitempty"`
-	UTMSource    string          `parquet:"utm_source,optional,dict" json:"us,omitempty"`
-	UTMMedium    string          `parquet:"utm_medium,optional,dict" json:"um,omitempty"`
-	UTMCampaign  string          `parquet:"utm_campaign,optional,dict" json:"uc,omitempty"`
-	UTMTerm      string          `parquet:"utm_term,optional,dict" json:"ut,omitempty"`
-	UTMContent   string          `parquet:"utm_content,optional,dict" json:"un,omitempty"`
-	ClickIDKind  string          `parquet:"click_id_kind,optional,dict" json:"click,omitempty"`
-	DeviceClass  string          `parquet:"device_class,optional,dict" json:"dev,omitempty"`
-	IsBot        bool            `parquet:"is_bot" json:"bot,omitempty"`
-	BotReason    string          `parquet:"bot_reason,optional,dict" json:"botwhy,omitempty"`
-	Properties   string          `parquet:"properties,optional" json:"props,omitempty"`
-	Traits       string          `parquet:"traits,optional" json:"traits,omitempty"`
-	Context      string          `parquet:"context,optional,dict" json:"ctx,omitempty"`
-	PlanVersion  string          `parquet:"plan_version,optional,dict" json:"plan,omitempty"`
-	Violations   []string        `parquet:"violations,list" json:"bad,omitempty"`
+	EventID       string          `parquet:"event_id" json:"id"`
+	SourceID      string          `parquet:"source_id,dict" json:"src"`
+	Type          string          `parquet:"type,dict" json:"type"`
+	Event         string          `parquet:"event,dict" json:"event"`
+	OccurredAt    time.Time       `parquet:"occurred_at,timestamp(microsecond)" json:"at"`
+	ReceivedAt    time.Time       `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
+	AnonymousID   string          `parquet:"anonymous_id,optional" json:"anon,omitempty"`
+	UserID        string          `parquet:"user_id,optional" json:"user,omitempty"`
+	GroupID       string          `parquet:"group_id,optional" json:"group,omitempty"`
+	Identifiers   []IdentifierRow `parquet:"identifiers,list" json:"ids,omitempty"`
+	Purposes      []string        `parquet:"purposes,list" json:"pur,omitempty"`
+	Denied        []string        `parquet:"denied,list" json:"den,omitempty"`
+	DecisionID    string          `parquet:"decision_id,dict" json:"dec"`
+	PolicyVersion string          `parquet:"policy_version,dict" json:"pol"`
+	Region        string          `parquet:"region,optional,dict" json:"reg,omitempty"`
+	PageURL       string          `parquet:"page_url,optional,dict" json:"url,omitempty"`
+	PagePath      string          `parquet:"page_path,optional,dict" json:"path,omitempty"`
+	PageTitle     string          `parquet:"page_title,optional,dict" json:"title,omitempty"`
+	ReferrerHost  string          `parquet:"referrer_host,optional,dict" json:"ref,omitempty"`
+	UTMSource     string          `parquet:"utm_source,optional,dict" json:"us,omitempty"`
+	UTMMedium     string          `parquet:"utm_medium,optional,dict" json:"um,omitempty"`
+	UTMCampaign   string          `parquet:"utm_campaign,optional,dict" json:"uc,omitempty"`
+	UTMTerm       string          `parquet:"utm_term,optional,dict" json:"ut,omitempty"`
+	UTMContent    string          `parquet:"utm_content,optional,dict" json:"un,omitempty"`
+	ClickIDKind   string          `parquet:"click_id_kind,optional,dict" json:"click,omitempty"`
+	DeviceClass   string          `parquet:"device_class,optional,dict" json:"dev,omitempty"`
+	IsBot         bool            `parquet:"is_bot" json:"bot,omitempty"`
+	BotReason     string          `parquet:"bot_reason,optional,dict" json:"botwhy,omitempty"`
+	Properties    string          `parquet:"properties,optional" json:"props,omitempty"`
+	Traits        string          `parquet:"traits,optional" json:"traits,omitempty"`
+	Context       string          `parquet:"context,optional,dict" json:"ctx,omitempty"`
+	PlanVersion   string          `parquet:"plan_version,optional,dict" json:"plan,omitempty"`
+	Violations    []string        `parquet:"violations,list" json:"bad,omitempty"`
 	Origin
 }
 

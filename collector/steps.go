@@ -447,6 +447,7 @@ func (c *Collector) land(e *Event) verdict {
 	e.row.Purposes = texts(e.decision.Granted())
 	e.row.Denied = texts(e.decision.Denied())
 	e.row.DecisionID = e.decision.ID()
+	e.row.PolicyVersion = c.Policy.Version()
 	e.row.Region = e.req.region
 	e.row.PlanVersion = e.req.source.Plan.Version
 	e.rows.Events = append(e.rows.Events, e.row)

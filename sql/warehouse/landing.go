@@ -46,7 +46,7 @@ func Landing() []Table {
 		{"identifiers", Identifiers},
 		// What the person had agreed to, and explicitly refused, when the event
 		// was collected. A purpose in neither is unknown, which means no.
-		{"purposes", Strings}, {"denied", Strings}, {"decision_id", String},
+		{"purposes", Strings}, {"denied", Strings}, {"decision_id", String}, {"policy_version", String},
 		{"region", String},
 		{"page_url", String}, {"page_path", String}, {"page_title", String}, {"referrer_host", String},
 		{"utm_source", String}, {"utm_medium", String}, {"utm_campaign", String}, {"utm_term", String}, {"utm_content", String},

@@ -8,7 +8,7 @@ select
     s.policy_version,
     s.node_key as deciding_node,
     s.decided_at
-from {{ ref('consent_node_state') }} as s
+from {{ ref('consent_node_effective') }} as s
 join {{ ref('identity_map') }} as m on m.node_key = s.node_key
 where true
 qualify row_number() over (

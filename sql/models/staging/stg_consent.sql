@@ -1,8 +1,10 @@
 -- All evidence of consent: choices that people made, and what their events
--- carried when they were received.
+-- carried. An event tells what was agreed to when it happened: one that was held
+-- back on a device must not undo a refusal that came meanwhile. A refusal counts
+-- from when it was heard, whatever the device's clock says.
 -- Of what events repeat, the last time is what counts.
 with carried as (
-    select identifier.pseudonym as node_key, e.received_at, e.decision_id, e.purposes, e.denied
+    select identifier.pseudonym as node_key, e.occurred_at, e.received_at, e.decision_id, e.policy_version, e.purposes, e.denied
     from {{ ref('stg_events') }} as e
     cross join {{ unnest('e.identifiers', 'identifier') }}
     where identifier.pseudonym is not null
@@ -26,13 +28,13 @@ evidence as (
         c.node_key,
         purpose,
         true as granted,
-        max(c.received_at) as decided_at,
+        max(c.occurred_at) as decided_at,
         c.decision_id,
-        cast(null as string) as policy_version,
+        c.policy_version,
         'event' as signal
     from carried as c
     cross join {{ unnest('c.purposes', 'purpose') }}
-    group by c.node_key, purpose, c.decision_id
+    group by c.node_key, purpose, c.decision_id, c.policy_version
 
     union all
 
@@ -42,11 +44,11 @@ evidence as (
         false as granted,
         max(c.received_at) as decided_at,
         c.decision_id,
-        cast(null as string) as policy_version,
+        c.policy_version,
         'event' as signal
     from carried as c
     cross join {{ unnest('c.denied', 'purpose') }}
-    group by c.node_key, purpose, c.decision_id
+    group by c.node_key, purpose, c.decision_id, c.policy_version
 )
 
 select

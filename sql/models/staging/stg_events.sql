@@ -35,6 +35,7 @@ select
     r.purposes,
     r.denied,
     r.decision_id,
+    r.policy_version,
     r.region,
     r.page_url,
     r.page_path,

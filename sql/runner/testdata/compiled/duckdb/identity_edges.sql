@@ -1,22 +1,6 @@
--- Which identifiers were seen together, where that may be used: the event was
--- collected with consent to be recognised, and neither identifier refuses now.
-with joining as (
-    select i.event_id, i.node_key, i.occurred_at
-    from sluis_models.stg_identifiers as i
-    join sluis_models.stg_events as e on e.event_id = i.event_id
-    join sluis_models.identifier_kinds as k on k.kind = i.id_type
-    left join sluis_models.consent_node_state as s on s.node_key = i.node_key and s.purpose = 'identity'
-    where k.joins
-        and coalesce(list_contains(e.purposes, 'identity'), false)
-        and coalesce(s.granted, true)
-)
-
-select
-    a.node_key as node_a,
-    b.node_key as node_b,
-    min(a.occurred_at) as first_seen_at,
-    max(a.occurred_at) as last_seen_at,
-    count(*) as n_events
-from joining as a
-join joining as b on b.event_id = a.event_id and a.node_key < b.node_key
-group by a.node_key, b.node_key
+-- The links that may be used now: neither identifier refuses to be recognised.
+select l.*
+from sluis_models.identity_links as l
+left join sluis_models.consent_node_state as a on a.node_key = l.node_a and a.purpose = 'identity'
+left join sluis_models.consent_node_state as b on b.node_key = l.node_b and b.purpose = 'identity'
+where coalesce(a.granted, true) and coalesce(b.granted, true)

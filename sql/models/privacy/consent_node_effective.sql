@@ -1,0 +1,40 @@
+-- What counts for each identifier: its own latest word or, if that is later, a
+-- refusal by an identifier that it was linked to. Whoever withdraws the consent
+-- to be recognised cuts such links; without this, what else they withdrew would
+-- reach only the identifier it came with, and none of their others.
+with cut as (
+    select s.node_key as refusing, l.node_b as other
+    from {{ ref('consent_node_state') }} as s
+    join {{ ref('identity_links') }} as l on l.node_a = s.node_key
+    where s.purpose = 'identity' and not s.granted
+    union distinct
+    select s.node_key as refusing, l.node_a as other
+    from {{ ref('consent_node_state') }} as s
+    join {{ ref('identity_links') }} as l on l.node_b = s.node_key
+    where s.purpose = 'identity' and not s.granted
+),
+
+evidence as (
+    select * from {{ ref('consent_node_state') }}
+    union all
+    -- Whether the other may be recognised is for it to say.
+    select c.other as node_key, s.purpose, s.granted, s.decided_at, s.decision_id, s.policy_version, s.signal
+    from cut as c
+    join {{ ref('consent_node_state') }} as s on s.node_key = c.refusing
+    where not s.granted and s.purpose <> 'identity'
+)
+
+select
+    node_key,
+    purpose,
+    granted,
+    decided_at,
+    decision_id,
+    policy_version,
+    signal
+from evidence
+where true
+qualify row_number() over (
+    partition by node_key, purpose
+    order by decided_at desc, case when granted then 1 else 0 end, decision_id, policy_version, signal
+) = 1
