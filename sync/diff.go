@@ -122,13 +122,17 @@ func namesOf(columns []warehouse.Column) []string {
 // profile that ever was asked. Were there several verdicts on one, each would
 // have to allow it. only is a further condition, so that few rows are read.
 func (src sources) consent(purpose string, now time.Time, only string) string {
-	allowed := "allowed"
-	if src.consentExpires {
-		allowed = "allowed AND (expires_at IS NULL OR expires_at > " + src.instant(now) + ")"
-	}
-	return `SELECT profile_id, MIN(CASE WHEN ` + allowed + ` THEN 1 ELSE 0 END) = 1 AS allowed,
+	return `SELECT profile_id, MIN(CASE WHEN ` + src.allowed(now) + ` THEN 1 ELSE 0 END) = 1 AS allowed,
 		MAX(decision_id) AS decision_id, MAX(policy_version) AS policy_version, MAX(decided_at) AS decided_at
 		FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(purpose) + only + ` GROUP BY profile_id`
+}
+
+// allowed is the condition under which a row of consent_profile allows.
+func (src sources) allowed(now time.Time) string {
+	if src.consentExpires {
+		return "allowed AND (expires_at IS NULL OR expires_at > " + src.instant(now) + ")"
+	}
+	return "allowed"
 }
 
 func (src sources) instant(t time.Time) string {
@@ -143,16 +147,22 @@ func (src sources) erased() string {
 	return "SELECT pseudonym, MAX(erased_at) AS erased_at FROM " + landing("erasures") + " GROUP BY pseudonym"
 }
 
-// verdict joins consent c and erasures e1, e2 to a row with key and profile_id,
-// as expressions of the columns asked, allowed and erased. An erasure stands
-// until a later decision.
-const verdict = `c.profile_id IS NOT NULL AS asked, COALESCE(c.allowed, FALSE) AS allowed,
-	(e1.erased_at IS NOT NULL AND (c.decided_at IS NULL OR e1.erased_at >= c.decided_at))
-	OR (e2.erased_at IS NOT NULL AND (c.decided_at IS NULL OR e2.erased_at >= c.decided_at)) AS erased,
+// erasedNow says, of a row joined with consent c and the erasures e1 of its key
+// and e2 of its profile, whether it is erased. An erasure stands until a later
+// decision.
+const erasedNow = `(e1.erased_at IS NOT NULL AND (c.decided_at IS NULL OR e1.erased_at >= c.decided_at))
+	OR (e2.erased_at IS NOT NULL AND (c.decided_at IS NULL OR e2.erased_at >= c.decided_at))`
+
+// verdict is what is known of such a row: whether the person was ever asked,
+// allows it, and was erased.
+const verdict = `c.profile_id IS NOT NULL AS asked, COALESCE(c.allowed, FALSE) AS allowed, ` + erasedNow + ` AS erased,
 	c.decision_id AS c_decision_id, c.policy_version AS c_policy_version`
 
-// diff is the statement that stores the changes of a plan: the model, with the
-// consent that stands now, against the state, in one full outer join.
+// diff is the statement that stores the changes of a plan. One full outer join
+// of the model and the state, with nothing in it but keys, hashes and flags,
+// finds the keys that there is anything to say about; only of those it reads
+// the rest. The join may find a key that needs nothing, or one twice, such as
+// where there are two verdicts on one profile; it may not miss one.
 func (src sources) diff(s Sync, planID string, now time.Time) string {
 	version := literal(s.mappingVersion(src.columns))
 	left := "'left_model'"
@@ -161,27 +171,42 @@ func (src sources) diff(s Sync, planID string, now time.Time) string {
 		left = "CASE WHEN asked THEN 'unchanged' ELSE 'consent_missing' END"
 	}
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
-WITH consent AS (` + src.consent(s.Purpose, now, "") + `),
-erased AS (` + src.erased() + `),
-duplicate AS (` + src.duplicates(s) + `),
-model AS (` + src.rows(s) + `),
-state_rows AS (SELECT * FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `),
+WITH erased AS (` + src.erased() + `),
+touched AS (
+	SELECT COALESCE(m.key, k.key) AS key, m.here
+	FROM (
+		SELECT p.key, TRUE AS here, p.incomplete, p.row_hash, COALESCE(allowed, FALSE) AND NOT (` + erasedNow + `) AS wanted
+		FROM (` + src.rows(s, "") + `) p LEFT JOIN (
+			SELECT profile_id, ` + src.allowed(now) + ` AS allowed, decided_at FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(s.Purpose) + `
+		) c ON c.profile_id = p.profile_id
+		LEFT JOIN erased e1 ON e1.pseudonym = p.key LEFT JOIN erased e2 ON e2.pseudonym = p.profile_id
+	) m
+	FULL OUTER JOIN (SELECT key, row_hash, unsure FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key
+	WHERE m.here IS NULL OR COALESCE(m.key, '') = '' OR CASE WHEN m.wanted
+		THEN k.key IS NULL OR k.unsure OR m.incomplete OR COALESCE(k.row_hash, '') <> m.row_hash
+		ELSE k.key IS NOT NULL END
+),
+keys AS (SELECT key FROM touched WHERE COALESCE(key, '') <> '' GROUP BY key),
+model AS (
+	SELECT key, COUNT(*) AS copies, MIN(profile_id) AS profile_id, MIN(payload) AS payload, MIN(row_hash) AS row_hash, MAX(CASE WHEN incomplete THEN 1 ELSE 0 END) = 1 AS incomplete
+	FROM (` + src.rows(s, "keys") + `) GROUP BY key
+),
 joined AS (
-	SELECT COALESCE(m.key, k.key) AS key, COALESCE(m.profile_id, k.profile_id) AS profile_id,
-		m.profile_id AS m_profile, m.payload, m.row_hash AS m_hash, m.incomplete,
-		m.duplicate IS NOT NULL AS in_model, COALESCE(m.duplicate, FALSE) AS duplicate,
+	SELECT t.key, COALESCE(m.profile_id, k.profile_id) AS profile_id, m.profile_id AS m_profile, m.payload, m.row_hash AS m_hash, m.incomplete,
+		m.key IS NOT NULL AS in_model, COALESCE(m.copies, 0) > 1 AS duplicate,
 		k.key IS NOT NULL AS known, k.profile_id AS k_profile, k.row_hash, k.mapping_version, k.present, k.unsure, k.resend,
 		k.status, k.op, k.pending_hash, k.change_id, k.decision_id, k.policy_version
-	FROM model m FULL OUTER JOIN state_rows k ON m.key = k.key
+	FROM keys t LEFT JOIN model m ON m.key = t.key
+	LEFT JOIN ` + own("state") + ` k ON k.sync = ` + literal(s.Name) + ` AND k.key = t.key
 ),
 judged AS (
 	SELECT j.*, ` + verdict + `
-	FROM joined j LEFT JOIN consent c ON c.profile_id = j.profile_id
+	FROM joined j
+	LEFT JOIN (` + src.consent(s.Purpose, now, " AND profile_id IN (SELECT profile_id FROM joined)") + `) c ON c.profile_id = j.profile_id
 	LEFT JOIN erased e1 ON e1.pseudonym = j.key LEFT JOIN erased e2 ON e2.pseudonym = j.profile_id
 ),
 reasoned AS (
 	SELECT *, CASE
-		WHEN in_model AND COALESCE(key, '') = '' THEN 'key_null'
 		WHEN erased AND known THEN 'erased'
 		WHEN asked AND NOT allowed AND known THEN 'consent_withdrawn'
 		WHEN duplicate THEN 'key_duplicate'
@@ -214,65 +239,67 @@ sequenced AS (
 		CASE kind WHEN 'remove' THEN 1 WHEN 'update' THEN 2 WHEN 'add' THEN 3 ELSE 4 END AS turn,
 		CASE kind WHEN 'remove' THEN NULL ELSE m_hash END AS next_hash
 	FROM classed
+),
+changes AS (
+	SELECT turn, key, profile_id, kind, next_op, reason, next_hash,
+		CASE WHEN unsure AND op = next_op AND COALESCE(pending_hash, '') = COALESCE(next_hash, '') THEN change_id
+			ELSE ` + src.dialect.md5("CONCAT("+literal(planID+"|")+", next_op, '|', COALESCE(next_hash, ''), '|', key)") + ` END AS change_id,
+		CASE kind WHEN 'remove' THEN COALESCE(c_decision_id, decision_id) ELSE c_decision_id END AS decision_id,
+		CASE kind WHEN 'remove' THEN COALESCE(c_policy_version, policy_version) ELSE c_policy_version END AS policy_version,
+		CASE WHEN kind IN ('add', 'update') THEN payload END AS payload, known
+	FROM sequenced
+	UNION ALL SELECT 4, key, NULL, 'hold', 'upsert', 'key_null', NULL, NULL, NULL, NULL, NULL, FALSE FROM touched WHERE COALESCE(key, '') = ''
 )
 SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ROW_NUMBER() OVER (ORDER BY turn, key),
-	key, profile_id, kind, next_op, reason, next_hash,
-	CASE WHEN unsure AND op = next_op AND COALESCE(pending_hash, '') = COALESCE(next_hash, '') THEN change_id
-		ELSE ` + src.dialect.md5(literal(planID)+` || '|' || next_op || '|' || COALESCE(next_hash, '') || '|' || key`) + ` END,
-	CASE kind WHEN 'remove' THEN COALESCE(c_decision_id, decision_id) ELSE c_decision_id END,
-	CASE kind WHEN 'remove' THEN COALESCE(c_policy_version, policy_version) ELSE c_policy_version END,
-	CASE WHEN kind IN ('add', 'update') THEN payload END, known
-FROM sequenced`
+	key, profile_id, kind, next_op, reason, next_hash, change_id, decision_id, policy_version, payload, known
+FROM changes`
 }
 
-// duplicates is a query for the keys that several rows of the model have.
-func (src sources) duplicates(s Sync) string {
-	key := src.dialect.quote(s.Key)
-	return `SELECT ` + src.dialect.text(key) + ` AS key FROM ` + models(src.dialect.quote(s.Model)) +
-		` WHERE ` + key + ` IS NOT NULL GROUP BY 1 HAVING COUNT(*) > 1`
-}
-
-// rows is a query for the rows of the model with their payloads and hashes, and
-// one row for each duplicate key.
-func (src sources) rows(s Sync) string {
+// rows is a query for the rows of the model with their payloads and hashes; of
+// the keys in the table only, if one is named.
+func (src sources) rows(s Sync, only string) string {
 	d := src.dialect
-	var encoded, entries, incomplete, joins []string
+	key, profile := d.text("r."+d.quote(s.Key)), d.text("r."+d.quote(s.Profile))
+	from := " FROM " + models(d.quote(s.Model)) + " r"
+	if only != "" {
+		only = " WHERE " + key + " IN (SELECT key FROM " + only + ")"
+	}
+	encoded := []string{key + " AS key", profile + " AS profile_id"}
+	entries, incomplete := []string{"''"}, []string{"FALSE"}
+	var joins strings.Builder
+	for i, field := range s.sealedFields() {
+		few := ""
+		if only != "" {
+			few = " AND profile_id IN (SELECT " + profile + from + only + ")"
+		}
+		fmt.Fprintf(&joins, " LEFT JOIN (%s) s%d ON s%d.profile_id = %s", src.newestSealed(s.Purpose, field, few), i, i, profile)
+	}
 	for i, f := range s.Mapping {
 		name := fmt.Sprintf("f%d", i)
 		switch {
 		case f.Column != "":
 			encoded = append(encoded, d.encode("r."+d.quote(f.Column), src.columns[i].Type)+" AS "+name)
 		case f.Sealed != "":
-			alias := fmt.Sprintf("s%d", slices.Index(s.sealedFields(), f.Sealed))
-			encoded = append(encoded, alias+".token AS "+name)
+			encoded = append(encoded, fmt.Sprintf("s%d.token AS %s", slices.Index(s.sealedFields(), f.Sealed), name))
 		default:
 			continue
 		}
-		entries = append(entries, "COALESCE("+d.byteLength(name)+" || ':' || "+name+", '-')")
+		entries = append(entries, d.entry(name, src.columns[i].Type))
 		if f.Required {
 			incomplete = append(incomplete, name+" IS NULL")
 		}
 	}
-	for i, field := range s.sealedFields() {
-		joins = append(joins, fmt.Sprintf("LEFT JOIN (%s) s%d ON s%d.profile_id = %s", newestSealed(s.Purpose, field), i, i, d.text("r."+d.quote(s.Profile))))
-	}
-	entries = append(entries, "''")
-	incomplete = append(incomplete, "FALSE")
-	encoded = append([]string{d.text("r."+d.quote(s.Key)) + " AS key", d.text("r."+d.quote(s.Profile)) + " AS profile_id"}, encoded...)
-
-	return `SELECT key, profile_id, payload, ` + d.md5(literal(s.mappingVersion(src.columns))+" || '|' || payload") + ` AS row_hash, incomplete, FALSE AS duplicate
-	FROM (
-		SELECT f.key, f.profile_id, ` + strings.Join(entries, " || ") + ` AS payload, ` + strings.Join(incomplete, " OR ") + ` AS incomplete
-		FROM (SELECT ` + strings.Join(encoded, ", ") + ` FROM ` + models(d.quote(s.Model)) + ` r ` + strings.Join(joins, " ") + `) f
-		LEFT JOIN duplicate ON duplicate.key = f.key WHERE duplicate.key IS NULL
-	) p
-	UNION ALL SELECT key, NULL, NULL, NULL, FALSE, TRUE FROM duplicate`
+	payload := strings.Join(entries, ", ")
+	return `SELECT key, profile_id, CONCAT(` + payload + `) AS payload,
+		` + d.md5("CONCAT("+literal(s.mappingVersion(src.columns)+"|")+", "+payload+")") + ` AS row_hash, ` + strings.Join(incomplete, " OR ") + ` AS incomplete
+	FROM (SELECT ` + strings.Join(encoded, ", ") + from + joins.String() + only + `)`
 }
 
 // newestSealed is a query for the token of a field of each profile. A person
-// may have several, such as two e-mail addresses: the newest counts.
-func newestSealed(purpose, field string) string {
-	return `SELECT profile_id, token FROM (
-		SELECT profile_id, token, ROW_NUMBER() OVER (PARTITION BY profile_id ORDER BY received_at DESC, pseudonym, token) AS nth
-		FROM ` + models("profile_sealed") + ` WHERE purpose = ` + literal(purpose) + ` AND field = ` + literal(field) + `) WHERE nth = 1`
+// may have several, such as two e-mail addresses: the newest counts, and of
+// several as new always the same one.
+func (src sources) newestSealed(purpose, field, only string) string {
+	at := src.dialect.encode("received_at", warehouse.Timestamp)
+	return `SELECT profile_id, SUBSTR(MAX(CONCAT(LPAD(` + at + `, 20, '0'), token)), 21) AS token
+		FROM ` + models("profile_sealed") + ` WHERE purpose = ` + literal(purpose) + ` AND field = ` + literal(field) + only + ` GROUP BY profile_id`
 }

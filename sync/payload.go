@@ -11,11 +11,11 @@ import (
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
-// A payload is what a plan keeps of a row: one entry per mapped field, "-" for
-// NULL and otherwise the length in bytes, a colon and the text. A column's
-// entry is its value; a sealed field's entry is the token of the value, never
-// the value; a constant has none. No two rows that differ have one payload,
-// so its digest is the row hash.
+// A payload is what a plan keeps of a row: one entry per mapped field that is
+// not a constant. Numbers, booleans and instants are "=" text ";", or "=;" for
+// NULL; anything else is its length in bytes, ":" and the text, or "-:" for
+// NULL. The entry of a sealed field is the token of the value, never the value.
+// No two rows that differ have one payload, so its digest is the row hash.
 
 // column is a field of the mapping with the type that its values have.
 type column struct {
@@ -29,21 +29,34 @@ var errPayload = errors.New("a stored row cannot be read: make a new plan")
 func split(payload string) ([]*string, error) {
 	var entries []*string
 	for payload != "" {
-		if payload[0] == '-' {
-			entries = append(entries, nil)
-			payload = payload[1:]
+		head, rest, isText := strings.Cut(payload, ":")
+		if payload[0] == '=' {
+			text, rest, ok := strings.Cut(payload[1:], ";")
+			if !ok {
+				return nil, errPayload
+			}
+			entries, payload = append(entries, orNil(text)), rest
 			continue
 		}
-		digits, rest, ok := strings.Cut(payload, ":")
-		length, err := strconv.Atoi(digits)
-		if !ok || err != nil || length < 0 || length > len(rest) || strconv.Itoa(length) != digits {
+		if head == "-" && isText {
+			entries, payload = append(entries, nil), rest
+			continue
+		}
+		length, err := strconv.Atoi(head)
+		if !isText || err != nil || length < 0 || length > len(rest) || strconv.Itoa(length) != head {
 			return nil, errPayload
 		}
-		entry := rest[:length]
-		entries = append(entries, &entry)
-		payload = rest[length:]
+		text := rest[:length]
+		entries, payload = append(entries, &text), rest[length:]
 	}
 	return entries, nil
+}
+
+func orNil(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 // decode turns the entry of a column into what the destination takes.
