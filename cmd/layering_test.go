@@ -63,6 +63,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-plugin":                 {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
 	"google.golang.org/":                             {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
 	"github.com/urfave/cli":                          {"cmd/sluis", "cmd/sluis-collector"},
+	"go.yaml.in/yaml":                                {"cmd/internal/workspace", "sql/runner", "sync"},
 	"github.com/nyaruka/phonenumbers":                {"collector", "consent/seal"},
 	"github.com/standard-webhooks/standard-webhooks": {"cmd/sluis"},
 }

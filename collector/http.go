@@ -62,29 +62,28 @@ type httpError struct {
 
 func (e *httpError) Error() string { return e.message }
 
+// receive reads and authenticates a request. Its error is fit for [Collector.fail].
+func (c *Collector) receive(r *http.Request, limit int64) (body map[string]any, req *request, err error) {
+	if body, err = readObject(r, limit); err != nil {
+		return nil, nil, err
+	}
+	req, err = c.open(r, body)
+	return body, req, err
+}
+
 func (c *Collector) serveEvent(w http.ResponseWriter, r *http.Request, typ string) {
-	body, err := readObject(r, maxCall)
+	body, req, err := c.receive(r, maxCall)
 	if err != nil {
 		c.fail(w, err)
 		return
 	}
 	body["type"] = typ
-	req, err := c.open(r, body)
-	if err != nil {
-		c.fail(w, err)
-		return
-	}
 	results, err := c.accept(r.Context(), req, []map[string]any{body})
 	c.reply(w, results, err)
 }
 
 func (c *Collector) serveBatch(w http.ResponseWriter, r *http.Request) {
-	body, err := readObject(r, maxBatch)
-	if err != nil {
-		c.fail(w, err)
-		return
-	}
-	req, err := c.open(r, body)
+	body, req, err := c.receive(r, maxBatch)
 	if err != nil {
 		c.fail(w, err)
 		return
@@ -253,12 +252,7 @@ func (c *Collector) knownOrigin(origin string, r *http.Request) bool {
 // anonymousId, userId or email of the person, or none. It answers with the
 // decision, and with a cookie by which later requests carry it.
 func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
-	body, err := readObject(r, maxCall)
-	if err != nil {
-		c.fail(w, err)
-		return
-	}
-	req, err := c.open(r, body)
+	body, req, err := c.receive(r, maxCall)
 	if err != nil {
 		c.fail(w, err)
 		return

@@ -1,15 +1,11 @@
 package collector
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"regexp"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/sluis-cdp/sluis/consent"
 )
@@ -60,88 +56,57 @@ type Field struct {
 	Description string `yaml:"description"`
 }
 
-// ParsePlan reads a plan. All that is wrong with it is in the error, each with
-// file and line.
-func ParsePlan(file string, text []byte, policy *consent.Policy) (*TrackingPlan, error) {
-	var plan TrackingPlan
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&plan); err != nil && !errors.Is(err, io.EOF) {
-		return nil, planError(file, err)
+// Problem is something wrong with a plan: where, as the keys that lead to it
+// (an element of a list by its index), and what.
+type Problem struct {
+	Path    []string
+	Message string
+}
+
+// Check completes the plan's defaults and returns all that is wrong with it.
+func (p *TrackingPlan) Check(policy *consent.Policy) []Problem {
+	var problems []Problem
+	report := func(format string, args []any, path ...string) {
+		problems = append(problems, Problem{path, fmt.Sprintf(format, args...)})
 	}
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil {
-		return nil, planError(file, err)
+	if p.Version == "" {
+		report("a plan needs a version, such as \"1\"", nil, "version")
 	}
-	var problems []error
-	report := func(text, format string, args ...any) {
-		problems = append(problems, fmt.Errorf("%s:%d: %s", file, lineOf(&root, text), fmt.Sprintf(format, args...)))
-	}
-	if plan.Version == "" {
-		report("", "version is missing: give the plan a version, such as version: \"1\"")
-	}
-	checkFields(plan.Fields, report)
-	for i, e := range plan.Events {
+	problems = append(problems, checkFields(p.Fields, "fields")...)
+	for i := range p.Events {
+		e, at := &p.Events[i], strconv.Itoa(i)
 		if e.Type == "" {
-			plan.Events[i].Type = "track"
 			e.Type = "track"
 		}
 		if !slices.Contains(types, e.Type) {
-			report(e.Type, "unknown event type %q: want one of %s", e.Type, strings.Join(types, ", "))
+			report("unknown event type %q: want one of %s", []any{e.Type, strings.Join(types, ", ")}, "events", at, "type")
 		}
 		if e.Name == "" && (e.Type == "track" || e.Type == "screen") {
-			report("events", "event number %d has no name: a %s event needs one", i+1, e.Type)
+			report("a %s event needs a name", []any{e.Type}, "events", at)
 		}
-		for _, purpose := range e.Purposes {
+		for j, purpose := range e.Purposes {
 			if !policy.Knows(purpose) {
-				report(string(purpose), "unknown purpose %q: known are %v", purpose, policy.Purposes())
+				report("unknown purpose %q: known are %v", []any{purpose, policy.Purposes()}, "events", at, "purposes", strconv.Itoa(j))
 			}
 		}
-		checkFields(e.Fields, report)
+		problems = append(problems, checkFields(e.Fields, "events", at, "fields")...)
 	}
-	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
-	}
-	return &plan, nil
+	return problems
 }
 
-func checkFields(fields map[string]Field, report func(text, format string, args ...any)) {
-	for path, field := range fields {
+func checkFields(fields map[string]Field, at ...string) []Problem {
+	var problems []Problem
+	for _, path := range slices.Sorted(maps.Keys(fields)) {
+		where := append(slices.Clone(at), path)
 		root, _, ok := strings.Cut(path, ".")
 		if !ok || root != "properties" && root != "traits" {
-			report(path, "field %q: a path begins with \"properties.\" or \"traits.\"", path)
+			problems = append(problems, Problem{where, "the path of a field begins with \"properties.\" or \"traits.\""})
 		}
-		if !slices.Contains([]Class{Clear, EmailAdr, PhoneNr, Name, Personal, Drop}, field.Class) {
-			report(path, "field %q has class %q: want clear, email, phone, name, personal or drop", path, field.Class)
-		}
-	}
-}
-
-var unknownKey = regexp.MustCompile(`line (\d+): field (\S+) not found in type \S+`)
-
-// planError puts the file in front of each line number that the YAML reader
-// gives, and drops the names of Go types.
-func planError(file string, err error) error {
-	text := unknownKey.ReplaceAllString(err.Error(), file+":$1: unknown key \"$2\"")
-	text = regexp.MustCompile(`line (\d+): `).ReplaceAllString(text, file+":$1: ")
-	text = strings.TrimPrefix(strings.ReplaceAll(text, "yaml: ", ""), "unmarshal errors:\n  ")
-	if !strings.Contains(text, file) {
-		text = file + ": " + text
-	}
-	return errors.New(text)
-}
-
-// lineOf finds the line of the first scalar with that text; 1 if there is none.
-func lineOf(n *yaml.Node, text string) int {
-	if n.Kind == yaml.ScalarNode && n.Value == text && text != "" {
-		return n.Line
-	}
-	for _, child := range n.Content {
-		if line := lineOf(child, text); line > 1 {
-			return line
+		if class := fields[path].Class; !slices.Contains([]Class{Clear, EmailAdr, PhoneNr, Name, Personal, Drop}, class) {
+			problems = append(problems, Problem{where, fmt.Sprintf("unknown class %q: want clear, email, phone, name, personal or drop", class)})
 		}
 	}
-	return 1
+	return problems
 }
 
 // find returns the planned event for a message, nil if the plan has none.

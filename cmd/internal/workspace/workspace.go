@@ -173,24 +173,35 @@ func (w *Workspace) load(doc *document) {
 			doc.report("consent.seal_for", "unknown purpose %q; known are %v", purpose, policy.Purposes())
 		}
 	}
-	for i, s := range w.Sources {
+	for _, s := range w.Sources {
 		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Denied: s.Denied}
 		if source.Denied == "" {
 			source.Denied = collector.Count
 		}
 		if s.TrackingPlan != "" {
-			path := w.Path(s.TrackingPlan)
-			text, err := os.ReadFile(path)
-			if err != nil {
-				doc.report(fmt.Sprintf("sources.%d.tracking_plan", i), "cannot be read: %v", err)
-				continue
-			}
-			if source.Plan, err = collector.ParsePlan(path, text, policy); err != nil {
+			var err error
+			if source.Plan, err = readPlan(w.Path(s.TrackingPlan), policy); err != nil {
 				doc.problems = append(doc.problems, err)
 			}
 		}
 		w.sources = append(w.sources, source)
 	}
+}
+
+func readPlan(path string, policy *consent.Policy) (*collector.TrackingPlan, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading a tracking plan: %w", err)
+	}
+	plan := &collector.TrackingPlan{}
+	doc, err := decode(path, text, plan)
+	if err != nil {
+		return nil, err
+	}
+	for _, problem := range plan.Check(policy) {
+		doc.reportAt(problem.Path, "%s", problem.Message)
+	}
+	return plan, errors.Join(doc.problems...)
 }
 
 // Path resolves a path of the configuration.
@@ -262,16 +273,21 @@ func decode(file string, text []byte, into any) (*document, error) {
 
 // report adds a problem with the value at a dotted path.
 func (d *document) report(path, format string, args ...any) {
-	d.problems = append(d.problems, fmt.Errorf("%s:%d: %s: %s", d.file, d.line(path), path, fmt.Sprintf(format, args...)))
+	d.reportAt(strings.Split(path, "."), format, args...)
+}
+
+// reportAt adds a problem with the value that some keys lead to.
+func (d *document) reportAt(path []string, format string, args ...any) {
+	d.problems = append(d.problems, fmt.Errorf("%s:%d: %s: %s", d.file, d.line(path), strings.Join(path, "."), fmt.Sprintf(format, args...)))
 }
 
 // line is where the value at a path stands, or else the nearest key above it.
-func (d *document) line(path string) int {
+func (d *document) line(path []string) int {
 	if len(d.root.Content) == 0 {
 		return 1
 	}
 	node, line := d.root.Content[0], 1
-	for part := range strings.SplitSeq(path, ".") {
+	for _, part := range path {
 		next := child(node, part)
 		if next == nil {
 			return line

@@ -1,0 +1,38 @@
+package workspace
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sluis-cdp/sluis/consent"
+)
+
+// TestPlanErrors: each mistake in a tracking plan is told with file and line.
+func TestPlanErrors(t *testing.T) {
+	policy, err := consent.NewPolicy(consent.PolicyConfig{Version: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "plan.yaml")
+	for text, want := range map[string]string{
+		"owner: x":                                                   ":1: version: a plan needs a version",
+		"version: 1\nevnts: []":                                      `:2: unknown key "evnts"`,
+		"version: 1\nevents:\n  - type: track":                       ":3: events.0: a track event needs a name",
+		"version: 1\nevents:\n  - {name: X, type: tracked}":          `:3: events.0.type: unknown event type "tracked"`,
+		"version: 1\nevents:\n  - name: X\n    purposes: [fun]":      `:4: events.0.purposes.0: unknown purpose "fun"`,
+		"version: 1\nfields:\n  traits.email: {class: secret}":       `:3: fields.traits.email: unknown class "secret"`,
+		"version: 1\nfields:\n  email: {class: email}":               ":3: fields.email: the path of a field begins with",
+		"version: 1\nfields:\n  traits.email: {class: email, as: 1}": `:3: unknown key "as"`,
+		"version: [": "plan.yaml",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := readPlan(path, policy)
+		if err == nil || !strings.Contains(err.Error(), "plan.yaml") || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
