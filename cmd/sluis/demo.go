@@ -7,7 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net/url"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,7 +58,8 @@ type demo struct {
 	edge      *edge.Edge
 	scheduler *scheduler
 	receiver  *receiver
-	exports   string
+	pages     struct{ shop, receiver string }
+	temporary bool
 
 	sent    int // events, by the visitors' own count
 	emma    *visitor
@@ -90,6 +91,7 @@ func (d *demo) live(ctx context.Context, dir, listen string, once bool) (err err
 		if dir, err = os.MkdirTemp("", "sluis-demo-"); err != nil {
 			return err
 		}
+		d.temporary = true
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
 	stop, err := d.start(ctx, dir, listen)
@@ -103,7 +105,9 @@ func (d *demo) live(ctx context.Context, dir, listen string, once bool) (err err
 	if once {
 		return d.verdict()
 	}
-	return errors.Join(d.verdict(), d.stayUp(ctx))
+	verdict := d.verdict()
+	d.stayUp(ctx)
+	return verdict
 }
 
 // start makes the workspace and starts receiver, collector and scheduler.
@@ -127,12 +131,10 @@ func (d *demo) start(ctx context.Context, dir, listen string) (stop func() error
 	if d.receiver, err = newReceiver(strings.TrimSpace(string(secret))); err != nil {
 		return stop, err
 	}
-	target, stopReceiver, err := serve(ctx, d.receiver)
-	if err != nil {
+	if err := d.startPages(ctx, &stops); err != nil {
 		return stop, err
 	}
-	stops = append(stops, stopReceiver)
-	if err := pointWebhook(dir, target); err != nil {
+	if err := d.pointAtPages(dir); err != nil {
 		return stop, err
 	}
 	// The log is inside the workspace, so that it is searched like all else.
@@ -150,18 +152,54 @@ func (d *demo) start(ctx context.Context, dir, listen string) (stop func() error
 	}
 	stops = append(stops, d.edge.Drain)
 	d.say("A new workspace is in %s; the collector accepts events at %s.\n", dir, d.edge.URL())
-	d.exports = target
 	return stop, nil
 }
 
-// pointWebhook lets the example sync send to the demo's receiver.
+// startPages starts the shop and the receiver.
+func (d *demo) startPages(ctx context.Context, stops *[]func() error) error {
+	for _, p := range []struct {
+		url     *string
+		handler func() http.Handler
+	}{
+		{&d.pages.receiver, func() http.Handler { return d.receiver }},
+		{&d.pages.shop, func() http.Handler {
+			return shop(func() string { return d.edge.URL() }, d.w.Sources[0].WriteKey, d.pages.receiver)
+		}},
+	} {
+		url, stop, err := serve(ctx, p.handler())
+		if err != nil {
+			return err
+		}
+		*p.url = url
+		*stops = append(*stops, stop)
+	}
+	return nil
+}
+
+// pointAtPages lets the shop's page send to the collector, and the example
+// sync send to the receiver.
+func (d *demo) pointAtPages(dir string) (err error) {
+	if err := pointWebhook(dir, d.pages.receiver); err != nil {
+		return err
+	}
+	if err := replace(filepath.Join(dir, workspace.File), "origins: []", "origins: ["+d.pages.shop+"]"); err != nil {
+		return err
+	}
+	d.w, err = workspace.Open(dir)
+	return err
+}
+
+// pointWebhook sets where the example sync sends.
 func pointWebhook(dir, target string) error {
-	path := filepath.Join(dir, "syncs", "pricing_and_chat_webhook.yaml")
+	return replace(filepath.Join(dir, "syncs", "pricing_and_chat_webhook.yaml"), "http://127.0.0.1:8485/audience", target)
+}
+
+func replace(path, from, to string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(strings.Replace(string(text), "http://127.0.0.1:8485/audience", target, 1)), 0o644)
+	return os.WriteFile(path, []byte(strings.Replace(string(text), from, to, 1)), 0o644)
 }
 
 // perform is the story: visitors, models, syncs; then one withdraws.
@@ -460,15 +498,7 @@ func (d *demo) verdict() error {
 }
 
 // stayUp lets a person click, and runs models and syncs often.
-func (d *demo) stayUp(ctx context.Context) error {
-	page, stop, err := serve(ctx, shop(d.edge.URL(), d.w.Sources[0].WriteKey, d.exports))
-	if err != nil {
-		return err
-	}
-	name, err := url.JoinPath(page, "/")
-	if err != nil {
-		return err
-	}
+func (d *demo) stayUp(ctx context.Context) {
 	d.say(`
 It stays up, and runs models and syncs every 5 seconds:
 
@@ -478,10 +508,9 @@ It stays up, and runs models and syncs every 5 seconds:
   workspace   %s
   look inside sluis sql --workspace %[4]s "select * from profiles"
 
-Ctrl-C ends it and removes the workspace.
-`, name, d.exports, d.edge.URL(), d.w.Dir)
+Ctrl-C ends it%[5]s.
+`, d.pages.shop, d.pages.receiver, d.edge.URL(), d.w.Dir, map[bool]string{true: " and removes the workspace"}[d.temporary])
 	d.scheduler.run(ctx, 5*time.Second)
-	return stop()
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }

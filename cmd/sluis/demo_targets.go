@@ -109,8 +109,9 @@ func (rc *receiver) show(w http.ResponseWriter) {
 	}
 }
 
-// shop serves the shop page.
-func shop(collector, writeKey, receiver string) http.Handler {
+// shop serves the shop page. It asks where the collector is when a page does,
+// since the collector is told of the shop's origin before it starts.
+func shop(collector func() string, writeKey, receiver string) http.Handler {
 	page := template.Must(template.ParseFS(demoFiles, "demo/shop.html"))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) {
@@ -124,7 +125,7 @@ func shop(collector, writeKey, receiver string) http.Handler {
 	})
 	mux.HandleFunc("GET /config.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(map[string]string{"collector": collector, "writeKey": writeKey}); err != nil {
+		if err := json.NewEncoder(w).Encode(map[string]string{"collector": collector(), "writeKey": writeKey}); err != nil {
 			return
 		}
 	})
