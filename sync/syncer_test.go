@@ -396,3 +396,19 @@ func (r *recorder) Write(_ context.Context, batch destination.Batch) ([]destinat
 }
 
 func (*recorder) Close(context.Context) error { return nil }
+
+func TestEachOfSeveralVerdictsMustAllow(t *testing.T) {
+	w := crowd(t, 2)
+	w.exec("INSERT INTO sluis_models.consent_profile VALUES ('p1', 'marketing', false, 'd2', 'policy1', ?), ('p2', 'marketing', NULL, 'd3', 'policy1', ?)", w.clock(), w.clock())
+	if p, err := w.engine().Plan(t.Context(), vips()); err != nil || p.Counts != (syncer.Counts{}) {
+		t.Errorf("%+v, %v", p.Counts, err)
+	}
+	w.exec("DELETE FROM sluis_models.consent_profile WHERE decision_id IN ('d2', 'd3')")
+	if r, err := w.engine().Run(t.Context(), vips(), syncer.Options{}); err != nil || r.Added != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	w.exec("INSERT INTO sluis_models.consent_profile VALUES ('p1', 'marketing', false, 'd2', 'policy1', ?)", w.clock())
+	if p, err := w.engine().Plan(t.Context(), vips()); err != nil || p.Counts != (syncer.Counts{Remove: 1, Unchanged: 1}) {
+		t.Errorf("%+v, %v", p.Counts, err)
+	}
+}
