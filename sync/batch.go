@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -169,6 +170,7 @@ func (a *application) write(ctx context.Context, batch destination.Batch) ([]des
 }
 
 func (a *application) compose(rows []*row) destination.Batch {
+	urgent := []Reason{ReasonConsentWithdrawn, ReasonConsentMissing, ReasonErased}
 	batch := destination.Batch{
 		Sync: a.Sync, Run: a.ID,
 		Columns: destinationColumns(a.plan.columns),
@@ -180,10 +182,8 @@ func (a *application) compose(rows []*row) destination.Batch {
 		if r.op == opRemove {
 			change.Op = destination.Remove
 		}
-		switch r.Reason {
-		case ReasonConsentWithdrawn, ReasonConsentMissing, ReasonErased:
+		if slices.Contains(urgent, r.Reason) {
 			change.PriorityReason = string(r.Reason)
-		default:
 		}
 		batch.Changes[i] = change
 		ids = append(ids, r.id)

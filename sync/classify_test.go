@@ -46,7 +46,7 @@ func TestScenarios(t *testing.T) {
 				}
 				archive.Files[i].Data = []byte(got)
 			}
-			if os.Getenv("UPDATE_SCENARIOS") != "" { //nolint:forbidigo // a test's switch
+			if os.Getenv("UPDATE_SCENARIOS") != "" {
 				if err := os.WriteFile(file, txtar.Format(archive), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -243,8 +243,7 @@ func (s *scenario) showRun(r syncer.Run, err error) string {
 		}
 	}
 	if err != nil {
-		var held *syncer.HeldError
-		if errors.As(err, &held) {
+		if held, ok := errors.AsType[*syncer.HeldError](err); ok {
 			fmt.Fprintln(&b, "held", held.Removals, "of", held.Present)
 		} else {
 			fmt.Fprintln(&b, "error:", planName.ReplaceAllString(err.Error(), "PLAN"))

@@ -300,8 +300,7 @@ func (h *history) planThenApply(ctx context.Context, e *syncer.Syncer) error {
 	h.mutate()
 	h.store()
 	_, err = h.engine().Apply(ctx, vips(), p.ID, syncer.Options{Approve: true})
-	var stale *syncer.StaleError
-	if errors.As(err, &stale) {
+	if _, ok := errors.AsType[*syncer.StaleError](err); ok {
 		return nil
 	}
 	return err

@@ -85,18 +85,17 @@ func decode(entry string, kind warehouse.Type) (any, error) {
 // typeOf is the type at the destination of a column in the warehouse. Whatever
 // has no counterpart goes as text.
 func typeOf(kind warehouse.Type) destination.Type {
-	switch kind {
-	case warehouse.Int64:
-		return destination.Int64
-	case warehouse.Bool:
-		return destination.Bool
-	case warehouse.Timestamp:
-		return destination.Time
-	case "FLOAT64":
-		return destination.Float64
-	default:
-		return destination.String
+	if t, ok := counterparts[kind]; ok {
+		return t
 	}
+	return destination.String
+}
+
+var counterparts = map[warehouse.Type]destination.Type{
+	warehouse.Int64:     destination.Int64,
+	warehouse.Bool:      destination.Bool,
+	warehouse.Timestamp: destination.Time,
+	"FLOAT64":           destination.Float64,
 }
 
 // destinationColumns are the columns as the destination sees them.

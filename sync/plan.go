@@ -331,7 +331,7 @@ func (d *planDigest) write(parts ...string) {
 		d.buffer = append(d.buffer, ':')
 		d.buffer = append(d.buffer, part...)
 	}
-	d.Hash.Write(d.buffer) //nolint:errcheck // a hash does not fail
+	d.Hash.Write(d.buffer)
 }
 
 func (d *planDigest) add(c storedChange) {

@@ -143,12 +143,10 @@ func (d dialect) encode(expr string, kind warehouse.Type) string {
 
 // entry writes the parts of an encoded column's entry in a payload; see split.
 func (d dialect) entry(name string, kind warehouse.Type) string {
-	switch kind {
-	case warehouse.Int64, warehouse.Bool, warehouse.Timestamp, "FLOAT64":
+	if _, ok := counterparts[kind]; ok { // its text has no ';' in it
 		return "'=', COALESCE(" + name + ", ''), ';'"
-	default:
-		return "COALESCE(" + d.byteLength(name) + ", '-'), ':', COALESCE(" + name + ", '')"
 	}
+	return "COALESCE(" + d.byteLength(name) + ", '-'), ':', COALESCE(" + name + ", '')"
 }
 
 // literal writes a string that is known to hold neither control characters nor

@@ -144,7 +144,7 @@ func (s Sync) mappingVersion(columns []column) string {
 func digestOf(parts ...string) string {
 	h := sha256.New()
 	for _, part := range parts {
-		fmt.Fprintf(h, "%d:%s", len(part), part) //nolint:errcheck // a hash does not fail
+		fmt.Fprintf(h, "%d:%s", len(part), part)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -222,7 +222,7 @@ func (w *webhook) send(ctx context.Context, batch destination.Batch, body []byte
 		}
 		return destination.All(len(sent), networkResult(err)), nil
 	}
-	defer response.Body.Close() //nolint:errcheck // only read
+	defer response.Body.Close()
 	if response.StatusCode/100 != 2 {
 		_, _ = io.CopyN(io.Discard, response.Body, maxReply) // so that the connection can be used again
 		return destination.All(len(sent), statusResult(response, at)), nil

@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // fixpointSpec is config.meta.fixpoint.
@@ -144,9 +145,9 @@ func (c *components) round(n int) error {
 // those of the rounds after it, from the last, which are few, to the first.
 func (c *components) result() (string, error) {
 	roots := ""
-	for n := len(c.hooks) - 1; n >= 0; n-- {
+	for n, v := range slices.Backward(c.hooks) {
 		if roots == "" {
-			roots = c.hooks[n]
+			roots = v
 			continue
 		}
 		var err error
@@ -154,7 +155,7 @@ func (c *components) result() (string, error) {
 			select h.node, coalesce(r.parent, h.parent) as parent
 			from %[1]s as h left join %[2]s as r on r.node = h.parent
 			union all
-			select node, parent from %[2]s`, c.hooks[n], roots))
+			select node, parent from %[2]s`, v, roots))
 		if err != nil {
 			return "", err
 		}

@@ -71,8 +71,7 @@ func label(t testing.TB, p *runner.Project, d warehouse.Driver, edges [][2]strin
 // union is the reference: labels are the smallest node, by union-find.
 func union(edges [][2]string) map[string]string {
 	parent := map[string]string{}
-	var find func(string) string
-	find = func(n string) string {
+	find := func(n string) string {
 		if _, ok := parent[n]; !ok {
 			parent[n] = n
 		}

@@ -214,7 +214,7 @@ func parseField(t testing.TB, field string, kind warehouse.Type) any {
 		return strings.Fields(field)
 	case warehouse.Identifiers:
 		identifiers := []any{}
-		for _, word := range strings.Fields(field) {
+		for word := range strings.FieldsSeq(field) {
 			kind, pseudonym, _ := strings.Cut(word, ":")
 			identifiers = append(identifiers, map[string]any{"kind": kind, "pseudonym": pseudonym})
 		}

@@ -181,9 +181,10 @@ func nextToken(s string) (t token, width int, ok bool) {
 		return token{}, 1, true
 	case c == '\'' || c == '"':
 		for i := 1; i < len(s); i++ {
-			if s[i] == '\\' {
+			switch s[i] {
+			case '\\':
 				i++
-			} else if s[i] == c {
+			case c:
 				return token{kind: stringToken, text: s[:i+1]}, i + 1, true
 			}
 		}
@@ -288,7 +289,7 @@ func (l *linter) expressionRules(tokens []token, isFor bool) {
 			levels = append(levels, level{bracket: t.text})
 			continue
 		case ")", "]", "}":
-			if previous == "," && len(tokens) > 1 && !(t.text == ")" && isTupleOfOne(tokens, i)) {
+			if previous == "," && len(tokens) > 1 && (t.text != ")" || !isTupleOfOne(tokens, i)) {
 				l.out[tokens[i-1].offset] = ' '
 			}
 			if len(levels) > 1 {

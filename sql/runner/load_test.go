@@ -73,8 +73,7 @@ func TestLoadRefuses(t *testing.T) {
 			if err == nil {
 				t.Fatal("the project was accepted")
 			}
-			var problems runner.Problems
-			if !errors.As(err, &problems) {
+			if _, ok := errors.AsType[runner.Problems](err); !ok {
 				t.Errorf("the error is a %T, not Problems", err)
 			}
 			for _, want := range test.want {

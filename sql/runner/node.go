@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -101,9 +102,7 @@ func checkConfigKey(key string) string {
 // all else is replaced, as in dbt.
 func (c config) merge(more config) config {
 	merged := config{}
-	for key, value := range c {
-		merged[key] = value
-	}
+	maps.Copy(merged, c)
 	for key, value := range more {
 		switch key {
 		case "tags":
@@ -112,9 +111,7 @@ func (c config) merge(more config) config {
 			meta := map[string]any{}
 			for _, m := range []any{merged[key], value} {
 				if m, ok := m.(map[string]any); ok {
-					for k, v := range m {
-						meta[k] = v
-					}
+					maps.Copy(meta, m)
 				}
 			}
 			merged[key] = meta

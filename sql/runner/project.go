@@ -58,7 +58,6 @@ type Project struct {
 	nodes   map[string]*Node
 	order   []string // names, each after those it depends on
 	sources map[string]source
-	folders map[string]config // by "models", "seeds"; keys are paths, see folderConfig
 }
 
 // source is a table that others fill.
@@ -270,8 +269,7 @@ func (l *loader) inspect(node *Node) {
 }
 
 func asProblem(path string, err error) Problem {
-	var problem Problem
-	if errors.As(err, &problem) {
+	if problem, ok := errors.AsType[Problem](err); ok {
 		return problem
 	}
 	return Problem{Path: path, Message: err.Error()}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -109,8 +110,11 @@ func names(columns []warehouse.Column) []string {
 func checkTypes(t *testing.T, d warehouse.Driver) {
 	create(t, d, "wt_types", everything()...)
 	row := []any{
-		"é'\"\\\x00", int64(-1 << 62), true, []byte{0, 0xff}, instant.In(time.FixedZone("", 3600)), `{"b": 12345678901234567890, "a": null}`,
-		[]string{"x", "y"}, []any{map[string]any{"kind": "email", "pseudonym": "em1"}},
+		"é'\"\\\x00", int64(-1 << 62), true,
+		[]byte{0, 0xff},
+		instant.In(time.FixedZone("", 3600)), `{"b": 12345678901234567890, "a": null}`,
+		[]string{"x", "y"},
+		[]any{map[string]any{"kind": "email", "pseudonym": "em1"}},
 	}
 	null := make([]any, len(row))
 	empty := []any{"", int64(0), false, []byte{}, instant, `[]`, []string{}, []any{}}
@@ -194,7 +198,7 @@ func checkAppendAtomic(t *testing.T, d warehouse.Driver) {
 		{"no such column", []string{"i", "nope"}, []any{1, `{}`}},
 	}
 	for _, test := range tests {
-		rows := append(many[:len(many):len(many)], test.last)
+		rows := append(slices.Clip(many), test.last)
 		if err := d.Append(t.Context(), models, "wt_atomic", test.columns, rows); err == nil {
 			t.Errorf("%s: no error", test.name)
 		}
@@ -267,7 +271,7 @@ func checkReadOnly(t *testing.T, d warehouse.Driver) {
 			t.Errorf("ReadOnly(%q): %v, want ErrNotReadOnly", query, err)
 		}
 		if err == nil {
-			rows.Close()
+			_ = rows.Close() // the test has failed already
 		}
 	}
 	wantRows(t, d, [][]any{{int64(1)}}, "SELECT i FROM "+table)
