@@ -416,6 +416,29 @@ func TestWriteFailuresAreNotAcknowledged(t *testing.T) {
 	balance(t, b.spool.rows(t), 2)
 }
 
+// TestIdsDoNotReturnByOtherFields: what identifies the person is masked
+// wherever the event repeats it.
+func TestIdsDoNotReturnByOtherFields(t *testing.T) {
+	b := newBench(t, nil)
+	b.post(t, "/v1/identify", `{"anonymousId":"visitor-77","userId":"Cust-1001","traits":{"name":"Canary Bird","id":"cust-1001","motto":"Ask canary bird"},
+		"context":{"consent":{"categoryPreferences":{"identity":true,"analytics":true,"marketing":true}},
+			"page":{"path":"/account/CUST-1001/orders","title":"Welcome, Canary Bird!","url":"https://shop.example/account/cust-1001?x=visitor-77"}}}`,
+		"X-Write-Key", "wk_web")
+	b.post(t, "/v1/track", `{"userId":100234,"event":"Order of 100234","properties":{"user_id":"u-9","total":1002345,"by":100234,"note":"x100234"},
+		"context":{"consent":{"categoryPreferences":{"analytics":true}}}}`, "X-Write-Key", "wk_web")
+	rows := b.spool.rows(t)
+	first, second := rows.Events[0], rows.Events[1]
+	if got := first.PagePath + " " + first.PageTitle + " " + first.PageURL; got != "/account/[identifier]/orders Welcome, [identifier]! https://shop.example/account/[identifier]" {
+		t.Errorf("page: %s", got)
+	}
+	if first.Traits != `{"id":"[identifier]","motto":"Ask [identifier]"}` {
+		t.Errorf("traits: %s", first.Traits)
+	}
+	if second.Event != "Order of [identifier]" || second.Properties != `{"by":"[identifier]","note":"x100234","total":1002345}` {
+		t.Errorf("%s %s", second.Event, second.Properties)
+	}
+}
+
 func balance(t *testing.T, rows Rows, want int64) {
 	t.Helper()
 	var received, rest int64

@@ -22,6 +22,7 @@ const (
 // does not look personal, lands after the detectors have masked what looks
 // personal in its keys and values; everything else is left out and noted.
 func (c *Collector) scrub(e *Event) verdict {
+	e.words = ownWords(e)
 	e.row.Event = c.text(e, "event", e.eventName())
 	c.scrubPage(e)
 	c.scrubAgent(e)
@@ -55,10 +56,67 @@ func (c *Collector) text(e *Event, path, value string) string {
 		e.violate("%s: cut at %d bytes", path, maxText)
 	}
 	masked, kinds := c.detector.mask(value)
+	for _, word := range e.words {
+		var found bool
+		if masked, found = maskWord(masked, word); found {
+			kinds = append(kinds, "identifier")
+		}
+	}
 	for _, kind := range kinds {
 		e.violate("%s: %s masked", path, kind)
 	}
 	return masked
+}
+
+// ownWords are what the event itself says of the person: ids, and the values
+// that are sealed. They turn up again in paths, titles and other fields.
+func ownWords(e *Event) []string {
+	words := make([]string, 0, 3+len(e.personal))
+	add := func(word string) {
+		// Shorter ones are found by chance in anything.
+		if word = strings.ToLower(word); len(word) >= 4 && !slices.Contains(words, word) {
+			words = append(words, word)
+		}
+	}
+	for _, key := range []string{"userId", "anonymousId", "previousId"} {
+		word, _ := scalar(e.raw[key])
+		add(word)
+	}
+	for _, p := range e.personal {
+		add(p.value)
+	}
+	return words
+}
+
+// maskWord replaces a word, given in lower case, where it stands by itself.
+func maskWord(text, word string) (masked string, found bool) {
+	lower := strings.ToLower(text)
+	switch {
+	case !strings.Contains(lower, word):
+		return text, false
+	case len(lower) != len(text): // letters whose length changes with their case: the places differ
+		return "[identifier]", true
+	}
+	var b strings.Builder
+	at := 0
+	for {
+		i := strings.Index(lower[at:], word)
+		if i < 0 {
+			break
+		}
+		start, end := at+i, at+i+len(word)
+		alone := (start == 0 || !isAlnum(lower[start-1])) && (end == len(lower) || !isAlnum(lower[end]))
+		b.WriteString(text[at:start])
+		if alone {
+			b.WriteString("[identifier]")
+			found = true
+		} else {
+			b.WriteString(text[start:end])
+		}
+		at = end
+	}
+	b.WriteString(text[at:])
+	return b.String(), found
 }
 
 // object scrubs a JSON object and encodes it; "" for an empty one.
@@ -154,6 +212,7 @@ var (
 		"token", "accesstoken", "refreshtoken", "apikey", "authorization", "cookie", "session", "sessionid", "card", "cardnumber",
 		"creditcard", "cvv", "cvc", "pan", "ip", "ipaddress", "ipv4", "ipv6", "address", "street", "streetaddress", "housenumber",
 		"postalcode", "postcode", "zip", "zipcode", "passport", "license", "licenseplate", "latitude", "longitude", "lat", "lng", "lon",
+		"userid", "anonymousid", "customerid", "visitorid", "memberid", "clientid", "deviceid", "distinctid", "externalid", "previousid",
 		"gender", "sex", "religion", "ethnicity", "avatar", "photo", "advertisingid", "idfa", "gaid", "imei", "mac", "macaddress",
 	}
 	personalParts = []string{"email", "phone", "password", "birth", "passport", "creditcard", "cardnumber", "socialsecurity", "firstname", "lastname", "fullname", "surname"}

@@ -33,6 +33,7 @@ type Event struct {
 	subject    seal.Pseudonym // whom the vault files its values under
 	people     map[string]any // what the message says about the person
 	personal   []personalValue
+	words      []string // what the event says of the person, in lower case; see ownWords
 	remembered []string // keys for Collector.known, once the record is on disk
 }
 
