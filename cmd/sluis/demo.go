@@ -102,12 +102,16 @@ func (d *demo) live(ctx context.Context, dir, listen string, once bool) (err err
 	if err := d.perform(ctx); err != nil {
 		return err
 	}
+	err = d.verdict()
 	if once {
-		return d.verdict()
+		return err
 	}
-	verdict := d.verdict()
+	if err != nil { // said now, not when somebody ends the demo
+		fmt.Fprintf(d.stderr, "sluis: %v\n", err)
+		err = errReported
+	}
 	d.stayUp(ctx)
-	return verdict
+	return err
 }
 
 // start makes the workspace and starts receiver, collector and scheduler.
