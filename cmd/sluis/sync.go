@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -116,7 +117,10 @@ func newSyncer(ctx context.Context, w *workspace.Workspace, holder string, logge
 				seal.Binding{Purpose: s.Purpose, Field: s.Field, Subject: s.Pseudonym, Decision: s.DecisionID})
 		},
 		Logger: logger,
-		Holder: fmt.Sprintf("%s (process %d)", holder, os.Getpid()),
+		// After a kill, withdrawals wait this long at most. The clocks of one
+		// machine do not differ.
+		LeaseTTL: 75 * time.Second,
+		Holder:   fmt.Sprintf("%s (process %d)", holder, os.Getpid()),
 	})
 }
 
