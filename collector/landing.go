@@ -32,13 +32,17 @@ type Unreadable struct {
 	Data []byte
 }
 
-// Sink is where batches land. It is used by one loader.
+// Sink is where batches land. It is used by one loader, one call at a time.
 type Sink interface {
-	// Position returns the number after the last landed record of a spool; 0 if
-	// none has landed.
-	Position(ctx context.Context, spoolID string) (uint64, error)
-	// Land makes a batch visible and durable, all of it or nothing. After an
-	// error, Position tells whether it landed.
+	// Position returns the number from which landing a spool goes on; 0 if none of
+	// its records has landed. If a batch was begun and may have landed in part,
+	// that is its first number, and until its Last: the next batch must be made of
+	// exactly the records in [next, until). Otherwise until is 0, and the next
+	// batch may end anywhere.
+	Position(ctx context.Context, spoolID string) (next, until uint64, err error)
+	// Land makes a batch visible and durable, each row once. After an error the
+	// same batch is landed again: by the same process as it is, by the next one
+	// as Position says.
 	Land(ctx context.Context, b Batch) error
 }
 
@@ -56,25 +60,24 @@ type ParquetSink struct {
 const aside = "_tmp"
 
 // Position reads the names of the landed folders, and clears away what a crash
-// left unfinished.
-func (s ParquetSink) Position(_ context.Context, spoolID string) (uint64, error) {
+// left unfinished. So no batch is ever begun.
+func (s ParquetSink) Position(_ context.Context, spoolID string) (next, until uint64, err error) {
 	if err := os.RemoveAll(filepath.Join(s.Dir, aside)); err != nil {
-		return 0, fmt.Errorf("clearing unfinished files: %w", err)
+		return 0, 0, fmt.Errorf("clearing unfinished files: %w", err)
 	}
 	folders, err := filepath.Glob(filepath.Join(s.Dir, "dt=*", spoolID+"-*-*"))
 	if err != nil {
-		return 0, fmt.Errorf("listing landed files: %w", err)
+		return 0, 0, fmt.Errorf("listing landed files: %w", err)
 	}
-	var position uint64
 	for _, folder := range folders {
 		name := filepath.Base(folder)
 		last, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("%s: the name does not end in a number; move the folder out of %s", folder, s.Dir)
+			return 0, 0, fmt.Errorf("%s: the name does not end in a number; move the folder out of %s", folder, s.Dir)
 		}
-		position = max(position, last)
+		next = max(next, last)
 	}
-	return position, nil
+	return next, 0, nil
 }
 
 // Land writes the batch. Landing the same range again replaces nothing and is

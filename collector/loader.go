@@ -42,7 +42,7 @@ func (l *Loader) Run(ctx context.Context) error {
 	if l.Every <= 0 {
 		l.Every = time.Second
 	}
-	position, err := l.Sink.Position(ctx, l.Spool.ID())
+	position, until, err := l.Sink.Position(ctx, l.Spool.ID())
 	if err != nil {
 		return fmt.Errorf("finding where to go on landing: %w", err)
 	}
@@ -51,7 +51,7 @@ func (l *Loader) Run(ctx context.Context) error {
 	}
 	reader := l.Spool.Reader(position)
 	defer reader.Close() //nolint:errcheck // nothing depends on it
-	batcher := batcher{loader: l, reader: reader}
+	batcher := batcher{loader: l, reader: reader, from: position, until: until}
 	for {
 		batch, err := batcher.next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -92,38 +92,69 @@ func (l *Loader) land(ctx context.Context, b Batch) error {
 type batcher struct {
 	loader *Loader
 	reader *spool.Reader
-	ahead  *spool.Record // read, but of the next day
+	ahead  *spool.Record // read, but of the next batch
+
+	from, until uint64 // the batch that the sink has begun; until is 0 if there is none
 }
 
 // next returns the next batch of at least one record, or io.EOF when the spool
 // is closed and read to its end.
-func (b *batcher) next(ctx context.Context) (batch Batch, err error) {
+func (b *batcher) next(ctx context.Context) (Batch, error) {
+	if b.until > 0 {
+		return b.begun(ctx)
+	}
 	first, err := b.take(ctx)
 	if err != nil {
 		return Batch{}, err
 	}
-	batch = Batch{SpoolID: b.loader.Spool.ID(), First: first.Seq, Last: first.Seq + 1}
-	b.add(&batch, first)
+	batch := Batch{SpoolID: b.loader.Spool.ID(), First: first.Seq, Last: first.Seq + 1}
+	b.add(&batch, first, false)
 
 	deadline, cancel := context.WithTimeout(ctx, b.loader.Every)
 	defer cancel()
-	defer func() {
-		if batch.Day.IsZero() { // nothing but unreadable records
-			batch.Day = time.Now()
-		}
-	}()
 	for n := 1; n < maxBatchRecords && len(batch.Events) < maxBatchRows; n++ {
 		r, err := b.take(deadline)
 		if err != nil {
-			return batch, nil // time is up, or the end: what there is lands now
+			break // time is up, or the end: what there is lands now
 		}
-		if !b.add(&batch, r) {
+		if !b.add(&batch, r, true) {
 			b.ahead = &r
 			break
 		}
 		batch.Last = r.Seq + 1
 	}
-	return batch, nil
+	return dated(batch), nil
+}
+
+// begun returns the batch that the sink has begun, cut exactly where it was cut
+// then, whatever clock and limits would say now.
+func (b *batcher) begun(ctx context.Context) (Batch, error) {
+	batch := Batch{SpoolID: b.loader.Spool.ID(), First: b.from, Last: b.until}
+	b.until = 0
+	for next := b.from; next < batch.Last; {
+		r, err := b.take(ctx)
+		if errors.Is(err, io.EOF) {
+			break // records were lost; the sink will see it
+		}
+		if err != nil {
+			return Batch{}, err
+		}
+		if r.Seq >= batch.Last {
+			b.ahead = &r
+			break
+		}
+		b.add(&batch, r, false)
+		next = r.Seq + 1
+	}
+	return dated(batch), nil
+}
+
+// dated gives a batch of nothing but unreadable records a day.
+func dated(batch Batch) Batch {
+	if batch.Day.IsZero() {
+		batch.Day = time.Now()
+	}
+	return batch
 }
 
 func (b *batcher) take(ctx context.Context) (spool.Record, error) {
@@ -135,9 +166,9 @@ func (b *batcher) take(ctx context.Context) (spool.Record, error) {
 }
 
 // add adds a record's rows. It returns false, and adds nothing, if the record
-// belongs to another day. A record that cannot be decoded does not block the
-// rest: it is kept aside.
-func (b *batcher) add(batch *Batch, r spool.Record) bool {
+// belongs to another day and sameDay is asked for. A record that cannot be
+// decoded does not block the rest: it is kept aside.
+func (b *batcher) add(batch *Batch, r spool.Record, sameDay bool) bool {
 	rec, err := decodeRecord(r.Data)
 	if err != nil {
 		b.loader.Logger.Error("a spool record cannot be read by this version and is kept aside", "seq", r.Seq, "error", err)
@@ -148,7 +179,7 @@ func (b *batcher) add(batch *Batch, r spool.Record) bool {
 	if batch.Day.IsZero() {
 		batch.Day = day
 	}
-	if !day.Equal(batch.Day) {
+	if sameDay && !day.Equal(batch.Day) {
 		return false
 	}
 	batch.append(rec.Rows, batch.SpoolID, r.Seq)

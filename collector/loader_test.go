@@ -179,7 +179,7 @@ func TestCrashBeforeTheRename(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(half, "events.parquet"), []byte("PAR1"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if position, err := sink.Position(context.Background(), "0011223344556677"); err != nil || position != 0 {
+	if position, _, err := sink.Position(context.Background(), "0011223344556677"); err != nil || position != 0 {
 		t.Errorf("position %d, %v", position, err)
 	}
 	b := Batch{SpoolID: "0011223344556677", First: 1, Last: 5, Day: time.Unix(1_800_000_000, 0), Rows: Rows{Events: []EventRow{{EventID: "x"}}}}
@@ -188,14 +188,65 @@ func TestCrashBeforeTheRename(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if position, err := sink.Position(context.Background(), b.SpoolID); err != nil || position != 5 {
+	if position, _, err := sink.Position(context.Background(), b.SpoolID); err != nil || position != 5 {
 		t.Errorf("position %d, %v", position, err)
 	}
-	if position, err := sink.Position(context.Background(), "ffffffffffffffff"); err != nil || position != 0 {
+	if position, _, err := sink.Position(context.Background(), "ffffffffffffffff"); err != nil || position != 0 {
 		t.Errorf("another spool's position %d, %v", position, err)
 	}
 	if ids := landedIDs(t, sink.Dir); ids["x"] != 1 || len(ids) != 1 {
 		t.Errorf("landed %v", ids)
+	}
+}
+
+// begunSink says that a batch was begun, and takes what it is given.
+type begunSink struct {
+	next, until uint64
+	landed      chan Batch
+}
+
+func (s *begunSink) Position(context.Context, string) (next, until uint64, err error) {
+	return s.next, s.until, nil
+}
+
+func (s *begunSink) Land(_ context.Context, b Batch) error {
+	s.landed <- b
+	return nil
+}
+
+// TestLoaderCutsABegunBatchAsItWas: over a midnight, and with a deadline so short
+// that batches made anew hold few records.
+func TestLoaderCutsABegunBatchAsItWas(t *testing.T) {
+	s := openSpool(t, t.TempDir())
+	first := s.Stats().Next
+	day := time.Date(2026, 3, 1, 23, 59, 0, 0, time.UTC)
+	const records, begin, end = 40, 3, 31
+	for i := range records {
+		appendEvent(t, s, fmt.Sprint("e-", i), day.Add(time.Duration(i)*10*time.Second))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	sink := &begunSink{next: first + begin, until: first + end, landed: make(chan Batch, records)}
+	loader := &Loader{Spool: s, Sink: sink, Logger: slog.New(slog.DiscardHandler), Every: time.Nanosecond}
+	if err := loader.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	close(sink.landed)
+	got := <-sink.landed
+	if got.First != first+begin || got.Last != first+end || len(got.Events) != end-begin {
+		t.Errorf("the begun batch came back as [%d, %d) with %d events, want [%d, %d) with %d",
+			got.First, got.Last, len(got.Events), first+begin, first+end, end-begin)
+	}
+	next := got.Last
+	for b := range sink.landed {
+		if b.First != next || uint64(len(b.Events)) != b.Last-b.First {
+			t.Errorf("after %d came [%d, %d) with %d events", next, b.First, b.Last, len(b.Events))
+		}
+		next = b.Last
+	}
+	if next != first+records {
+		t.Errorf("landed up to %d, want %d", next, first+records)
 	}
 }
 
