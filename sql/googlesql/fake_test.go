@@ -1,0 +1,143 @@
+package googlesql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// fake is a BigQuery without rows: it refuses the statements that BigQuery
+// would refuse, remembers what was created, and answers with canned numbers.
+type fake struct {
+	mu       sync.Mutex
+	analyzer *Analyzer
+	views    map[string]bool
+	refused  []error
+	seen     []string
+}
+
+// newFake returns a warehouse in which the collector has landed its tables.
+func newFake(t testing.TB) *fake {
+	t.Helper()
+	a, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range warehouse.Landing() {
+		a.Define(warehouse.SchemaLanding, table.Name, table.Columns)
+	}
+	for _, schema := range []string{warehouse.SchemaModels, warehouse.SchemaSync} {
+		if err := a.Statement("create schema " + schema); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &fake{analyzer: a, views: map[string]bool{}}
+}
+
+func (f *fake) Dialect() string { return "bigquery" }
+
+// check has a statement analyzed. The caller holds the lock.
+func (f *fake) check(query string, args []any) error {
+	f.seen = append(f.seen, query)
+	err := f.analyzer.Statement(query, args...)
+	if err != nil {
+		err = fmt.Errorf("%w\nin the statement\n%s", err, query)
+		f.refused = append(f.refused, err)
+	}
+	return err
+}
+
+var created = regexp.MustCompile(`^create or replace (table|view) sluis_models\.(\w+)`)
+
+func (f *fake) Exec(_ context.Context, query string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if m := created.FindStringSubmatch(query); m != nil {
+		isView := m[1] == "view"
+		if _, err := f.analyzer.Columns(warehouse.SchemaModels, m[2]); err == nil && f.views[m[2]] != isView {
+			return fmt.Errorf("%s exists and is not a %s", m[2], m[1])
+		}
+		f.views[m[2]] = isView
+	}
+	return f.check(query, args)
+}
+
+func (f *fake) Query(_ context.Context, query string, args ...any) (warehouse.Rows, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.check(query, args); err != nil {
+		return nil, err
+	}
+	return &rows{all: f.answer(query, args)}, nil
+}
+
+func (f *fake) ReadOnly(ctx context.Context, query string) (warehouse.Rows, error) {
+	return f.Query(ctx, query)
+}
+
+var (
+	edgesLeft  = regexp.MustCompile(`^select count\(\*\) from \S+__edges(\d*)$`)
+	hooksGoing = regexp.MustCompile(`^select count\(\*\) from \S+__hooks\d+_(\d+) as p join`)
+)
+
+// answer makes up what a query returns: a graph of two rounds with two jumps
+// each, and nothing that a check would find wrong.
+func (f *fake) answer(query string, args []any) [][]any {
+	if strings.Contains(query, "INFORMATION_SCHEMA.TABLES") {
+		name, _ := args[1].(string)
+		if _, err := f.analyzer.Columns(warehouse.SchemaModels, name); err != nil {
+			return nil
+		}
+		if f.views[name] {
+			return [][]any{{"VIEW"}}
+		}
+		return [][]any{{"BASE TABLE"}}
+	}
+	if m := edgesLeft.FindStringSubmatch(query); m != nil {
+		left := map[string]int64{"": 2, "1": 1}
+		return [][]any{{left[m[1]]}}
+	}
+	if m := hooksGoing.FindStringSubmatch(query); m != nil && m[1] == "0" {
+		return [][]any{{int64(1)}}
+	}
+	return [][]any{{int64(0)}}
+}
+
+func (f *fake) Append(_ context.Context, schema, table string, columns []string, _ [][]any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.check("select "+strings.Join(columns, ", ")+" from "+schema+"."+table, nil)
+}
+
+func (f *fake) Columns(_ context.Context, schema, relation string) ([]warehouse.Column, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.analyzer.Columns(schema, relation)
+}
+
+func (f *fake) Close() error { return nil }
+
+// err returns all that was refused.
+func (f *fake) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return errors.Join(f.refused...)
+}
+
+// rows is a result in memory.
+type rows struct {
+	all  [][]any
+	next int
+}
+
+func (r *rows) Columns() []string { return nil }
+func (r *rows) Next() bool        { r.next++; return r.next <= len(r.all) }
+func (r *rows) Row() []any        { return r.all[r.next-1] }
+func (r *rows) Err() error        { return nil }
+func (r *rows) Close() error      { return nil }

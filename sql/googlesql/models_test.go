@@ -1,0 +1,132 @@
+package googlesql
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	sqlproject "github.com/sluis-cdp/sluis/sql"
+	"github.com/sluis-cdp/sluis/sql/duckdb"
+	"github.com/sluis-cdp/sluis/sql/runner"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// TestModels has every model and test of the project analyzed as BigQuery gets
+// it: the query by itself, to point at the line, and the statements that
+// build and test it.
+func TestModels(t *testing.T) {
+	project := load(t, runner.Options{Dir: sqlproject.Files})
+	d := newFake(t)
+	built, err := project.Run(t.Context(), d, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := project.Compile("bigquery", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range compiled {
+		t.Run(c.Name, func(t *testing.T) {
+			if _, err := d.analyzer.Query(c.SQL); err != nil {
+				t.Errorf("BigQuery would refuse sql/%s: %v", locate(c, err), err)
+			}
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	tested, err := project.Test(t.Context(), d, "")
+	if err := errors.Join(err, d.err(), built.Err(), tested.Err()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestSameColumns compares each model's columns on DuckDB with those on
+// BigQuery. Many functions that mean something else on each of them, such as
+// sha256, json_value and bare numeric, have another type there.
+func TestSameColumns(t *testing.T) {
+	project := load(t, runner.Options{Dir: sqlproject.Files})
+	d := newFake(t)
+	embedded, err := duckdb.Open(t.Context(), duckdb.Config{Path: filepath.Join(t.TempDir(), "w.duckdb"), Landing: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer embedded.Close()
+	for _, driver := range []warehouse.Driver{d, embedded} {
+		results, err := project.Run(t.Context(), driver, "")
+		if err := errors.Join(err, results.Err()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nodes, err := project.List("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range nodes {
+		if node.Kind == runner.Test || node.Materialized == runner.Ephemeral {
+			continue
+		}
+		want, err := d.Columns(t.Context(), warehouse.SchemaModels, node.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := embedded.Columns(t.Context(), warehouse.SchemaModels, node.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range max(len(want), len(got)) {
+			if i >= len(want) || i >= len(got) || want[i] != got[i] {
+				t.Errorf("sql/%s: on BigQuery its columns are\n%v\nand on DuckDB\n%v", node.Path, want, got)
+				break
+			}
+		}
+	}
+}
+
+func load(t testing.TB, options runner.Options) *runner.Project {
+	t.Helper()
+	project, err := runner.Load(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return project
+}
+
+var position = regexp.MustCompile(`\[at (\d+):\d+\]`)
+
+// locate tells file and line of an error in a compiled query. A line that a
+// macro wrote has no number in the file, so it is shown.
+func locate(c runner.Compiled, err error) string {
+	m := position.FindStringSubmatch(err.Error())
+	if m == nil {
+		return c.Path
+	}
+	number, err := strconv.Atoi(m[1])
+	lines := strings.Split(c.SQL, "\n")
+	if err != nil || number < 1 || number > len(lines) {
+		return c.Path
+	}
+	text := strings.TrimSpace(lines[number-1])
+	source, err := fs.ReadFile(sqlproject.Files, c.Path)
+	if err != nil {
+		return c.Path
+	}
+	found := 0
+	for i, line := range strings.Split(string(source), "\n") {
+		if strings.TrimSpace(line) == text {
+			if found > 0 {
+				found = 0
+				break
+			}
+			found = i + 1
+		}
+	}
+	if found > 0 {
+		return c.Path + ":" + strconv.Itoa(found) + ": " + text
+	}
+	return c.Path + ", line " + m[1] + " of the compiled query: " + text
+}
