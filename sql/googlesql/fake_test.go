@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -141,3 +142,10 @@ func (r *rows) Next() bool        { r.next++; return r.next <= len(r.all) }
 func (r *rows) Row() []any        { return r.all[r.next-1] }
 func (r *rows) Err() error        { return nil }
 func (r *rows) Close() error      { return nil }
+
+// saw tells whether a statement began so.
+func (f *fake) saw(beginning string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.seen, func(s string) bool { return strings.HasPrefix(strings.TrimSpace(s), beginning) })
+}

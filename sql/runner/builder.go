@@ -171,6 +171,14 @@ func quoteAll(dialect string, columns []string) []string {
 	return quoted
 }
 
+// literal writes a text as a constant.
+func literal(dialect, text string) string {
+	if dialect == "bigquery" {
+		return "'" + strings.NewReplacer(`\`, `\\`, "'", `\'`, "\n", `\n`, "\r", `\r`).Replace(text) + "'"
+	}
+	return "'" + strings.ReplaceAll(text, "'", "''") + "'"
+}
+
 // addStatement inserts rows, and replaces those with the same keys. Columns
 // are quoted.
 func addStatement(into, from string, columns, keys []string) string {
@@ -223,7 +231,7 @@ func (b builder) audience(query string) (rows int64, message string, err error) 
 // checkAudience returns an error unless each member consents to the purpose
 // and the audience is empty or large enough.
 func (b builder) checkAudience(name string) error {
-	wrong, err := b.number("select count(*) from (" + consentQuery(name, b.node.Audience.Purpose) + ") as wrong")
+	wrong, err := b.number("select count(*) from (" + consentQuery(b.d.Dialect(), name, b.node.Audience.Purpose) + ") as wrong")
 	if err != nil {
 		return fmt.Errorf("check consent: %w", err)
 	}
@@ -249,7 +257,7 @@ const (
 
 // consentQuery finds members who do not consent. It joins the verdict in its
 // own way, not by the macro that it checks.
-func consentQuery(name, purpose string) string {
-	return fmt.Sprintf(`select a.profile_id from %s as a left join %s as c on c.profile_id = a.profile_id and c.purpose = '%s' and c.allowed where c.profile_id is null`,
-		relation(name), relation(consentModel), strings.ReplaceAll(purpose, "'", "''"))
+func consentQuery(dialect, name, purpose string) string {
+	return fmt.Sprintf(`select a.profile_id from %s as a left join %s as c on c.profile_id = a.profile_id and c.purpose = %s and c.allowed where c.profile_id is null`,
+		relation(name), relation(consentModel), literal(dialect, purpose))
 }

@@ -129,7 +129,7 @@ func (p *Project) Compile(dialect, selector string) ([]Compiled, error) {
 
 func (p *Project) compile(node *Node, dialect string, incremental bool) (string, error) {
 	if node.template == nil {
-		return node.test.query()
+		return node.test.query(dialect)
 	}
 	return scope{project: p, node: node, dialect: dialect, incremental: incremental}.compile()
 }

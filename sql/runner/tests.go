@@ -65,8 +65,8 @@ func (t *testSpec) missing() string {
 	return ""
 }
 
-// query returns the test's query. All of it is understood by every warehouse.
-func (t *testSpec) query() (string, error) {
+// query returns the test's query.
+func (t *testSpec) query(dialect string) (string, error) {
 	rows := relation(t.model)
 	if t.where != "" {
 		rows = "(select * from " + rows + " where " + t.where + ")"
@@ -84,7 +84,7 @@ func (t *testSpec) query() (string, error) {
 		for i, value := range t.values {
 			values[i] = fmt.Sprint(value)
 			if !t.unquoted {
-				values[i] = "'" + strings.ReplaceAll(values[i], "'", "''") + "'"
+				values[i] = literal(dialect, values[i])
 			}
 		}
 		return fmt.Sprintf("select %[1]s from %[2]s as t where %[1]s not in (%[3]s)", t.column, rows, strings.Join(values, ", ")), nil
