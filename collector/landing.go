@@ -84,7 +84,7 @@ func (s ParquetSink) Position(_ context.Context, spoolID string) (next, until ui
 // no error.
 func (s ParquetSink) Land(_ context.Context, b Batch) error {
 	name := fmt.Sprintf("%s-%020d-%020d", b.SpoolID, b.First, b.Last)
-	day := filepath.Join(s.Dir, "dt="+b.Day.UTC().Format(time.DateOnly))
+	day := s.dayDir(b.Day)
 	target := filepath.Join(day, name)
 	if _, err := os.Stat(target); err == nil {
 		return nil

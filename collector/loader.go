@@ -24,6 +24,7 @@ type Loader struct {
 	Every time.Duration
 
 	failing atomic.Bool
+	landed  int // batches, by this loader
 }
 
 // maxBatchRecords and maxBatchRows bound the memory that a batch takes.
@@ -65,6 +66,31 @@ func (l *Loader) Run(ctx context.Context) error {
 		}
 		if err := l.Spool.Trim(batch.Last); err != nil {
 			l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
+		}
+		l.compact(batch.Day)
+	}
+}
+
+// Compacter is a [Sink] that lands batches apart, and can merge those of a day.
+type Compacter interface {
+	Compact(day, now time.Time) error
+}
+
+// compactEvery is how many batches land between two looks at what can be merged.
+const compactEvery = 16
+
+// compact merges now and then, on the batch's day and, for what is left of it,
+// the day before. Nothing depends on it: what fails is tried again.
+func (l *Loader) compact(day time.Time) {
+	sink, ok := l.Sink.(Compacter)
+	due := l.landed%compactEvery == 0
+	l.landed++
+	if !ok || !due {
+		return
+	}
+	for _, d := range []time.Time{day.AddDate(0, 0, -1), day} {
+		if err := sink.Compact(d, time.Now()); err != nil {
+			l.Logger.Warn("merging landed folders failed; it is tried again later", "error", err)
 		}
 	}
 }
