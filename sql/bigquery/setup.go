@@ -1,0 +1,153 @@
+package bigquery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"cloud.google.com/go/bigquery"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// timeTravel is how long BigQuery itself keeps what was deleted, the shortest
+// it offers: an erasure that can be undone for longer is a worse erasure.
+const timeTravel = 48 * time.Hour
+
+// layout is how a landing table is cut. All are cut by day.
+type layout struct {
+	by      string   // the column of the partitions' time
+	cluster []string // at most four
+}
+
+// layouts are those of DESIGN.md where a table has the columns. Tables without
+// them are clustered by what they are looked up by.
+var layouts = map[string]layout{
+	"events":     {"received_at", []string{"source_id", "type", "event"}},
+	"vault":      {"received_at", []string{"pseudonym", "field", "purpose"}},
+	"consents":   {"received_at", []string{"pseudonym", "purpose"}},
+	"quarantine": {"received_at", []string{"source_id", "type"}},
+	"ledger":     {"minute", []string{"source_id", "outcome"}},
+	"counts":     {"hour", []string{"source_id", "type", "event"}},
+	"seal_keys":  {"created_at", []string{"key_id"}},
+	"erasures":   {"erased_at", []string{"pseudonym"}},
+}
+
+// Setup creates the datasets and landing tables that are missing, and adds
+// columns that a landing table lacks. It changes nothing else, and so can be
+// repeated, also by several programs at once. It needs
+// roles/bigquery.dataEditor on the datasets, and roles/bigquery.user on the
+// project to create them.
+func Setup(ctx context.Context, config Config) error {
+	d, err := open(ctx, config)
+	if err != nil {
+		return fmt.Errorf("set up BigQuery: %w", err)
+	}
+	return errors.Join(d.setUp(ctx), d.Close())
+}
+
+func (d *db) setUp(ctx context.Context) error {
+	ctx, cancel := d.bound(ctx)
+	defer cancel()
+	for _, schema := range []string{warehouse.SchemaLanding, warehouse.SchemaModels, warehouse.SchemaSync} {
+		if err := d.ensureDataset(ctx, schema); err != nil {
+			return fmt.Errorf("set up dataset %s: %w", schema, err)
+		}
+	}
+	for _, table := range warehouse.Landing() {
+		if err := d.ensureTable(ctx, table); err != nil {
+			return fmt.Errorf("set up table %s.%s: %w", warehouse.SchemaLanding, table.Name, err)
+		}
+	}
+	return nil
+}
+
+func (d *db) ensureDataset(ctx context.Context, name string) error {
+	dataset := d.client.Dataset(name)
+	metadata, err := dataset.Metadata(ctx)
+	if isStatus(err, http.StatusNotFound) {
+		err = dataset.Create(ctx, &bigquery.DatasetMetadata{Location: d.config.Location, MaxTimeTravel: timeTravel})
+		if err == nil || isStatus(err, http.StatusConflict) {
+			return nil
+		}
+	}
+	if err != nil {
+		return d.explain(ctx, err, "")
+	}
+	if !strings.EqualFold(metadata.Location, d.config.Location) {
+		return fmt.Errorf("it is in %s, not in %s: a dataset cannot move, so configure its location, or use another project", metadata.Location, d.config.Location)
+	}
+	return nil
+}
+
+// evolving is how often columns are added anew when another program changes
+// the table in between.
+const evolving = 5
+
+func (d *db) ensureTable(ctx context.Context, table warehouse.Table) error {
+	handle := d.client.Dataset(warehouse.SchemaLanding).Table(table.Name)
+	for attempt := 1; ; attempt++ {
+		metadata, err := handle.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
+		if isStatus(err, http.StatusNotFound) {
+			err = handle.Create(ctx, tableMetadata(table))
+			if err == nil {
+				return nil
+			}
+			if isStatus(err, http.StatusConflict) && attempt < evolving {
+				continue // another program created it just now
+			}
+		}
+		if err != nil {
+			return d.explain(ctx, err, "")
+		}
+		evolved, err := evolve(metadata.Schema, table.Columns)
+		if err != nil || evolved == nil {
+			return err
+		}
+		_, err = handle.Update(ctx, bigquery.TableMetadataToUpdate{Schema: evolved}, metadata.ETag)
+		if err == nil {
+			return nil
+		}
+		if !isStatus(err, http.StatusPreconditionFailed) || attempt == evolving {
+			return d.explain(ctx, err, "")
+		}
+	}
+}
+
+func tableMetadata(table warehouse.Table) *bigquery.TableMetadata {
+	metadata := &bigquery.TableMetadata{}
+	for _, column := range table.Columns {
+		metadata.Schema = append(metadata.Schema, fieldOf(column))
+	}
+	if layout, ok := layouts[table.Name]; ok {
+		metadata.TimePartitioning = &bigquery.TimePartitioning{Type: bigquery.DayPartitioningType, Field: layout.by}
+		metadata.Clustering = &bigquery.Clustering{Fields: layout.cluster}
+	}
+	return metadata
+}
+
+// evolve returns the schema with the columns that are missing, at its end, as
+// BigQuery has it; nil if there are none.
+func evolve(schema bigquery.Schema, columns []warehouse.Column) (bigquery.Schema, error) {
+	existing := make(map[string]warehouse.Type, len(schema))
+	for _, field := range schema {
+		existing[strings.ToLower(field.Name)] = typeOf(field)
+	}
+	evolved := append(bigquery.Schema(nil), schema...)
+	for _, column := range columns {
+		kind, ok := existing[column.Name]
+		switch {
+		case !ok:
+			evolved = append(evolved, fieldOf(column))
+		case kind != column.Type:
+			return nil, fmt.Errorf("the column %s is of type %s, not %s: move the table aside, for example by renaming it, and set up again", column.Name, kind, column.Type)
+		}
+	}
+	if len(evolved) == len(schema) {
+		return nil, nil
+	}
+	return evolved, nil
+}
