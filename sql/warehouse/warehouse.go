@@ -29,7 +29,9 @@ type Driver interface {
 
 	// Exec runs one statement. Its effect is durable when it returns nil, and
 	// absent when it returns an error: a statement is atomic. args are bound
-	// to the placeholders "?" in order.
+	// to the placeholders "?" in order: nil, bool, integers, floats, string,
+	// []byte, time.Time, []string, and json.RawMessage for what is compared
+	// with or written to a JSON column.
 	Exec(ctx context.Context, query string, args ...any) error
 
 	// Query runs one statement that returns rows. The caller closes the Rows.
@@ -56,7 +58,7 @@ type Driver interface {
 //
 // Values are nil, bool, int64, float64, string, []byte, time.Time (UTC),
 // []any for arrays and map[string]any for structs; decimals and JSON are
-// strings.
+// strings. An array that is NULL may be an empty one: BigQuery keeps no other.
 type Rows interface {
 	Columns() []string
 	// Next makes the next row current; false at the end or on an error.
