@@ -133,7 +133,8 @@ func (d dialect) encode(expr string, kind warehouse.Type) string {
 		return "lower(hex(" + expr + "))"
 	case kind == warehouse.JSON || strings.HasPrefix(name, "ARRAY<") || strings.HasPrefix(name, "STRUCT<"):
 		if d == bigquery {
-			return "TO_JSON_STRING(" + expr + ")"
+			// Its answer to NULL is a text, null.
+			return "IF(" + expr + " IS NULL, NULL, TO_JSON_STRING(" + expr + "))"
 		}
 		return d.text("to_json(" + expr + ")")
 	default:
