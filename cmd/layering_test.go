@@ -37,6 +37,8 @@ var allowed = map[string][]string{
 	"sql/bigquery":                        {"sql/warehouse"},
 	"sql/bigquery/emulator":               {},
 	"sql/warehouse/warehousetest":         {"sql/warehouse"},
+	"collector/bigquery":                  {"collector", "sql/warehouse"},
+	"collector/bigquery/storagetest":      {"sql/warehouse"},
 	"plugins/host":                        {"plugins/destination", "plugins/proto/destination/v1"},
 	"plugins/destination/destinationtest": {"plugins/destination"},
 	"plugins/webhook":                     {"plugins/destination"},
@@ -45,12 +47,12 @@ var allowed = map[string][]string{
 	// Programs: only they import drivers, the host and plugins.
 	"cmd":                    {},
 	"cmd/internal/workspace": {"collector", "consent"},
-	"cmd/internal/edge":      {"cmd/internal/workspace", "collector", "collector/spool", "consent/seal"},
+	"cmd/internal/edge":      {"collector/bigquery", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "consent/seal"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/edge", "cmd/internal/workspace", "consent/seal",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
-		"sql", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
+		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
 }
 
@@ -63,7 +65,7 @@ var owners = map[string][]string{
 	"github.com/parquet-go/":                         {"collector"},
 	"github.com/nikolalohinski/gonja":                {"sql/runner"},
 	"github.com/hashicorp/go-plugin":                 {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
-	"cloud.google.com/go/bigquery":                   {"sql/bigquery", "collector/bigquery"},
+	"cloud.google.com/go/bigquery":                   {"sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/grpc":                         {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/protobuf":                     {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/api":                          {"sql/bigquery", "collector/bigquery"},

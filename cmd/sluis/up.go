@@ -37,6 +37,9 @@ func up(ctx context.Context, w *workspace.Workspace, listen string, logger *slog
 	if err != nil {
 		return err
 	}
+	if err := setUpWarehouse(ctx, w); err != nil {
+		return err
+	}
 	e, err := edge.Start(ctx, w, listen, logger)
 	if err != nil {
 		return err

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/sql/bigquery"
 	"github.com/sluis-cdp/sluis/sql/duckdb"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -13,10 +15,30 @@ import (
 // openWarehouse opens the workspace's warehouse for one run. holder says what
 // for, to those who have to wait; that this one waits is said on stderr.
 func openWarehouse(ctx context.Context, w *workspace.Workspace, holder string, stderr io.Writer) (warehouse.Driver, error) {
+	if w.Warehouse.BigQuery != nil {
+		return bigquery.Open(ctx, bigQueryConfig(w.Warehouse.BigQuery))
+	}
 	return duckdb.Open(ctx, duckdb.Config{
 		Path: w.Database(), Landing: w.Landing(),
 		MemoryLimit: w.Warehouse.MemoryLimit, Threads: w.Warehouse.Threads,
 		Holder: holder,
 		OnWait: func(other string) { fmt.Fprintf(stderr, "waiting for the warehouse: in use by %s\n", other) },
 	})
+}
+
+// setUpWarehouse makes what a warehouse must have before anything lands in it.
+func setUpWarehouse(ctx context.Context, w *workspace.Workspace) error {
+	if w.Warehouse.BigQuery == nil {
+		return nil // made whenever it is opened
+	}
+	return bigquery.Setup(ctx, bigQueryConfig(w.Warehouse.BigQuery))
+}
+
+func bigQueryConfig(b *workspace.BigQuery) bigquery.Config {
+	labels := map[string]string{"program": "sluis"}
+	maps.Copy(labels, b.Labels)
+	return bigquery.Config{
+		Project: b.Project, Location: b.Location, CredentialsFile: b.CredentialsFile, Impersonate: b.Impersonate,
+		Endpoint: b.Endpoint, StorageEndpoint: b.StorageEndpoint, Labels: labels, MaxBytesBilled: b.MaxBytesBilled,
+	}
 }

@@ -15,8 +15,10 @@ import (
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector"
+	"github.com/sluis-cdp/sluis/collector/bigquery"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
 // drainTime is how long the end of the program waits for requests in flight
@@ -60,7 +62,9 @@ func Start(ctx context.Context, w *workspace.Workspace, listen string, logger *s
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: 90 * time.Second, MaxHeaderBytes: 32 << 10,
 	}
-	e.load(w)
+	if err := e.load(ctx, w); err != nil {
+		return nil, errors.Join(err, e.listener.Close(), queue.Close())
+	}
 	go func() {
 		if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
 			e.failed <- fmt.Errorf("serving events: %w", err)
@@ -96,16 +100,37 @@ func newHandler(ctx context.Context, w *workspace.Workspace, queue *spool.Spool,
 }
 
 // load runs the loader until the spool is closed and has landed.
-func (e *Edge) load(w *workspace.Workspace) {
-	var ctx context.Context
-	ctx, e.stopLoad = context.WithCancel(context.Background())
-	loader := &collector.Loader{Spool: e.spool, Sink: collector.ParquetSink{Dir: w.Landing()}, Logger: e.logger}
+func (e *Edge) load(ctx context.Context, w *workspace.Workspace) error {
+	sink, closeSink, err := newSink(ctx, w, e.logger)
+	if err != nil {
+		return err
+	}
+	ctx, e.stopLoad = context.WithCancel(context.WithoutCancel(ctx))
+	loader := &collector.Loader{Spool: e.spool, Sink: sink, Logger: e.logger}
 	go func() {
 		defer close(e.loaded)
-		if err := loader.Run(ctx); err != nil && ctx.Err() == nil {
+		err := errors.Join(loader.Run(ctx), closeSink())
+		if err != nil && ctx.Err() == nil {
 			e.failed <- fmt.Errorf("landing events: %w", err)
 		}
 	}()
+	return nil
+}
+
+// newSink is where the workspace's events land.
+func newSink(ctx context.Context, w *workspace.Workspace, logger *slog.Logger) (sink collector.Sink, end func() error, err error) {
+	b := w.Warehouse.BigQuery
+	if b == nil {
+		return collector.ParquetSink{Dir: w.Landing()}, func() error { return nil }, nil
+	}
+	s, err := bigquery.Open(context.WithoutCancel(ctx), bigquery.Config{
+		Project: b.Project, Dataset: warehouse.SchemaLanding, StateFile: w.LoaderState(),
+		CredentialsFile: b.CredentialsFile, Impersonate: b.Impersonate, StorageEndpoint: b.StorageEndpoint, Logger: logger,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, s.Close, nil
 }
 
 // URL is where the collector listens.

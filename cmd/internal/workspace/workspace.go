@@ -71,11 +71,33 @@ type Spool struct {
 	MaxBytes int64 `yaml:"max_bytes"`
 }
 
-// Warehouse bounds the embedded warehouse.
+// Warehouse bounds the embedded warehouse, or names the one in BigQuery that
+// takes its place.
 type Warehouse struct {
-	MemoryLimit string `yaml:"memory_limit"`
-	Threads     int    `yaml:"threads"`
+	MemoryLimit string    `yaml:"memory_limit"`
+	Threads     int       `yaml:"threads"`
+	BigQuery    *BigQuery `yaml:"bigquery"`
 }
+
+// BigQuery says which project is the warehouse.
+type BigQuery struct {
+	Project         string            `yaml:"project"`
+	Location        string            `yaml:"location"`
+	CredentialsFile string            `yaml:"credentials_file"`
+	Impersonate     string            `yaml:"impersonate"`
+	MaxBytesBilled  int64             `yaml:"max_bytes_billed"`
+	Labels          map[string]string `yaml:"labels"`
+
+	// Endpoint and StorageEndpoint are an emulator's, from the environment.
+	Endpoint        string `yaml:"-"`
+	StorageEndpoint string `yaml:"-"`
+}
+
+// The variables that put an emulator in BigQuery's place.
+const (
+	EnvBigQueryEndpoint        = "SLUIS_BIGQUERY_ENDPOINT"         // http://host:port
+	EnvBigQueryStorageEndpoint = "SLUIS_BIGQUERY_STORAGE_ENDPOINT" // host:port
+)
 
 // Schedule says when models and syncs run under `sluis up`.
 type Schedule struct {
@@ -134,6 +156,15 @@ func (w *Workspace) check(doc *document) {
 	}
 	if w.Schedule.Every < time.Second {
 		doc.report("schedule.every", "must be at least 1s")
+	}
+	if b := w.Warehouse.BigQuery; b != nil {
+		if b.Project == "" || b.Location == "" {
+			doc.report("warehouse.bigquery", "a project and a location, such as EU, are needed")
+		}
+		b.Endpoint, b.StorageEndpoint = os.Getenv(EnvBigQueryEndpoint), os.Getenv(EnvBigQueryStorageEndpoint)
+		if b.CredentialsFile != "" {
+			b.CredentialsFile = w.Path(b.CredentialsFile)
+		}
 	}
 	if w.Spool.MaxBytes < 256<<20 {
 		doc.report("spool.max_bytes", "must be at least 268435456 (256 MiB)")
@@ -217,6 +248,12 @@ func (w *Workspace) Landing() string { return filepath.Join(w.Path(w.Data), "lan
 
 // SpoolDir is the folder of the collector's spool.
 func (w *Workspace) SpoolDir() string { return filepath.Join(w.Path(w.Data), "spool") }
+
+// LoaderState is what a loader into BigQuery remembers of the spool. It belongs
+// to the spool and to nothing else.
+func (w *Workspace) LoaderState() string {
+	return filepath.Join(w.Path(w.Data), "bigquery", "state.json")
+}
 
 // Database is the file of the embedded warehouse.
 func (w *Workspace) Database() string { return filepath.Join(w.Path(w.Data), "warehouse.duckdb") }
