@@ -225,8 +225,7 @@ func (a *Analyzer) options(args []any) (*engine.AnalyzerOptions, error) {
 	}
 	if err := errors.Join(
 		options.SetErrorMessageMode(engine.ErrorMessageModeErrorMessageOneLine),
-		// Without this, columns that nobody reads are not in the tree.
-		options.SetPruneUnusedColumns(true),
+		options.SetParseLocationRecordType(engine.ParseLocationRecordTypeParseLocationRecordFullNodeScope),
 		options.SetParameterMode(mode),
 	); err != nil {
 		return nil, err
@@ -294,7 +293,7 @@ func (a *Analyzer) buildCatalog() error {
 			return err
 		}
 		for _, name := range slices.Sorted(maps.Keys(a.schemas[schema])) {
-			if err := a.addTable(inner, name, a.schemas[schema][name]); err != nil {
+			if err := a.addTable(inner, schema, name, a.schemas[schema][name]); err != nil {
 				return fmt.Errorf("%s.%s: %w", schema, name, err)
 			}
 		}
@@ -302,7 +301,7 @@ func (a *Analyzer) buildCatalog() error {
 		if err != nil {
 			return err
 		}
-		if err := a.addTable(information, "TABLES", informationTables()); err != nil {
+		if err := a.addTable(information, "INFORMATION_SCHEMA", "TABLES", informationTables()); err != nil {
 			return err
 		}
 	}
@@ -333,8 +332,10 @@ func (a *Analyzer) newCatalog(name string, in *engine.SimpleCatalog) (*engine.Si
 	return catalog, in.AddCatalog(catalog)
 }
 
-func (a *Analyzer) addTable(catalog *engine.SimpleCatalog, name string, columns []warehouse.Column) error {
-	table, err := engine.NewSimpleTable(name, 0)
+// addTable adds a table, which knows itself by its schema too.
+func (a *Analyzer) addTable(catalog *engine.SimpleCatalog, schema, name string, columns []warehouse.Column) error {
+	full := schema + "." + name
+	table, err := engine.NewSimpleTable(full, 0)
 	if err != nil {
 		return err
 	}
@@ -344,7 +345,7 @@ func (a *Analyzer) addTable(catalog *engine.SimpleCatalog, name string, columns 
 		if err != nil {
 			return err
 		}
-		made, err := engine.NewSimpleColumn(name, c.Name, kind, false, true)
+		made, err := engine.NewSimpleColumn(full, c.Name, kind, false, true)
 		if err != nil {
 			return err
 		}
@@ -353,7 +354,7 @@ func (a *Analyzer) addTable(catalog *engine.SimpleCatalog, name string, columns 
 			return err
 		}
 	}
-	return catalog.AddTable(table)
+	return catalog.AddTable2(name, table)
 }
 
 func outputColumns(output []*engine.ResolvedOutputColumn) ([]warehouse.Column, error) {

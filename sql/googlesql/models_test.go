@@ -32,7 +32,7 @@ func TestModels(t *testing.T) {
 	for _, c := range compiled {
 		t.Run(c.Name, func(t *testing.T) {
 			if _, err := d.analyzer.Query(c.SQL); err != nil {
-				t.Errorf("BigQuery would refuse sql/%s: %v", locate(c, err), err)
+				t.Errorf("BigQuery would refuse sql/%s: %v", locate(c, err.Error()), err)
 			}
 		})
 	}
@@ -100,8 +100,8 @@ var position = regexp.MustCompile(`\[at (\d+):\d+\]`)
 
 // locate tells file and line of an error in a compiled query. A line that a
 // macro wrote has no number in the file, so it is shown.
-func locate(c runner.Compiled, err error) string {
-	m := position.FindStringSubmatch(err.Error())
+func locate(c runner.Compiled, message string) string {
+	m := position.FindStringSubmatch(message)
 	if m == nil {
 		return c.Path
 	}
@@ -129,4 +129,18 @@ func locate(c runner.Compiled, err error) string {
 		return c.Path + ":" + strconv.Itoa(found) + ": " + text
 	}
 	return c.Path + ", line " + m[1] + " of the compiled query: " + text
+}
+
+func TestLocate(t *testing.T) {
+	stg := runner.Compiled{Path: "models/identity/identity_map.sql", SQL: "with ranked as (\n    select\n        c.node_key,\nwhat a macro wrote"}
+	for _, test := range []struct{ message, want string }{
+		{"Unrecognized name [at 3:9]", "models/identity/identity_map.sql:5: c.node_key,"},
+		{"Syntax error [at 4:1]", "models/identity/identity_map.sql, line 4 of the compiled query: what a macro wrote"},
+		{"no place", "models/identity/identity_map.sql"},
+		{"beyond [at 9:1]", "models/identity/identity_map.sql"},
+	} {
+		if got := locate(stg, test.message); got != test.want {
+			t.Errorf("locate(%q) = %q, want %q", test.message, got, test.want)
+		}
+	}
 }
