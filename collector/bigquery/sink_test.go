@@ -9,12 +9,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -53,8 +55,16 @@ func testConfig(address, stateFile string) Config {
 	return Config{
 		Project: project, Dataset: dataset, StateFile: stateFile, StorageEndpoint: address,
 		Logger: slog.New(slog.DiscardHandler),
-		// A server that is being restarted is waited for.
-		dial: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.WaitForReady(true))},
+		dial:   waiting(),
+	}
+}
+
+// waiting waits for a server that is being restarted, and not for long.
+func waiting() []grpc.DialOption {
+	soon := backoff.Config{BaseDelay: time.Millisecond, Multiplier: 1.5, MaxDelay: 20 * time.Millisecond}
+	return []grpc.DialOption{
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: soon, MinConnectTimeout: time.Second}),
 	}
 }
 
@@ -305,8 +315,7 @@ func (w *world) dial() []grpc.DialOption {
 		}
 		return w.step()
 	}
-	return []grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)),
+	return append(waiting(),
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 			return around(func() error { return invoke(ctx, method, req, reply, cc, opts...) })
 		}),
@@ -317,7 +326,7 @@ func (w *world) dial() []grpc.DialOption {
 			stream, err := streamer(ctx, desc, cc, method, opts...)
 			return brittleStream{stream, around}, err
 		}),
-	}
+	)
 }
 
 type brittleStream struct {
@@ -364,9 +373,9 @@ func (w *world) open(stateFile string) *Sink {
 // TestRandomFaults lands records while everything fails that can fail, at every
 // step. In the end each row is in its table exactly once.
 func TestRandomFaults(t *testing.T) {
-	const schedules, records = 120, 60
+	schedules, records := uint64(rounds(t, 25)), uint64(60)
 	seen := make(map[string]int)
-	for seed := range uint64(schedules) {
+	for seed := range schedules {
 		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), store: t.TempDir(), address: "127.0.0.1:0", seen: make(map[string]int)}
 		w.restart()
 		if err := w.server.CreateLanding(project, dataset); err != nil {
@@ -385,11 +394,25 @@ func TestRandomFaults(t *testing.T) {
 		}
 	}
 	for _, k := range []string{"crash", "restart", "finalize", "expire", "resumed"} {
-		if seen[k] < schedules/4 {
+		if seen[k] < int(schedules)/4 {
 			t.Errorf("%s happened %d times in %d schedules: the test tests nothing", k, seen[k], schedules)
 		}
 	}
 	t.Log(seen)
+}
+
+// rounds is how often a random test is to be done: SLUIS_ROUNDS, or few.
+func rounds(t *testing.T, few int) int {
+	t.Helper()
+	text := os.Getenv("SLUIS_ROUNDS")
+	if text == "" {
+		return few
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // run is a loader: it lands up to end, through sinks that crash.
