@@ -1,0 +1,103 @@
+package bigquery
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluis-cdp/sluis/collector"
+)
+
+// fill gives each field of a row a value that tells which it is.
+func fill(row reflect.Value) {
+	for _, f := range reflect.VisibleFields(row.Type()) {
+		v := row.FieldByIndex(f.Index)
+		switch p := v.Addr().Interface().(type) {
+		case *string:
+			*p = `"` + f.Name + `"` // a string, and JSON too
+		case *[]byte:
+			*p = []byte{0, 0xff}
+		case *[]string:
+			*p = []string{f.Name, ""}
+		case *[]collector.IdentifierRow:
+			*p = []collector.IdentifierRow{{Kind: "email", Pseudonym: "em_1"}, {Kind: "phone", Pseudonym: "ph_2"}}
+		case *int64:
+			*p = -1
+		case *bool:
+			*p = true
+		case *time.Time:
+			*p = time.Date(1969, 12, 31, 23, 59, 59, 999_999_000, time.UTC)
+		}
+	}
+}
+
+// TestEveryColumnArrives lands, in every table, a row with all fields and one
+// with none.
+func TestEveryColumnArrives(t *testing.T) {
+	server := landingServer(t)
+	s := openSink(t, testConfig(server.Address(), filepath.Join(t.TempDir(), "state")))
+	b := collector.Batch{SpoolID: spoolID, First: 1, Last: 2, Day: day, Rows: collector.Rows{
+		Events: make([]collector.EventRow, 2), Vault: make([]collector.VaultRow, 2), Consents: make([]collector.ConsentRow, 2),
+		Quarantine: make([]collector.QuarantineRow, 2), Ledger: make([]collector.LedgerRow, 2), Counts: make([]collector.CountRow, 2),
+		SealKeys: make([]collector.SealKeyRow, 2),
+	}}
+	for _, table := range s.tables {
+		fill(table.in(&b.Rows).Index(0))
+	}
+	if err := s.Land(context.Background(), b); err != nil {
+		t.Fatal(err)
+	}
+	for _, table := range s.tables {
+		rows := server.Rows(path(table.name))
+		if len(rows) != 2 {
+			t.Errorf("%s has %d rows, want 2", table.name, len(rows))
+			continue
+		}
+		for i, got := range rows {
+			if diff := cmp.Diff(plain(table, table.in(&b.Rows).Index(i)), got); diff != "" {
+				t.Errorf("%s, row %d (-want +got):\n%s", table.name, i, diff)
+			}
+		}
+	}
+}
+
+// plain is a row as the server must have it: empty optional strings, bytes and
+// lists are NULL.
+func plain(t table, row reflect.Value) map[string]any {
+	values := make(map[string]any)
+	for _, c := range t.columns {
+		switch v := t.value(row, c.Name).(type) {
+		case string:
+			if v != "" || !c.optional {
+				values[c.Name] = v
+			}
+		case []byte:
+			if v != nil {
+				values[c.Name] = v
+			}
+		case []string:
+			for _, s := range v {
+				list, _ := values[c.Name].([]any)
+				values[c.Name] = append(list, s)
+			}
+		case []collector.IdentifierRow:
+			for _, id := range v {
+				list, _ := values[c.Name].([]any)
+				values[c.Name] = append(list, map[string]any{"kind": id.Kind, "pseudonym": id.Pseudonym})
+			}
+		case int64:
+			values[c.Name] = json.Number(fmt.Sprint(v))
+		case bool:
+			values[c.Name] = v
+		case time.Time:
+			values[c.Name] = json.Number(fmt.Sprint(v.UnixMicro()))
+		}
+	}
+	return values
+}
