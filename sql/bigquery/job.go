@@ -21,6 +21,10 @@ const (
 	// maxAttempts is how often a job is tried that failed for reasons that pass.
 	maxAttempts = 5
 
+	// inserting is how long a query is sent again and again. The client alone
+	// would do so for ever.
+	inserting = 2 * time.Minute
+
 	// settling is how long a cancelled job is waited for.
 	settling = 20 * time.Second
 )
@@ -43,7 +47,9 @@ func (d *db) queryJob(statement statement) start {
 	return func(ctx context.Context, id bigquery.JobIDConfig) (*bigquery.Job, error) {
 		query := d.newQuery(statement)
 		query.JobIDConfig = id
-		return query.Run(ctx)
+		bounded, cancel := context.WithTimeout(ctx, inserting)
+		defer cancel()
+		return query.Run(bounded)
 	}
 }
 
@@ -76,7 +82,7 @@ func (d *db) once(ctx context.Context, id bigquery.JobIDConfig, start start) (*b
 		err = wait(ctx, job)
 	}
 	if err != nil && ctx.Err() != nil {
-		job, err = d.cancel(ctx, id)
+		job, err = d.cancel(ctx, id, err)
 	}
 	if err != nil {
 		return nil, d.explain(ctx, err, id.JobID)
@@ -98,7 +104,13 @@ func (d *db) insert(ctx context.Context, id bigquery.JobIDConfig, start start) (
 			return job, nil
 		case isStatus(err, http.StatusConflict):
 			return d.client.JobFromIDLocation(ctx, id.JobID, id.Location)
-		case attempt == maxAttempts || !lost(err):
+		case !lost(err):
+			return nil, err
+		case attempt == maxAttempts || errors.Is(err, context.DeadlineExceeded):
+			// One of the answers may have been lost, and not the request.
+			if job, notFound := d.client.JobFromIDLocation(ctx, id.JobID, id.Location); notFound == nil {
+				return job, nil
+			}
 			return nil, err
 		}
 		if err := gax.Sleep(ctx, pause.Pause()); err != nil {
@@ -123,9 +135,12 @@ func wait(ctx context.Context, job *bigquery.Job) error {
 }
 
 // cancel cancels a job of a context that has ended, and waits until it is known
-// what became of it.
-func (d *db) cancel(ctx context.Context, id bigquery.JobIDConfig) (*bigquery.Job, error) {
-	ended := ctx.Err()
+// what became of it. cause is what the client made of the end.
+func (d *db) cancel(ctx context.Context, id bigquery.JobIDConfig, cause error) (*bigquery.Job, error) {
+	ended := cause
+	if !errors.Is(cause, ctx.Err()) {
+		ended = fmt.Errorf("%w: %w", ctx.Err(), cause)
+	}
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), settling)
 	defer done()
 	job, err := d.find(ctx, id)

@@ -26,42 +26,62 @@ const minute = "2006-01-02 15:04"
 // landed, and compares with the rows that it wants. A table or column that is
 // not mentioned is empty or of no interest; @x is the profile that x founded.
 func TestModels(t *testing.T) {
-	files, err := filepath.Glob("testdata/models/*.txtar")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no cases: %v", err)
-	}
 	project := load(t, runner.Options{Dir: sqlproject.Files})
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
-			archive, err := txtar.ParseFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			landed, wanted := map[string][]byte{}, map[string][]byte{}
-			for _, f := range archive.Files {
-				if model, ok := strings.CutPrefix(f.Name, "want/"); ok {
-					wanted[strings.TrimSuffix(model, ".csv")] = f.Data
-				} else {
-					landed[strings.TrimSuffix(f.Name, ".csv")] = f.Data
-				}
-			}
+	for _, c := range cases(t) {
+		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
-			for table, data := range landed {
+			for table, data := range c.landed {
 				w.land(table, parseLanded(t, table, data))
 			}
 			d := w.open()
 			defer d.Close()
-			build(t, project, d, "")
-			founders := founders(t, d)
-			for model, data := range wanted {
-				header, want := parseCSV(t, data)
-				got := rowsOf(t, d, founders, "SELECT "+strings.Join(header, ", ")+" FROM sluis_models."+model)
-				slices.SortFunc(want, slices.Compare)
-				if diff := cmp.Diff(want, got); diff != "" {
-					t.Errorf("%s (%s): (-want +got)\n%s", model, strings.Join(header, ", "), diff)
-				}
-			}
+			c.check(t, project, d)
 		})
+	}
+}
+
+// modelCase is a file of testdata/models: CSV by landing table and by model.
+type modelCase struct {
+	name           string
+	landed, wanted map[string][]byte
+}
+
+func cases(t testing.TB) []modelCase {
+	t.Helper()
+	files, err := filepath.Glob("testdata/models/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no cases: %v", err)
+	}
+	var all []modelCase
+	for _, file := range files {
+		archive, err := txtar.ParseFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := modelCase{strings.TrimSuffix(filepath.Base(file), ".txtar"), map[string][]byte{}, map[string][]byte{}}
+		for _, f := range archive.Files {
+			if model, ok := strings.CutPrefix(f.Name, "want/"); ok {
+				c.wanted[strings.TrimSuffix(model, ".csv")] = f.Data
+			} else {
+				c.landed[strings.TrimSuffix(f.Name, ".csv")] = f.Data
+			}
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+// check builds the models in a warehouse where the case has landed.
+func (c modelCase) check(t *testing.T, project *runner.Project, d warehouse.Driver) {
+	build(t, project, d, "")
+	founders := founders(t, d)
+	for model, data := range c.wanted {
+		header, want := parseCSV(t, data)
+		got := rowsOf(t, d, founders, "SELECT "+strings.Join(header, ", ")+" FROM sluis_models."+model)
+		slices.SortFunc(want, slices.Compare)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (%s): (-want +got)\n%s", model, strings.Join(header, ", "), diff)
+		}
 	}
 }
 
@@ -112,16 +132,10 @@ func (w *world) open() warehouse.Driver {
 func (w *world) land(table string, rows []map[string]any) {
 	w.t.Helper()
 	definition := landingTable(w.t, table)
-	var names, types []string
+	names, values := tableOf(definition, rows)
+	var types []string
 	for _, c := range definition.Columns {
-		names = append(names, c.Name)
 		types = append(types, c.Name+" "+c.Type.In("duckdb"))
-	}
-	values := make([][]any, len(rows))
-	for i, row := range rows {
-		for _, name := range names {
-			values[i] = append(values[i], row[name])
-		}
 	}
 	dir := filepath.Join(w.landing(), "dt=2026-03-01", fmt.Sprintf("spool-%020d-%020d", w.batches, w.batches+1))
 	w.batches++
@@ -147,6 +161,20 @@ func (w *world) land(table string, rows []map[string]any) {
 			w.t.Fatalf("land %s: %v", table, err)
 		}
 	}
+}
+
+// tableOf gives rows the order of a table's columns.
+func tableOf(definition warehouse.Table, rows []map[string]any) (names []string, values [][]any) {
+	for _, c := range definition.Columns {
+		names = append(names, c.Name)
+	}
+	values = make([][]any, len(rows))
+	for i, row := range rows {
+		for _, name := range names {
+			values[i] = append(values[i], row[name])
+		}
+	}
+	return names, values
 }
 
 func landingTable(t testing.TB, name string) warehouse.Table {

@@ -8,6 +8,7 @@ import sys
 import threading
 
 from bqemulator import cli
+from bqemulator.api.routes import jobs as routes
 from bqemulator.catalog import ddl_sync
 from bqemulator.jobs import executor
 from bqemulator.sql import parameters
@@ -94,6 +95,19 @@ def with_every_query(classify):
 
 
 executor._classify_parsed_tree = with_every_query(executor._classify_parsed_tree)
+
+
+def unless_qualified(apply_default):
+    """A name with its dataset needs no default one. The emulator's rewriting of
+    INFORMATION_SCHEMA, which comes after, does not understand its own output."""
+
+    def apply(sql, *args, **kwargs):
+        return sql if "INFORMATION_SCHEMA" in sql.upper() else apply_default(sql, *args, **kwargs)
+
+    return apply
+
+
+routes._apply_default_dataset = unless_qualified(routes._apply_default_dataset)
 
 
 def end_with_parent():
