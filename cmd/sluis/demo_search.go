@@ -70,13 +70,11 @@ func (s *search) files(dir string) error {
 
 // warehouse reads every row of every table and view.
 func (s *search) warehouse(ctx context.Context, db warehouse.Driver) error {
-	tables, err := warehouse.Collect(ctx, db, `select table_schema, table_name from information_schema.tables
-		where table_schema in ('sluis', 'sluis_models', 'sluis_sync') order by 1, 2`)
+	names, err := relations(ctx, db)
 	if err != nil {
 		return fmt.Errorf("listing tables: %w", err)
 	}
-	for _, table := range tables {
-		name := fmt.Sprintf("%s.%s", table[0], table[1])
+	for _, name := range names {
 		rows, err := db.Query(ctx, "select * from "+name)
 		if err != nil {
 			return fmt.Errorf("reading %s: %w", name, err)
@@ -101,4 +99,23 @@ func (s *search) warehouse(ctx context.Context, db warehouse.Driver) error {
 		}
 	}
 	return nil
+}
+
+// relations lists the tables and views of all schemas of ours.
+func relations(ctx context.Context, db warehouse.Driver) ([]string, error) {
+	var names []string
+	for _, schema := range []string{warehouse.SchemaLanding, warehouse.SchemaModels, warehouse.SchemaSync} {
+		catalog := "information_schema.tables"
+		if db.Dialect() == "bigquery" { // each dataset has its own
+			catalog = schema + ".INFORMATION_SCHEMA.TABLES"
+		}
+		rows, err := warehouse.Collect(ctx, db, "select table_name from "+catalog+" where table_schema = ? order by 1", schema)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			names = append(names, schema+"."+row[0].(string))
+		}
+	}
+	return names, nil
 }
