@@ -2,6 +2,11 @@ package bigquery
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +16,7 @@ import (
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -293,5 +299,138 @@ func TestStateFile(t *testing.T) {
 	}
 	if st, err := loadState(stateFile); err != nil || st.spool(spoolID).Next != 7 {
 		t.Errorf("the whole file: %+v, %v", st, err)
+	}
+}
+
+// TestRequestThatWasOnItsWay: a request of a process that crashed arrives when the
+// next one has landed the batch with other offsets, since BigQuery refused a row.
+func TestRequestThatWasOnItsWay(t *testing.T) {
+	server := landingServer(t)
+	server.Fault = func(storagetest.Point, string, int64) error { return storagetest.ErrCut }
+	config := testConfig(server.Address(), filepath.Join(t.TempDir(), "state"))
+	ctx := context.Background()
+	b := collector.Batch{SpoolID: spoolID, First: 1, Last: 2, Day: day, Rows: collector.Rows{Events: []collector.EventRow{
+		{EventID: "refused", Properties: "{", OccurredAt: day, ReceivedAt: day}, {EventID: "good", OccurredAt: day, ReceivedAt: day},
+	}}}
+	s := openSink(t, config)
+	s.requestSize = 1
+	mustFail(t, s.Land(ctx, b), "away")
+	stream := server.Streams(path("events"))[0]
+	s.Close()
+
+	server.Close()
+	server = startServer(t, server.Dir(), server.Address())
+	t.Cleanup(func() { server.Close() })
+	s = openSink(t, config)
+	s.requestSize = 1
+	if err := s.Land(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	events := s.table("events")
+	late, err := s.connect(ctx, "late", stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := late.send(*events, 1, [][]byte{events.encode(events.in(&b.Rows).Index(1))}); err != nil {
+		t.Fatal(err)
+	}
+	if err := late.receive(0); err == nil {
+		t.Error("the request that came late was taken")
+	}
+	if rows := server.Rows(path("events")); len(rows) != 1 || rows[0]["event_id"] != "good" {
+		t.Errorf("the table has %v", rows)
+	}
+}
+
+// TestStreamExpires between batches, which is common, and must not need any right
+// to read; and in the middle of one, which does.
+func TestStreamExpires(t *testing.T) {
+	server := landingServer(t)
+	cut := false // in the middle of the events, from now on
+	server.Fault = func(p storagetest.Point, table string, _ int64) error {
+		if cut && table == "events" && p == storagetest.AfterStore {
+			return storagetest.ErrCut
+		}
+		return nil
+	}
+	config := testConfig(server.Address(), filepath.Join(t.TempDir(), "state"))
+	readable := false
+	config.dial = append(config.dial, grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			if strings.HasSuffix(method, "/CreateReadSession") && !readable {
+				return status.Error(codes.PermissionDenied, "no")
+			}
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}))
+	s := openSink(t, config)
+	s.requestSize = 500 // several requests
+	ctx := context.Background()
+	expire := func() {
+		for _, table := range []string{"events", "ledger", "vault", "seal_keys", "quarantine"} {
+			for _, stream := range server.Streams(path(table)) {
+				if err := server.Expire(stream); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for first := uint64(0); first < 80; first += 40 {
+		if err := s.Land(ctx, batch(first, first+40)); err != nil {
+			t.Fatal(err)
+		}
+		expire()
+	}
+	cut = true
+	mustFail(t, s.Land(ctx, batch(80, 120)), "away")
+	expire()
+	cut = false
+	mustFail(t, s.Land(ctx, batch(80, 120)), "roles/bigquery.dataViewer", "roles/bigquery.readSessionUser")
+	readable = true
+	if err := s.Land(ctx, batch(80, 120)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want(120), got(server)); diff != "" {
+		t.Errorf("rows (-want +got):\n%s", diff)
+	}
+}
+
+// TestIdentities: Google is not called before there is something to land.
+func TestIdentities(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "key.json")
+	text, err := json.Marshal(map[string]string{
+		"type": "service_account", "project_id": "p", "private_key_id": "k", "client_email": "collector@p.iam.gserviceaccount.com",
+		"client_id": "1", "token_uri": "https://127.0.0.1:1/token",
+		"private_key": string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := testConfig("", filepath.Join(t.TempDir(), "state"))
+	for _, impersonate := range []string{"", "landing@p.iam.gserviceaccount.com"} {
+		config.CredentialsFile, config.Impersonate = file, impersonate
+		s, err := Open(context.Background(), config)
+		if err != nil {
+			t.Errorf("with the key file, acting as %q: %v", impersonate, err)
+			continue
+		}
+		s.Close()
+	}
+	config.CredentialsFile = filepath.Join(t.TempDir(), "missing")
+	if _, err := Open(context.Background(), config); err == nil {
+		t.Error("a key file that is missing is no error")
+	}
+	if _, err := Open(context.Background(), Config{Project: project}); err == nil {
+		t.Error("a configuration without a state file is no error")
 	}
 }

@@ -37,6 +37,7 @@ type Server struct {
 	// status is the answer. It is set before the first request.
 	Fault func(p Point, table string, offset int64) error
 
+	dir      string
 	listener net.Listener
 	grpc     *grpc.Server
 	done     chan struct{}
@@ -61,7 +62,7 @@ func Start(ctx context.Context, dir, address string) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listening: %w", err), st.close())
 	}
-	s := &Server{listener: listener, store: st, done: make(chan struct{})}
+	s := &Server{dir: dir, listener: listener, store: st, done: make(chan struct{})}
 	// "The size of a single AppendRowsRequest must be less than 20 MB"; the guides
 	// say 10 MB, and the smaller one is enforced.
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(10 << 20))
@@ -76,6 +77,9 @@ func Start(ctx context.Context, dir, address string) (*Server, error) {
 
 // Address is where the server listens, host:port.
 func (s *Server) Address() string { return s.listener.Addr().String() }
+
+// Dir is the folder that the server keeps everything in.
+func (s *Server) Dir() string { return s.dir }
 
 // Close cuts all connections and ends the server.
 func (s *Server) Close() error {
