@@ -176,6 +176,7 @@ func (d *db) query(ctx context.Context, statement statement) (_ warehouse.Rows, 
 			return nil, d.explain(ctx, err, job.ID())
 		}
 	}
+	d.log.DebugContext(ctx, "bigquery result", "job_id", job.ID(), "rows", result.TotalRows, "storage_read", result.IsAccelerated())
 	return &rows{
 		result: result,
 		names:  columnNames(result.Schema),

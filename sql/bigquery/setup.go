@@ -83,38 +83,25 @@ func (d *db) ensureDataset(ctx context.Context, name string) error {
 	return nil
 }
 
-// evolving is how often columns are added anew when another program changes
-// the table in between.
-const evolving = 5
-
 func (d *db) ensureTable(ctx context.Context, table warehouse.Table) error {
 	handle := d.client.Dataset(warehouse.SchemaLanding).Table(table.Name)
-	for attempt := 1; ; attempt++ {
-		metadata, err := handle.Metadata(ctx, bigquery.WithMetadataView(bigquery.BasicMetadataView))
-		if isStatus(err, http.StatusNotFound) {
-			err = handle.Create(ctx, tableMetadata(table))
-			if err == nil {
-				return nil
-			}
-			if isStatus(err, http.StatusConflict) && attempt < evolving {
-				continue // another program created it just now
-			}
-		}
-		if err != nil {
-			return d.explain(ctx, err, "")
-		}
-		evolved, err := evolve(metadata.Schema, table.Columns)
-		if err != nil || evolved == nil {
-			return err
-		}
-		_, err = handle.Update(ctx, bigquery.TableMetadataToUpdate{Schema: evolved}, metadata.ETag)
-		if err == nil {
-			return nil
-		}
-		if !isStatus(err, http.StatusPreconditionFailed) || attempt == evolving {
-			return d.explain(ctx, err, "")
-		}
+	err := handle.Create(ctx, tableMetadata(table))
+	if !isStatus(err, http.StatusConflict) {
+		return d.explain(ctx, err, "")
 	}
+	existing, err := d.fields(ctx, warehouse.SchemaLanding, table.Name)
+	if err != nil {
+		return err
+	}
+	missing, err := missingColumns(existing, table.Columns)
+	if err != nil || len(missing) == 0 {
+		return err
+	}
+	// Unlike an update of the schema as a whole, this cannot undo what another
+	// program adds at the same time.
+	alter := fmt.Sprintf("ALTER TABLE %s.%s %s", warehouse.SchemaLanding, table.Name, strings.Join(missing, ", "))
+	_, err = d.run(ctx, "setup", d.queryJob(statement{text: alter}))
+	return err
 }
 
 func tableMetadata(table warehouse.Table) *bigquery.TableMetadata {
@@ -129,25 +116,21 @@ func tableMetadata(table warehouse.Table) *bigquery.TableMetadata {
 	return metadata
 }
 
-// evolve returns the schema with the columns that are missing, at its end, as
-// BigQuery has it; nil if there are none.
-func evolve(schema bigquery.Schema, columns []warehouse.Column) (bigquery.Schema, error) {
+// missingColumns returns the clauses that add what a table lacks.
+func missingColumns(schema bigquery.Schema, columns []warehouse.Column) ([]string, error) {
 	existing := make(map[string]warehouse.Type, len(schema))
 	for _, field := range schema {
 		existing[strings.ToLower(field.Name)] = typeOf(field)
 	}
-	evolved := append(bigquery.Schema(nil), schema...)
+	var missing []string
 	for _, column := range columns {
 		kind, ok := existing[column.Name]
 		switch {
 		case !ok:
-			evolved = append(evolved, fieldOf(column))
+			missing = append(missing, fmt.Sprintf("ADD COLUMN IF NOT EXISTS %s %s", column.Name, column.Type))
 		case kind != column.Type:
 			return nil, fmt.Errorf("the column %s is of type %s, not %s: move the table aside, for example by renaming it, and set up again", column.Name, kind, column.Type)
 		}
 	}
-	if len(evolved) == len(schema) {
-		return nil, nil
-	}
-	return evolved, nil
+	return missing, nil
 }

@@ -6,7 +6,10 @@
 // server in the tests of sql/bigquery. Known deviations that matter here:
 //
 //   - Statements run inside jobs.insert, one at a time, and cannot be
-//     cancelled. The launcher ends those that take longer than five seconds.
+//     cancelled. launch.py ends those that take longer than five seconds, and
+//     mends more, each with its reason.
+//   - ALTER TABLE takes one ADD COLUMN; a change of a table's schema by the
+//     REST API does not reach its data; results have no read sessions.
 //   - A job id that exists is run again (BigQuery: 409).
 //   - maximumBytesBilled, jobTimeoutMs and location are not heeded.
 package emulator
