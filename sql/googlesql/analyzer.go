@@ -210,7 +210,11 @@ func (a *Analyzer) resolve(sql string, args []any) (engine.ResolvedStatementNode
 	if err != nil {
 		return nil, err
 	}
-	return output.ResolvedStatement()
+	statement, err := output.ResolvedStatement()
+	if err != nil {
+		return nil, err
+	}
+	return statement, checkJoins(statement)
 }
 
 // options makes the options of one statement, with the types of its arguments.

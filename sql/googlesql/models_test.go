@@ -29,12 +29,20 @@ func TestModels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	results := map[string]runner.NodeResult{}
+	for _, result := range built {
+		results[result.Name] = result
+	}
 	for _, c := range compiled {
-		t.Run(c.Name, func(t *testing.T) {
-			if _, err := d.analyzer.Query(c.SQL); err != nil {
-				t.Errorf("BigQuery would refuse sql/%s: %v", locate(c, err.Error()), err)
-			}
-		})
+		result, isModel := results[c.Name]
+		if result.Status == runner.Skipped || !isModel && built.Err() != nil {
+			continue // the first failure says it all
+		}
+		if _, err := d.analyzer.Query(c.SQL); err != nil {
+			t.Errorf("BigQuery would refuse sql/%s: %v", locate(c, err.Error()), err)
+		} else if result.Status == runner.Failed {
+			t.Errorf("BigQuery would not build sql/%s: %s", c.Path, result.Message)
+		}
 	}
 	if t.Failed() {
 		return

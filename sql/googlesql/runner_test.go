@@ -124,11 +124,24 @@ func TestRefuses(t *testing.T) {
 		{"select properties from sluis.events order by properties", "ORDER BY"},
 		{"select cast(1 as int32)", "Type not found: int32"},
 		{"from sluis.events", "Syntax error"},
+		{"select 1 from sluis.events as a left join sluis.vault as v on true", "an outer join cannot be used"},
+		{"select 1 from sluis.events as a full join sluis.vault as v on a.user_id = v.pseudonym or a.group_id = v.pseudonym", "an outer join cannot be used"},
+		{"select 1 from sluis.events as a left join sluis.vault as v on a.user_id < v.pseudonym and v.field = 'email'", "an outer join cannot be used"},
 	}
 	for _, test := range tests {
 		_, err := d.analyzer.Query(test.query)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, want an error with %q", test.query, err, test.want)
+		}
+	}
+	for _, query := range []string{
+		"select 1 from sluis.events as a left join sluis.vault as v on a.user_id < v.pseudonym and upper(a.event_id) = v.field",
+		"select 1 from sluis.events as a cross join sluis.vault as v",
+		"select 1 from sluis.events as a left join unnest(a.purposes) as p on true",
+		"select * except (properties) from sluis.events qualify row_number() over (partition by event_id order by received_at) = 1",
+	} {
+		if _, err := d.analyzer.Query(query); err != nil {
+			t.Errorf("%s: %v", query, err)
 		}
 	}
 }
