@@ -373,7 +373,7 @@ func (w *world) open(stateFile string) *Sink {
 // TestRandomFaults lands records while everything fails that can fail, at every
 // step. In the end each row is in its table exactly once.
 func TestRandomFaults(t *testing.T) {
-	schedules, records := uint64(rounds(t, 25)), uint64(60)
+	schedules, records := uint64(rounds(t, 15)), uint64(60)
 	seen := make(map[string]int)
 	for seed := range schedules {
 		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), store: t.TempDir(), address: "127.0.0.1:0", seen: make(map[string]int)}
@@ -457,7 +457,7 @@ func (w *world) run(stateFile string, end uint64) {
 
 // TestCrashAtEveryStep crashes once, at each step in turn, and goes on.
 func TestCrashAtEveryStep(t *testing.T) {
-	const records = 35
+	const records = 16
 	for step := 0; ; step++ {
 		w := &world{t: t, rng: rand.New(rand.NewPCG(1, 1)), store: t.TempDir(), address: "127.0.0.1:0", calm: true, seen: make(map[string]int)}
 		w.restart()
