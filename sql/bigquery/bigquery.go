@@ -211,12 +211,12 @@ func (d *db) dryRun(ctx context.Context, statement statement) (dryRunResult, err
 	if err != nil {
 		return dryRunResult{}, d.explain(ctx, err, "")
 	}
-	statistics := job.LastStatus().Statistics
-	if statistics == nil {
+	status := job.LastStatus()
+	if status == nil || status.Statistics == nil {
 		return dryRunResult{}, errors.New("BigQuery answered a dry run without statistics")
 	}
-	result := dryRunResult{bytes: statistics.TotalBytesProcessed}
-	if details, ok := statistics.Details.(*bigquery.QueryStatistics); ok {
+	result := dryRunResult{bytes: status.Statistics.TotalBytesProcessed}
+	if details, ok := status.Statistics.Details.(*bigquery.QueryStatistics); ok {
 		result.kind = details.StatementType
 	}
 	return result, nil

@@ -125,7 +125,7 @@ func credentialsOption(path string) (option.ClientOption, error) {
 	if err := json.Unmarshal(content, &file); err != nil {
 		return nil, fmt.Errorf("credentials %s: not a JSON file as Google issues them", path)
 	}
-	switch kind := option.CredentialsType(file.Type); kind {
+	switch kind := option.CredentialsType(file.Type); kind { //nolint:exhaustive // those that Google issues for programs and people
 	case option.ServiceAccount, option.AuthorizedUser, option.ImpersonatedServiceAccount, option.ExternalAccount:
 		return option.WithAuthCredentialsFile(kind, path), nil
 	}

@@ -70,7 +70,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.insert(w, r)
 	case parts[0] == "jobs" && len(parts) == 3 && parts[2] == "cancel":
 		if job := f.jobs[parts[1]]; job != nil {
-			job.cancelled = true
+			job.cancelled = f.running // of one that is done nothing is left to cancel
 		}
 		f.cancelled <- parts[1]
 		reply(w, map[string]any{})

@@ -123,7 +123,7 @@ func (d *db) insert(ctx context.Context, id bigquery.JobIDConfig, start start) (
 // takes the reason of a job that failed for a failure to ask, and asks for ever.
 func wait(ctx context.Context, job *bigquery.Job) error {
 	pause := gax.Backoff{Initial: 100 * time.Millisecond, Max: 2 * time.Second, Multiplier: 1.5}
-	for !job.LastStatus().Done() {
+	for status := job.LastStatus(); status == nil || !status.Done(); status = job.LastStatus() {
 		if err := gax.Sleep(ctx, pause.Pause()); err != nil {
 			return err
 		}
@@ -147,7 +147,8 @@ func (d *db) cancel(ctx context.Context, id bigquery.JobIDConfig, cause error) (
 	if isStatus(err, http.StatusNotFound) {
 		return nil, ended // it never began
 	}
-	if err == nil && !job.LastStatus().Done() {
+	if err == nil {
+		// Of a job that is done already nothing is cancelled, and nothing refused.
 		if err = job.Cancel(ctx); err == nil {
 			err = wait(ctx, job)
 		}

@@ -129,7 +129,7 @@ func answers(ctx context.Context, endpoint string) error {
 		}
 		response, err := client.Do(request)
 		if err == nil {
-			response.Body.Close() //nolint:errcheck // only read
+			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
 				return nil
 			}
