@@ -78,7 +78,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
 			initCommand(), upCommand(), demoCommand(), collectorCommand(),
-			modelsCommand(), syncCommand(), sqlCommand(), ledgerCommand(), pluginCommand(),
+			modelsCommand(), syncCommand(), sqlCommand(), ledgerCommand(), doctorCommand(), pluginCommand(),
 		},
 		Writer:         stdout,
 		ErrWriter:      stderr,

@@ -249,11 +249,9 @@ func (w *Workspace) Landing() string { return filepath.Join(w.Path(w.Data), "lan
 // SpoolDir is the folder of the collector's spool.
 func (w *Workspace) SpoolDir() string { return filepath.Join(w.Path(w.Data), "spool") }
 
-// LoaderState is what a loader into BigQuery remembers of the spool. It belongs
-// to the spool and to nothing else.
-func (w *Workspace) LoaderState() string {
-	return filepath.Join(w.Path(w.Data), "bigquery", "state.json")
-}
+// LoaderState is what a loader into BigQuery remembers of the spool. The two
+// live and die together, so it is in the spool's folder.
+func (w *Workspace) LoaderState() string { return filepath.Join(w.SpoolDir(), "bigquery.state") }
 
 // Database is the file of the embedded warehouse.
 func (w *Workspace) Database() string { return filepath.Join(w.Path(w.Data), "warehouse.duckdb") }
