@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test check bench fuzz lint golden proto clean
+.PHONY: all demo test test-bigquery check bench fuzz lint golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -17,6 +17,12 @@ demo: all
 # All tests, with the race detector.
 test:
 	$(GO) test -race ./...
+
+# The driver and all models against a BigQuery emulator (needs Python), and all SQL before GoogleSQL (a slow build).
+test-bigquery:
+	$(GO) test -tags bigquery ./sql/bigquery/...
+	$(GO) test -tags bigquery -run OnBigQuery ./sql/runner
+	cd sql/googlesql && $(GO) test ./...
 
 # What a change must pass.
 check: lint test

@@ -31,7 +31,6 @@ func demoCommand() *cli.Command {
 			&cli.BoolFlag{Name: "once", Usage: "end when the visitors are through; exit 1 if a promise was broken"},
 			jsonFlag(),
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "address of the collector"},
-			&cli.StringFlag{Name: "warehouse", Value: "duckdb", Usage: "duckdb, or bigquery: an emulator named by " + workspace.EnvBigQueryEndpoint + " and " + workspace.EnvBigQueryStorageEndpoint},
 			&cli.StringFlag{Name: "dir", Usage: "folder for the demo's workspace; by default a temporary one, removed at the end"},
 		},
 		Action: func(c *cli.Context) error {
@@ -39,11 +38,7 @@ func demoCommand() *cli.Command {
 			if c.Bool("json") {
 				out = io.Discard
 			}
-			kind := c.String("warehouse")
-			if kind != "duckdb" && (kind != "bigquery" || os.Getenv(workspace.EnvBigQueryEndpoint) == "") {
-				return usage("--warehouse is duckdb, or bigquery with %s set", workspace.EnvBigQueryEndpoint)
-			}
-			d := &demo{warehouse: kind, out: out, stderr: c.App.ErrWriter, runs: make(map[string]*syncTotals), began: time.Now()}
+			d := &demo{out: out, stderr: c.App.ErrWriter, runs: make(map[string]*syncTotals), began: time.Now()}
 			err := d.live(c.Context, c.String("dir"), c.String("listen"), c.Bool("once"))
 			if c.Bool("json") {
 				err = errors.Join(printJSON(c.App.Writer, d.figures), err)
@@ -55,10 +50,9 @@ func demoCommand() *cli.Command {
 
 // demo is one performance of the whole product on one machine.
 type demo struct {
-	warehouse string
-	out       io.Writer
-	stderr    io.Writer
-	began     time.Time
+	out    io.Writer
+	stderr io.Writer
+	began  time.Time
 
 	w         *workspace.Workspace
 	edge      *edge.Edge
@@ -197,11 +191,6 @@ func (d *demo) pointAtPages(dir string) (err error) {
 	}
 	if err := replace(filepath.Join(dir, workspace.File), "origins: []", "origins: ["+d.pages.shop+"]"); err != nil {
 		return err
-	}
-	if d.warehouse == "bigquery" {
-		if err := replace(filepath.Join(dir, workspace.File), "warehouse:\n", "warehouse:\n  bigquery: {project: sluis-demo, location: EU}\n"); err != nil {
-			return err
-		}
 	}
 	d.w, err = workspace.Open(dir)
 	return err
