@@ -249,6 +249,9 @@ func printRuns(c *cli.Context, runs []syncer.Run) error {
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, runs)
 	}
+	if len(runs) == 0 {
+		return nil
+	}
 	n := func(v int64) string { return strconv.FormatInt(v, 10) }
 	rows := make([][]string, len(runs))
 	for i, r := range runs {
