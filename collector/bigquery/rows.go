@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/sluis-cdp/sluis/collector"
@@ -69,7 +68,7 @@ func (t *table) describe(columns []warehouse.Column) error {
 		name, _, _ := strings.Cut(f.Tag.Get("parquet"), ",")
 		fields[name] = f
 	}
-	t.descriptor = &descriptorpb.DescriptorProto{Name: proto.String("Row")}
+	t.descriptor = &descriptorpb.DescriptorProto{Name: new("Row")}
 	for i, c := range columns {
 		f, ok := fields[c.Name]
 		if !ok {
@@ -113,14 +112,14 @@ func (c column) describe(of reflect.Type) (*descriptorpb.FieldDescriptorProto, e
 		return nil, fmt.Errorf("the column %s has the type %s, which the sink cannot make of a Go %s", c.Name, c.Type, of)
 	}
 	f := &descriptorpb.FieldDescriptorProto{
-		Name: proto.String(c.Name), Number: proto.Int32(int32(c.number)), Type: typ.proto.Enum(),
+		Name: new(c.Name), Number: new(int32(c.number)), Type: typ.proto.Enum(),
 		Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 	}
 	if c.Type == warehouse.Strings || c.Type == warehouse.Identifiers {
 		f.Label = descriptorpb.FieldDescriptorProto_LABEL_REPEATED.Enum()
 	}
 	if c.Type == warehouse.Identifiers {
-		f.TypeName = proto.String("Identifier") // nested in Row
+		f.TypeName = new("Identifier") // nested in Row
 	}
 	return f, nil
 }
@@ -128,13 +127,13 @@ func (c column) describe(of reflect.Type) (*descriptorpb.FieldDescriptorProto, e
 func identifierDescriptor() *descriptorpb.DescriptorProto {
 	text := func(name string, number int32) *descriptorpb.FieldDescriptorProto {
 		return &descriptorpb.FieldDescriptorProto{
-			Name: proto.String(name), Number: proto.Int32(number),
+			Name: new(name), Number: new(number),
 			Type:  descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(),
 			Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
 		}
 	}
 	return &descriptorpb.DescriptorProto{
-		Name:  proto.String("Identifier"),
+		Name:  new("Identifier"),
 		Field: []*descriptorpb.FieldDescriptorProto{text("kind", 1), text("pseudonym", 2)},
 	}
 }

@@ -211,7 +211,7 @@ func extraFields(stream string, row protoreflect.MessageDescriptor, schema *stor
 // descriptor makes a writer's self-contained schema usable.
 func descriptor(row *descriptorpb.DescriptorProto) (protoreflect.MessageDescriptor, error) {
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("row.proto"), Syntax: proto.String("proto2"), MessageType: []*descriptorpb.DescriptorProto{row},
+		Name: new("row.proto"), Syntax: new("proto2"), MessageType: []*descriptorpb.DescriptorProto{row},
 	}, nil)
 	if err != nil {
 		return nil, err
