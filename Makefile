@@ -11,8 +11,13 @@ all:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/sluis-collector ./cmd/sluis-collector
 
 # See the whole product work. ONCE=1 ends by itself, and fails if a promise is broken.
+# WAREHOUSE=bigquery works in BigQuery's stead with an emulator of it, which needs Python.
 demo: all
+ifeq ($(WAREHOUSE),bigquery)
+	$(GO) run ./sql/bigquery/emulator/with bin/sluis demo --bigquery demo $(if $(ONCE),--once)
+else
 	bin/sluis demo $(if $(ONCE),--once)
+endif
 
 # All tests, with the race detector.
 test:

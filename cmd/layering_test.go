@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	"sql/duckdb":                          {"sql/warehouse"},
 	"sql/bigquery":                        {"sql/warehouse"},
 	"sql/bigquery/emulator":               {},
+	"sql/bigquery/emulator/with":          {"sql/bigquery/emulator"},
 	"sql/warehouse/warehousetest":         {"sql/warehouse"},
 	"collector/bigquery":                  {"collector", "sql/warehouse"},
 	"collector/bigquery/storagetest":      {"sql/warehouse"},

@@ -287,7 +287,7 @@ func (r *run) fold(ctx context.Context, d warehouse.Driver, which string) error 
 		ON t.sync = d.sync AND t.key = d.key AND t.intent = d.intent AND t.status = 'sending'
 		WHEN MATCHED AND d.op = 'remove' AND d.outcome IN `+acknowledged+` THEN DELETE
 		WHEN MATCHED AND d.outcome IN `+acknowledged+` THEN UPDATE SET profile_id = d.profile_id, row_hash = d.row_hash, mapping_version = d.mapping_version,
-			present = d.outcome <> 'skipped' OR d.present, unsure = FALSE, status = d.outcome, decision_id = d.decision_id, policy_version = d.policy_version,
+			present = (d.outcome <> 'skipped' OR d.present), unsure = FALSE, status = d.outcome, decision_id = d.decision_id, policy_version = d.policy_version,
 			acked_at = d.recorded_at, pending_hash = NULL, attempts = 0, first_failed_at = NULL, last_error_code = NULL
 		WHEN MATCHED THEN UPDATE SET present = d.present, unsure = d.unsure,
 			status = CASE WHEN d.outcome = 'rejected' AND d.op = 'upsert' THEN 'rejected' ELSE 'failed' END,

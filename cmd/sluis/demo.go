@@ -32,6 +32,8 @@ func demoCommand() *cli.Command {
 			jsonFlag(),
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:0", Usage: "address of the collector"},
 			&cli.StringFlag{Name: "dir", Usage: "folder for the demo's workspace; by default a temporary one, removed at the end"},
+			&cli.StringFlag{Name: "bigquery", Usage: "`PROJECT` of Google Cloud to use as the warehouse; it must have no data of Sluis yet, and what the demo made there is removed at the end"},
+			&cli.StringFlag{Name: "location", Value: "EU", Usage: "where BigQuery keeps the data"},
 		},
 		Action: func(c *cli.Context) error {
 			out := c.App.Writer
@@ -39,6 +41,9 @@ func demoCommand() *cli.Command {
 				out = io.Discard
 			}
 			d := &demo{out: out, stderr: c.App.ErrWriter, runs: make(map[string]*syncTotals), began: time.Now()}
+			if project := c.String("bigquery"); project != "" {
+				d.bigQuery = &workspace.BigQuery{Project: project, Location: c.String("location")}
+			}
 			err := d.live(c.Context, c.String("dir"), c.String("listen"), c.Bool("once"))
 			if c.Bool("json") {
 				err = errors.Join(printJSON(c.App.Writer, d.figures), err)
@@ -60,6 +65,7 @@ type demo struct {
 	receiver  *receiver
 	pages     struct{ shop, receiver string }
 	temporary bool
+	bigQuery  *workspace.BigQuery // nil for the embedded warehouse
 
 	sent    int // events, by the visitors' own count
 	emma    *visitor
@@ -141,8 +147,12 @@ func (d *demo) start(ctx context.Context, dir, listen string) (stop func() error
 	if err := d.pointAtPages(dir); err != nil {
 		return stop, err
 	}
-	if err := setUpWarehouse(ctx, d.w); err != nil {
-		return stop, err
+	if d.bigQuery != nil {
+		remove, err := d.claimBigQuery(ctx)
+		if err != nil {
+			return stop, err
+		}
+		stops = append(stops, remove)
 	}
 	// The log is inside the workspace, so that it is searched like all else.
 	log, err := os.Create(filepath.Join(dir, "demo.log"))
@@ -189,11 +199,50 @@ func (d *demo) pointAtPages(dir string) (err error) {
 	if err := pointWebhook(dir, d.pages.receiver); err != nil {
 		return err
 	}
-	if err := replace(filepath.Join(dir, workspace.File), "origins: []", "origins: ["+d.pages.shop+"]"); err != nil {
+	config := filepath.Join(dir, workspace.File)
+	if err := replace(config, "origins: []", "origins: ["+d.pages.shop+"]"); err != nil {
 		return err
+	}
+	if b := d.bigQuery; b != nil {
+		if err := replace(config, "\nwarehouse:\n", fmt.Sprintf("\nwarehouse:\n  bigquery: {project: %s, location: %s}\n", b.Project, b.Location)); err != nil {
+			return err
+		}
 	}
 	d.w, err = workspace.Open(dir)
 	return err
+}
+
+// claimBigQuery makes the warehouse in a project that has none, and returns
+// what removes it again: the keys to it end with the demo's workspace.
+func (d *demo) claimBigQuery(ctx context.Context) (remove func() error, err error) {
+	schemas := []string{warehouse.SchemaLanding, warehouse.SchemaModels, warehouse.SchemaSync}
+	err = d.within(ctx, func(db warehouse.Driver) error {
+		_, err := db.Columns(ctx, warehouse.SchemaLanding, "events")
+		if errors.Is(err, warehouse.ErrNoRelation) {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("the project %s has a table sluis.events already: give the demo a project of its own", d.bigQuery.Project)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	remove = func() error {
+		if !d.temporary {
+			return nil
+		}
+		ctx := context.WithoutCancel(ctx)
+		return d.within(ctx, func(db warehouse.Driver) error {
+			var errs []error
+			for _, schema := range schemas {
+				errs = append(errs, db.Exec(ctx, "DROP SCHEMA IF EXISTS "+schema+" CASCADE"))
+			}
+			return errors.Join(errs...)
+		})
+	}
+	return remove, setUpWarehouse(ctx, d.w)
 }
 
 // pointWebhook sets where the example sync sends.

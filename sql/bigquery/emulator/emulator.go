@@ -43,54 +43,84 @@ type Server struct {
 // test ends. It needs python3, and the network the first time.
 func Start(t testing.TB) Server {
 	t.Helper()
-	dir := t.TempDir()
+	server, stop, err := Launch(context.WithoutCancel(t.Context()), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return server
+}
+
+// Launch is Start outside of tests. What the server logs goes to log until
+// stop, which is called once, has ended it, or ctx has.
+func Launch(ctx context.Context, log io.Writer) (server Server, stop func(), err error) {
+	dir, err := os.MkdirTemp("", "sluis-emulator-")
+	if err != nil {
+		return Server{}, nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	stop = func() {
+		cancel()
+		<-ended
+		os.RemoveAll(dir) //nolint:errcheck // a folder for temporary files
+	}
+	output, err := run(ctx, dir, ended)
+	if err == nil {
+		server, err = listen(output, log)
+	}
+	if err == nil {
+		err = answers(ctx, server.Endpoint)
+	}
+	if err != nil {
+		stop()
+		return Server{}, nil, fmt.Errorf("start the BigQuery emulator: %w", err)
+	}
+	return server, stop, nil
+}
+
+// run starts the process, which ends with ctx or this process, and closes
+// ended when it is gone.
+func run(ctx context.Context, dir string, ended chan struct{}) (output io.Reader, err error) {
+	defer func() {
+		if err != nil {
+			close(ended)
+		}
+	}()
 	for _, name := range []string{"start.sh", "launch.py", "requirements.txt"} {
 		content, err := files.ReadFile(name)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	process := exec.CommandContext(ctx, "sh", filepath.Join(dir, "start.sh"))
 	process.WaitDelay = 10 * time.Second
 	output, input := io.Pipe()
 	process.Stdout, process.Stderr = input, input
 	// The server ends when this end of its stdin is closed, by us or by death.
 	if _, err := process.StdinPipe(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if err := process.Start(); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		process.Wait() //nolint:errcheck // it is killed
 		input.Close()  //nolint:errcheck // a pipe in memory
 	}()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
-	})
-	server, err := listen(output)
-	if err != nil {
-		t.Fatalf("start the emulator: %v", err)
-	}
-	if err := answers(t.Context(), server.Endpoint); err != nil {
-		t.Fatalf("the emulator does not answer: %v", err)
-	}
-	return server
+	return output, nil
 }
 
 // listen reads the server's log until it has said where it listens, and goes
 // on reading, since nobody else does.
-func listen(log io.Reader) (Server, error) {
+func listen(output io.Reader, log io.Writer) (Server, error) {
 	var server Server
 	var said []string
-	lines := bufio.NewScanner(log)
+	lines := bufio.NewScanner(output)
 	for server.Endpoint == "" || server.StorageEndpoint == "" {
 		if !lines.Scan() {
 			return server, fmt.Errorf("it ended, saying:\n%s", strings.Join(said, "\n"))
@@ -110,7 +140,7 @@ func listen(log io.Reader) (Server, error) {
 			server.StorageEndpoint = address
 		}
 	}
-	go io.Copy(io.Discard, log) //nolint:errcheck // ends with the server
+	go io.Copy(log, output) //nolint:errcheck // ends with the server
 	return server, nil
 }
 
@@ -129,7 +159,7 @@ func answers(ctx context.Context, endpoint string) error {
 		}
 		response, err := client.Do(request)
 		if err == nil {
-			response.Body.Close()
+			response.Body.Close() //nolint:errcheck // it was only asked for
 			if response.StatusCode == http.StatusOK {
 				return nil
 			}

@@ -2,17 +2,27 @@
 in ways that our tests would meet at every step. Nothing is mended to please
 our code: each change names the rule that BigQuery documents."""
 
+import asyncio
 import base64
+import functools
 import os
 import sys
 import threading
+from concurrent import futures
 
+import grpc
 from bqemulator import cli
+from bqemulator import server
 from bqemulator.api.routes import jobs as routes
+from bqemulator.api.routes import tabledata
 from bqemulator.catalog import ddl_sync
+from bqemulator.grpc_api import write_servicer
+from bqemulator.grpc_api.read_servicer import BigQueryReadHandler
+from bqemulator.grpc_api.write_servicer import BigQueryWriteHandler
 from bqemulator.jobs import executor
 from bqemulator.sql import parameters
 from bqemulator.storage.engine import DuckDBEngine
+from bqemulator.versioning.snapshots import SnapshotManager
 
 # A statement runs inside the request that starts it and stops everything else,
 # so that jobs.cancel cannot reach it. One that takes longer is interrupted.
@@ -37,6 +47,80 @@ DuckDBEngine.fetch_arrow = limited(DuckDBEngine.fetch_arrow)
 # Geography and Avro need extensions from the network. Nothing of ours does.
 DuckDBEngine._load_spatial = lambda self: None
 DuckDBEngine._load_format_extensions = lambda self: None
+
+# Travel in time costs it a copy of the table for each change. Nothing of ours travels.
+SnapshotManager.capture = lambda self, *args, **kwargs: None
+
+# The loop in which the REST server runs its statements, one after the other.
+rest = []
+
+
+def with_loop(start):
+    async def started(self):
+        rest.append(asyncio.get_running_loop())
+        await start(self)
+
+    return started
+
+
+server.EmulatorServer.start = with_loop(server.EmulatorServer.start)
+
+
+def in_turn(method):
+    """Both servers share a connection to DuckDB, which can do one thing at a
+    time: what the gRPC server, which has threads, wants of it is done between
+    two statements of the REST server."""
+
+    @functools.wraps(method)
+    def handle(self, *args):
+        async def turn():
+            async with self._ctx.engine.write_lock():
+                return method(self, *args)
+
+        return asyncio.run_coroutine_threadsafe(turn(), rest[0]).result()
+
+    return handle
+
+
+# An open connection takes a thread, of which there are as many as processors and four.
+grpc.aio.server = functools.partial(grpc.aio.server, futures.ThreadPoolExecutor(100))
+BigQueryWriteHandler._flush_to_target = in_turn(BigQueryWriteHandler._flush_to_target)
+BigQueryReadHandler._handle_create_read_session = in_turn(BigQueryReadHandler._handle_create_read_session)
+
+
+def all_or_nothing(append):
+    """An append that fails leaves the stream as it was: its offset is free still."""
+
+    def perform(self, stream, *args):
+        with stream.lock:
+            before = stream.next_offset, stream.row_count
+            try:
+                return append(self, stream, *args)
+            except Exception as failed:
+                stream.next_offset, stream.row_count = before
+                return write_servicer._error_response(stream.name, str(failed), grpc.StatusCode.INTERNAL)
+
+    return perform
+
+
+BigQueryWriteHandler._perform_append = all_or_nothing(BigQueryWriteHandler._perform_append)
+
+
+def for_the_connection(bind):
+    """The first request of a connection names the stream; later ones need not."""
+
+    def ensure(self, name, bound, context):
+        return bound if bound is not None and not name else bind(self, name, bound, context)
+
+    return ensure
+
+
+BigQueryWriteHandler._ensure_stream_bound = for_the_connection(BigQueryWriteHandler._ensure_stream_bound)
+
+# A RECORD has fields.
+write_servicer._table_arrow_schema = lambda table: tabledata._build_arrow_schema(
+    tabledata._fields_raw_from_schema(table.schema_.fields)
+)
 
 # A parameter of type BYTES is base64 on the wire.
 parameters._SCALAR_CONVERTERS["BYTES"] = base64.b64decode
@@ -117,6 +201,7 @@ def end_with_parent():
 
 
 threading.Thread(target=end_with_parent, daemon=True).start()
+os.setpgrp()  # Ctrl-C is for who uses it, and may have something to finish
 
 sys.argv = ["bqemulator", "start", "--rest-port", "0", "--grpc-port", "0", "--ephemeral", "--log-level", "info", "--log-format", "json"]
 sys.exit(cli.main())
