@@ -93,7 +93,7 @@ func (s *scenario) step(title string, content [][]string) string {
 			s.exec("INSERT INTO sluis.erasures (request_id, pseudonym, erased_at) VALUES ('r1', ?, ?)", line[0], s.clock())
 		}
 	case "sealed":
-		s.exec("DELETE FROM sluis_models.profile_sealed")
+		s.exec("DELETE FROM sluis_models.profile_sealed WHERE TRUE")
 		for _, line := range content {
 			s.seal(line[0], line[1], line[2], line[3])
 		}

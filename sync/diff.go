@@ -250,7 +250,7 @@ changes AS (
 	FROM sequenced
 	UNION ALL SELECT 4, key, NULL, 'hold', 'upsert', 'key_null', NULL, NULL, NULL, NULL, NULL, FALSE FROM touched WHERE COALESCE(key, '') = ''
 )
-SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ROW_NUMBER() OVER (ORDER BY turn, key),
+SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ROW_NUMBER() OVER (ORDER BY turn, key NULLS LAST),
 	key, profile_id, kind, next_op, reason, next_hash, change_id, decision_id, policy_version, payload, known
 FROM changes`
 }

@@ -51,12 +51,20 @@ var (
 	errFailed = errors.New("the warehouse failed")
 )
 
-func newWorld(t testing.TB) *world {
+// newWarehouse opens an empty warehouse, which the test closes. The tests of
+// BigQuery put another in its place.
+var newWarehouse = func(t testing.TB) warehouse.Driver {
 	t.Helper()
 	db, err := duckdb.Open(t.Context(), duckdb.Config{Path: filepath.Join(t.TempDir(), "w.duckdb"), Holder: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return db
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	db := newWarehouse(t)
 	t.Cleanup(func() {
 		if err := db.Close(); err != nil {
 			t.Error(err)
@@ -71,30 +79,72 @@ func newWorld(t testing.TB) *world {
 // reset empties the world.
 func (w *world) reset() {
 	w.t.Helper()
-	for _, table := range w.query("SELECT schema_name || '.' || table_name FROM duckdb_tables() WHERE schema_name LIKE 'sluis%' AND table_name <> 'seal_keys'") {
-		w.exec("DELETE FROM " + table[0].(string))
+	for _, schema := range []string{warehouse.SchemaLanding, warehouse.SchemaModels, warehouse.SchemaSync} {
+		for _, table := range w.tables(schema) {
+			if table != "sluis.seal_keys" {
+				w.exec("DELETE FROM " + table + " WHERE TRUE")
+			}
+		}
 	}
 	w.target = newTarget(w)
 	w.calls, w.fault = 0, nil
 }
 
+// tables lists the tables of a schema, without views.
+func (w *world) tables(schema string) []string {
+	w.t.Helper()
+	catalog := "information_schema.tables"
+	if w.bigQuery() {
+		catalog = schema + ".INFORMATION_SCHEMA.TABLES"
+	}
+	var names []string
+	for _, row := range w.query("SELECT table_name FROM "+catalog+" WHERE table_schema = ? AND table_type = 'BASE TABLE'", schema) {
+		names = append(names, schema+"."+row[0].(string))
+	}
+	return names
+}
+
+func (w *world) bigQuery() bool { return w.db.Dialect() == "bigquery" }
+
 func (w *world) createTables() {
 	w.t.Helper()
-	w.exec(`CREATE TABLE sluis_models.vips (customer STRING, profile_id STRING, tier STRING, visits BIGINT)`)
-	w.exec(`CREATE TABLE sluis_models.consent_profile (profile_id STRING, purpose STRING, allowed BOOL, decision_id STRING, policy_version STRING, decided_at TIMESTAMPTZ)`)
-	w.exec(`CREATE TABLE sluis_models.profile_sealed (profile_id STRING, field STRING, purpose STRING, pseudonym STRING, key_id STRING, ciphertext BLOB, token STRING, decision_id STRING, received_at TIMESTAMPTZ)`)
-	for _, landed := range warehouse.Landing() {
-		if landed.Name != "seal_keys" && landed.Name != "erasures" {
-			continue
+	text := func(names ...string) (columns []warehouse.Column) {
+		for _, name := range names {
+			columns = append(columns, warehouse.Column{Name: name, Type: warehouse.String})
 		}
-		var columns []string
-		for _, c := range landed.Columns {
-			columns = append(columns, c.Name+" "+c.Type.In("duckdb"))
+		return columns
+	}
+	w.create("sluis_models.vips", append(text("customer", "profile_id", "tier"), warehouse.Column{Name: "visits", Type: warehouse.Int64})...)
+	w.create("sluis_models.consent_profile", append(text("profile_id", "purpose", "decision_id", "policy_version"),
+		warehouse.Column{Name: "allowed", Type: warehouse.Bool}, warehouse.Column{Name: "decided_at", Type: warehouse.Timestamp})...)
+	w.create("sluis_models.profile_sealed", append(text("profile_id", "field", "purpose", "pseudonym", "key_id", "token", "decision_id"),
+		warehouse.Column{Name: "ciphertext", Type: warehouse.Bytes}, warehouse.Column{Name: "received_at", Type: warehouse.Timestamp})...)
+	for _, landed := range warehouse.Landing() {
+		if landed.Name != "seal_keys" && landed.Name != "erasures" || w.bigQuery() {
+			continue // there it is a table already
 		}
 		w.exec("DROP VIEW sluis." + landed.Name)
-		w.exec("CREATE TABLE sluis." + landed.Name + " (" + strings.Join(columns, ", ") + ")")
+		w.create("sluis."+landed.Name, landed.Columns...)
 	}
-	w.exec(`INSERT INTO sluis.seal_keys (key_id, purpose, recipient, psk_id, encapsulated_key) VALUES ('key1', 'marketing', 'pub1', 'psk1', 'encapsulated'::BLOB)`)
+	w.append("sluis.seal_keys", []string{"key_id", "purpose", "recipient", "psk_id", "encapsulated_key"},
+		[]any{"key1", "marketing", "pub1", "psk1", []byte("encapsulated")})
+}
+
+func (w *world) create(table string, columns ...warehouse.Column) {
+	w.t.Helper()
+	definitions := make([]string, len(columns))
+	for i, c := range columns {
+		definitions[i] = c.Name + " " + c.Type.In(w.db.Dialect())
+	}
+	w.exec("CREATE TABLE " + table + " (" + strings.Join(definitions, ", ") + ")")
+}
+
+func (w *world) append(table string, columns []string, rows ...[]any) {
+	w.t.Helper()
+	schema, name, _ := strings.Cut(table, ".")
+	if err := w.db.Append(context.Background(), schema, name, columns, rows); err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) exec(query string, args ...any) {
@@ -134,34 +184,50 @@ type customer struct {
 
 func (w *world) setModel(rows ...customer) {
 	w.t.Helper()
-	w.exec("DELETE FROM sluis_models.vips")
-	for _, r := range rows {
+	w.exec("DELETE FROM sluis_models.vips WHERE TRUE")
+	all := make([][]any, len(rows))
+	for i, r := range rows {
 		var key any
 		if r.key != "" {
 			key = r.key
 		}
-		w.exec("INSERT INTO sluis_models.vips VALUES (?, ?, ?, ?)", key, r.profile, r.tier, r.visits)
+		all[i] = []any{key, r.profile, r.tier, r.visits}
 	}
+	w.append("sluis_models.vips", []string{"customer", "profile_id", "tier", "visits"}, all...)
 }
 
 // setConsent replaces all consents: true, false, or no entry for unknown.
 func (w *world) setConsent(allowed map[string]bool) {
 	w.t.Helper()
-	w.exec("DELETE FROM sluis_models.consent_profile")
-	for _, profile := range slices.Sorted(maps.Keys(allowed)) {
-		w.exec("INSERT INTO sluis_models.consent_profile VALUES (?, 'marketing', ?, ?, 'policy1', ?)",
-			profile, allowed[profile], "decision-"+profile, w.clock())
-	}
+	w.exec("DELETE FROM sluis_models.consent_profile WHERE TRUE")
 	// Consent for another purpose never counts.
-	w.exec("INSERT INTO sluis_models.consent_profile VALUES ('p1', 'analytics', true, 'other', 'policy1', ?)", w.clock())
+	verdicts := [][]any{{"p1", "analytics", true, "other", w.clock()}}
+	for _, profile := range slices.Sorted(maps.Keys(allowed)) {
+		verdicts = append(verdicts, []any{profile, "marketing", allowed[profile], "decision-" + profile, w.clock()})
+	}
+	w.setVerdicts(verdicts...)
+}
+
+// setVerdicts adds consents: profile, purpose, allowed, decision and its time.
+func (w *world) setVerdicts(verdicts ...[]any) {
+	w.t.Helper()
+	rows := make([][]any, len(verdicts))
+	for i, v := range verdicts {
+		rows[i] = append(slices.Clone(v), "policy1")
+	}
+	w.append("sluis_models.consent_profile", []string{"profile_id", "purpose", "allowed", "decision_id", "decided_at", "policy_version"}, rows...)
 }
 
 func (w *world) seal(profile, field, purpose, value string) {
 	w.t.Helper()
 	w.advance(time.Millisecond)
 	// Sealing is not deterministic: the token says what is the same value.
-	w.exec(`INSERT INTO sluis_models.profile_sealed VALUES (?, ?, ?, ?, 'key1', ?, ?, ?, ?)`,
-		profile, field, purpose, "email_"+profile, []byte(fmt.Sprintf("%s|%d", value, w.clock().UnixNano())), "token-of-"+value, "decision-"+profile, w.clock())
+	w.append("sluis_models.profile_sealed",
+		[]string{"profile_id", "field", "purpose", "pseudonym", "key_id", "ciphertext", "token", "decision_id", "received_at"},
+		[]any{
+			profile, field, purpose, "email_" + profile, "key1", []byte(fmt.Sprintf("%s|%d", value, w.clock().UnixNano())),
+			"token-of-" + value, "decision-" + profile, w.clock(),
+		})
 }
 
 // engine is a new process.
@@ -497,16 +563,20 @@ func (w *world) noValues(value string) {
 	if strings.Contains(w.logs.String(), value) {
 		w.t.Errorf("%q is in the log", value)
 	}
-	for _, table := range w.query("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'sluis_sync'") {
-		name := table[0].(string)
-		columns := "*"
-		if name == "plan_changes" {
-			columns = "* EXCLUDE (payload)"
+	for _, table := range w.tables(warehouse.SchemaSync) {
+		rows, err := w.db.Query(context.Background(), "SELECT * FROM "+table)
+		if err != nil {
+			w.t.Fatal(err)
 		}
-		for _, row := range w.query("SELECT " + columns + " FROM sluis_sync." + name) {
-			if strings.Contains(fmt.Sprint(row...), value) {
-				w.t.Errorf("%q is in %s: %v", value, name, row)
+		for rows.Next() {
+			for i, name := range rows.Columns() {
+				if name != "payload" && strings.Contains(fmt.Sprint(rows.Row()[i]), value) {
+					w.t.Errorf("%q is in %s.%s", value, table, name)
+				}
 			}
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			w.t.Fatal(err)
 		}
 	}
 	if left := w.query("SELECT count(*) FROM sluis_sync.plan_changes JOIN sluis_sync.plans USING (plan_id) WHERE payload IS NOT NULL AND status = 'applied'"); left[0][0] != int64(0) {

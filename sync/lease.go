@@ -51,19 +51,36 @@ func (r *run) take(ctx context.Context, d warehouse.Driver) error {
 	if err != nil {
 		return fmt.Errorf("sync %s: take the lease: %w", r.sync.Name, err)
 	}
-	if len(rows) != 1 {
-		return fmt.Errorf("sync %s has %d leases instead of one: delete all but one from %s", r.sync.Name, len(rows), own("leases"))
+	busy := &BusyError{Sync: r.sync.Name, Until: until} // whoever holds it ended just now
+	for _, row := range rows {
+		var holder, current string
+		var fence int64
+		var expires time.Time
+		if err := scan(row, &holder, &current, &fence, &expires); err != nil {
+			return err
+		}
+		if current == token && len(rows) == 1 {
+			r.lease = lease{token: token, fence: fence, until: until}
+			return nil
+		}
+		if current != token {
+			busy.Holder, busy.Until = holder, expires
+		}
 	}
-	var holder, current string
-	var fence int64
-	var expires time.Time
-	if err := scan(rows[0], &holder, &current, &fence, &expires); err != nil {
-		return err
+	if len(rows) > 1 {
+		return errors.Join(r.yield(ctx, d, token), busy)
 	}
-	if current != token {
-		return &BusyError{Sync: r.sync.Name, Holder: holder, Until: expires}
+	return busy
+}
+
+// yield takes back a lease that was taken while another process took it too.
+// Where there was no lease yet, BigQuery lets two statements that run at the
+// same time both insert one. Then nobody holds the sync who sees the other:
+// at most the one who looked first, and saw none, goes on.
+func (r *run) yield(ctx context.Context, d warehouse.Driver, token string) error {
+	if err := d.Exec(ctx, "DELETE FROM "+own("leases")+" WHERE sync = ? AND token = ?", r.sync.Name, token); err != nil {
+		return fmt.Errorf("sync %s: yield the lease: %w", r.sync.Name, err)
 	}
-	r.lease = lease{token: token, fence: fence, until: until}
 	return nil
 }
 

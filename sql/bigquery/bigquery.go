@@ -225,7 +225,7 @@ func (d *db) dryRun(ctx context.Context, statement statement) (dryRunResult, err
 func (d *db) Columns(ctx context.Context, schema, relation string) ([]warehouse.Column, error) {
 	fields, err := d.fields(ctx, schema, relation)
 	if err != nil {
-		return nil, fmt.Errorf("columns of %s.%s: %w", schema, relation, err)
+		return nil, fmt.Errorf("%s.%s: %w", schema, relation, err)
 	}
 	columns := make([]warehouse.Column, len(fields))
 	for i, field := range fields {

@@ -1,0 +1,38 @@
+//go:build bigquery
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/sql/bigquery/emulator"
+)
+
+// TestDemoOnBigQuery runs the main job whole on each warehouse: the figures are
+// the same.
+func TestDemoOnBigQuery(t *testing.T) {
+	server := emulator.Start(t)
+	t.Setenv(workspace.EnvBigQueryEndpoint, server.Endpoint)
+	t.Setenv(workspace.EnvBigQueryStorageEndpoint, server.StorageEndpoint)
+	demo := func(flags ...string) figures {
+		var stdout, stderr bytes.Buffer
+		if code := run(context.Background(), append([]string{"sluis", "demo", "--once", "--json"}, flags...), &stdout, &stderr); code != 0 {
+			t.Fatalf("demo %v: exit %d: %s", flags, code, stderr.String())
+		}
+		var f figures
+		if err := json.Unmarshal(stdout.Bytes(), &f); err != nil {
+			t.Fatal(err)
+		}
+		f.Seconds = 0
+		return f
+	}
+	if diff := cmp.Diff(demo(), demo("--bigquery", "demo")); diff != "" {
+		t.Errorf("(-embedded +BigQuery)\n%s", diff)
+	}
+}
