@@ -165,7 +165,7 @@ func (c *rightsCheck) jobs(ctx context.Context) (bool, error) {
 // and tells whether all of them may be read.
 func (c *rightsCheck) landing(ctx context.Context) (reads bool, err error) {
 	holders := make(map[string][]string) // by permission, the tables on which it is held
-	silent := make(map[string][]string) // by reason, the tables about which nothing is known
+	silent := make(map[string][]string)  // by reason, the tables about which nothing is known
 	var tested []string
 	for _, table := range warehouse.Landing() {
 		name := warehouse.SchemaLanding + "." + table.Name
