@@ -19,7 +19,7 @@ import (
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "check configuration, keys, models, syncs and warehouse; say what to do",
+		Usage: "check configuration, keys, models, syncs, warehouse, and rights in BigQuery; say what to do",
 		Flags: []cli.Flag{
 			jsonFlag(),
 			&cli.BoolFlag{Name: "fix", Usage: "make what the warehouse lacks: datasets, landing tables, columns"},

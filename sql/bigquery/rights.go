@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/sluis-cdp/sluis/sql/bigquery/identity"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
@@ -108,7 +109,7 @@ func CheckRights(ctx context.Context, config Config, program Program) (Rights, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, checking)
 	defer cancel()
-	c := &rightsCheck{db: d, needs: program.needs(), member: cmp.Or(config.identity().Member(), "MEMBER")}
+	c := &rightsCheck{db: d, needs: program.needs()}
 	if err := errors.Join(c.run(ctx), d.Close()); err != nil {
 		return Rights{}, fmt.Errorf("check the rights in BigQuery: %w", err)
 	}
@@ -117,9 +118,8 @@ func CheckRights(ctx context.Context, config Config, program Program) (Rights, e
 
 type rightsCheck struct {
 	*db
-	needs  needs
-	member string // whom to grant something, in the words of IAM
-	found  Rights
+	needs needs
+	found Rights
 }
 
 func (c *rightsCheck) run(ctx context.Context) error {
@@ -299,7 +299,7 @@ func (c *rightsCheck) warn(format string, args ...any) {
 func (c *rightsCheck) excess(format string, args ...any) {
 	c.found.Excess = append(c.found.Excess, fmt.Sprintf(format, args...)+fmt.Sprintf(
 		": take the role that allows it away; its roles are in `gcloud projects get-iam-policy %[1]s --flatten='bindings[].members' --filter=\"bindings.members:%[2]s\"` and `bq show %[1]s:%[3]s`",
-		c.config.Project, c.member, warehouse.SchemaLanding))
+		c.config.Project, c.member(), warehouse.SchemaLanding))
 }
 
 // list names tables, or the dataset if it is all of them.
@@ -313,6 +313,17 @@ func list(tables []string) string {
 // CollectorRole is the id of the custom role that lets the collector append and
 // nothing else; of Google's roles none does.
 const CollectorRole = "sluisCollector"
+
+// member is whom to grant something, in the words of IAM; a word to replace if
+// the credentials do not tell, or there are none, as with an emulator.
+func (c *rightsCheck) member() string {
+	const unknown = "MEMBER"
+	who := c.config.identity()
+	if c.config.Endpoint != "" && who == (identity.Identity{}) {
+		return unknown
+	}
+	return cmp.Or(who.Member(), unknown)
+}
 
 // grantLanding is the command that grants what is needed on the landing tables.
 func (c *rightsCheck) grantLanding() string {
@@ -328,9 +339,9 @@ func (c *rightsCheck) grantLanding() string {
 // https://cloud.google.com/bigquery/docs/reference/standard-sql/data-control-language.
 func (c *rightsCheck) grantOnDataset(role, schema string) string {
 	return fmt.Sprintf(`bq --project_id=%s --location=%s query --use_legacy_sql=false "GRANT \`+"`%s\\`"+` ON SCHEMA %s TO '%s'"`,
-		c.config.Project, c.config.Location, role, schema, c.member)
+		c.config.Project, c.config.Location, role, schema, c.member())
 }
 
 func (c *rightsCheck) grantOnProject(role string) string {
-	return fmt.Sprintf(`gcloud projects add-iam-policy-binding %s --role=%s --member="%s" --condition=None`, c.config.Project, role, c.member)
+	return fmt.Sprintf(`gcloud projects add-iam-policy-binding %s --role=%s --member="%s" --condition=None`, c.config.Project, role, c.member())
 }

@@ -6,6 +6,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -256,6 +259,51 @@ func tablesBut(name string) []string {
 		}
 	}
 	return names
+}
+
+// TestCommandsCanBePasted: a shell hands to bq and gcloud what they should get,
+// also for a person, whom gcloud knows.
+func TestCommandsCanBePasted(t *testing.T) {
+	programs := t.TempDir()
+	for name, script := range map[string]string{
+		"bq":     "#!/bin/sh\necho bq; printf '<%s>\\n' \"$@\"\n",
+		"gcloud": "#!/bin/sh\nif [ \"$*\" = 'config get account' ]; then echo me@example.com; exit; fi\necho gcloud; printf '<%s>\\n' \"$@\"\n",
+	} {
+		if err := os.WriteFile(filepath.Join(programs, name), []byte(script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	login := filepath.Join(t.TempDir(), "login.json")
+	if err := os.WriteFile(login, []byte(`{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := holder{t: t}
+	config := h.config()
+	config.CredentialsFile, config.Impersonate = login, ""
+	var printed []string
+	for _, program := range []bigquery.Program{bigquery.Collector, bigquery.Sluis} {
+		rights, err := bigquery.CheckRights(t.Context(), config, program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, finding := range rights.Missing {
+			_, command, _ := strings.Cut(finding, "): ")
+			shell := exec.CommandContext(t.Context(), "/bin/sh", "-c", command)
+			shell.Env = []string{"PATH=" + programs + ":/usr/bin:/bin"}
+			output, err := shell.CombinedOutput()
+			if err != nil {
+				t.Errorf("%v: %s", err, output)
+			}
+			printed = append(printed, strings.Fields(string(output))...)
+		}
+	}
+	want := strings.Fields("gcloud <iam> <roles> <create> <sluisCollector> <--project=p> <--permissions=bigquery.tables.get,bigquery.tables.updateData> " +
+		"bq <--project_id=p> <--location=EU> <query> <--use_legacy_sql=false> <GRANT `projects/p/roles/sluisCollector` ON SCHEMA sluis TO 'user:me@example.com'> " +
+		"gcloud <projects> <add-iam-policy-binding> <p> <--role=roles/bigquery.jobUser> <--member=user:me@example.com> <--condition=None> " +
+		"bq <--project_id=p> <--location=EU> <query> <--use_legacy_sql=false> <GRANT `roles/bigquery.dataViewer` ON SCHEMA sluis TO 'user:me@example.com'>")
+	if diff := cmp.Diff(want, printed); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
 }
 
 // TestCheckRightsFails: what is no answer about rights is an error, with what to
