@@ -145,67 +145,78 @@ func (c *rightsCheck) run(ctx context.Context) error {
 }
 
 // jobs finds out whether jobs may be run.
-func (c *rightsCheck) jobs(ctx context.Context) (bool, error) {
-	err := c.dry(ctx, "SELECT 1")
-	switch may := err == nil; {
-	case !may && !denied(err):
+func (c *rightsCheck) jobs(ctx context.Context) (may bool, err error) {
+	if err = c.dry(ctx, "SELECT 1"); err != nil && !denied(err) {
 		return false, err
-	case !may && c.needs.jobs:
-		c.missing("it may not run jobs (%s): %s", mayRunJobs, c.grantOnProject("roles/bigquery.jobUser"))
-		return false, nil
-	case may && !c.needs.jobs:
-		c.excess("it may run jobs (%s), and thereby overwrite what has landed", mayRunJobs)
-		return true, nil
-	default:
-		return may, nil
 	}
+	may = err == nil
+	if c.needs.jobs && !may {
+		c.missing("it may not run jobs (%s): %s", mayRunJobs, c.grantOnProject("roles/bigquery.jobUser"))
+	}
+	if !c.needs.jobs && may {
+		c.excess("it may run jobs (%s), and thereby overwrite what has landed", mayRunJobs)
+	}
+	return may, nil
 }
 
-// landing compares the permissions on each landing table with what is needed,
+// landing compares the permissions on the landing tables with what is needed,
 // and tells whether all of them may be read.
 func (c *rightsCheck) landing(ctx context.Context) (reads bool, err error) {
-	holders := make(map[string][]string) // by permission, the tables on which it is held
-	silent := make(map[string][]string)  // by reason, the tables about which nothing is known
-	var tested []string
-	for _, table := range warehouse.Landing() {
-		name := warehouse.SchemaLanding + "." + table.Name
-		held, err := c.client.Dataset(warehouse.SchemaLanding).Table(table.Name).IAM().
-			TestPermissions(ctx, slices.Concat(c.needs.landing, c.needs.beyond))
-		if reason := unanswered(err); reason != "" {
-			silent[reason] = append(silent[reason], name)
-			continue
-		}
-		if err != nil {
-			return false, c.explain(ctx, err, "")
-		}
-		tested = append(tested, name)
-		for _, permission := range held {
-			holders[permission] = append(holders[permission], name)
-		}
-	}
-	for _, reason := range slices.Sorted(maps.Keys(silent)) {
-		c.warn("what it may do with %s could not be checked: %s", list(silent[reason]), reason)
+	tested, without, err := c.test(ctx)
+	if err != nil {
+		return false, err
 	}
 	var lacks []string
 	for _, permission := range c.needs.landing {
-		without := slices.DeleteFunc(slices.Clone(tested), func(name string) bool { return slices.Contains(holders[permission], name) })
-		if len(without) > 0 {
-			lacks = append(lacks, fmt.Sprintf("it may not %s %s (%s)", verbs[permission], list(without), permission))
+		if on := without[permission]; len(on) > 0 {
+			lacks = append(lacks, fmt.Sprintf("it may not %s %s (%s)", verbs[permission], list(on), permission))
 		}
 	}
 	if len(lacks) > 0 {
 		c.missing("%s: %s", strings.Join(lacks, "; "), c.grantLanding())
 	}
 	for _, permission := range c.needs.beyond {
-		if on := holders[permission]; len(on) > 0 {
+		on := slices.DeleteFunc(slices.Clone(tested), func(table string) bool { return slices.Contains(without[permission], table) })
+		if len(on) > 0 {
 			c.excess("it may %s %s (%s)", verbs[permission], list(on), permission)
 		}
 	}
-	return len(tested) > 0 && len(holders[mayRead]) == len(tested), nil
+	return len(tested) > 0 && len(without[mayRead]) == 0, nil
 }
 
-// creating finds out whether tables can be made in a dataset. BigQuery looks at
-// the right to it in a dry run already.
+// test asks for the permissions on each landing table. It returns the tables
+// that it got an answer for, and of these, by permission, those on which it is
+// not held.
+func (c *rightsCheck) test(ctx context.Context) (tested []string, without map[string][]string, err error) {
+	ask := slices.Concat(c.needs.landing, c.needs.beyond)
+	without = make(map[string][]string)
+	silent := make(map[string][]string) // by reason, the tables without an answer
+	for _, table := range warehouse.Landing() {
+		name := warehouse.SchemaLanding + "." + table.Name
+		held, err := c.client.Dataset(warehouse.SchemaLanding).Table(table.Name).IAM().TestPermissions(ctx, ask)
+		if reason := unanswered(err); reason != "" {
+			silent[reason] = append(silent[reason], name)
+			continue
+		}
+		if err != nil {
+			return nil, nil, c.explain(ctx, err, "")
+		}
+		tested = append(tested, name)
+		for _, permission := range ask {
+			if !slices.Contains(held, permission) {
+				without[permission] = append(without[permission], name)
+			}
+		}
+	}
+	for _, reason := range slices.Sorted(maps.Keys(silent)) {
+		c.warn("what it may do with %s could not be checked: %s", list(silent[reason]), reason)
+	}
+	return tested, without, nil
+}
+
+// creating finds out whether tables can be made in a dataset. A dry run is
+// refused already to who may not; https://github.com/mozilla/bigquery-etl/pull/1805
+// has the answers.
 func (c *rightsCheck) creating(ctx context.Context, schema string) error {
 	err := c.dry(ctx, fmt.Sprintf("CREATE TABLE %s.sluis_doctor (n INT64)", schema))
 	var failed *Error
