@@ -74,19 +74,29 @@ func TestDoctorChecksRights(t *testing.T) {
 	}{
 		"one identity for all": {"", []string{get, read, appends}, exitDone, [3]string{"ok", "ok", "ok"}, nil},
 		"its own, that reads": {
-			own, []string{get, read, appends}, exitDone, [3]string{"ok", "warning", "ok"},
+			own,
+			[]string{get, read, appends},
+			exitDone,
+			[3]string{"ok", "warning", "ok"},
 			[]string{"it may read the tables of sluis", "it may run jobs", "bindings.members:serviceAccount:landing@p.iam.gserviceaccount.com"},
 		},
 		"its own, that may not append": {
-			own, []string{get, read}, exitFailed, [3]string{"ok", "wrong", "ok"},
+			own,
+			[]string{get, read},
+			exitFailed,
+			[3]string{"ok", "wrong", "ok"},
 			[]string{"it may not append to the tables of sluis", "gcloud iam roles create sluisCollector --project=p", "TO 'serviceAccount:landing@p.iam.gserviceaccount.com'"},
 		},
 		"nobody may read": {
-			"", []string{get, appends}, exitFailed, [3]string{"ok", "ok", "wrong"},
+			"",
+			[]string{get, appends},
+			exitFailed,
+			[3]string{"ok", "ok", "wrong"},
 			[]string{"roles/bigquery.dataViewer", "TO 'serviceAccount:work@p.iam.gserviceaccount.com'"},
 		},
 		"an emulator": {
-			"", nil, exitDone, [3]string{"ok", "warning", "warning"},
+			"", nil, exitDone,
+			[3]string{"ok", "warning", "warning"},
 			[]string{"could not be checked: this server does not offer tables.testIamPermissions"},
 		},
 	} {

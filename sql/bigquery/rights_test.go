@@ -125,7 +125,7 @@ func (h *holder) config() bigquery.Config {
 	}
 	streams := grpc.NewServer()
 	storagepb.RegisterBigQueryReadServer(streams, h)
-	go streams.Serve(listener) //nolint:errcheck // it ends by Stop
+	go streams.Serve(listener)
 	h.t.Cleanup(streams.Stop)
 	return bigquery.Config{
 		Project: "p", Location: "EU", Endpoint: rest.URL, StorageEndpoint: listener.Addr().String(),
@@ -164,27 +164,32 @@ func TestCheckRights(t *testing.T) {
 	}{
 		"a collector that appends and nothing else": {bigquery.Collector, holder{permissions: appends}, bigquery.Rights{}},
 		"a collector that may not append": {
-			bigquery.Collector, holder{permissions: without(appends, "bigquery.tables.updateData on sluis")},
+			bigquery.Collector,
+			holder{permissions: without(appends, "bigquery.tables.updateData on sluis")},
 			bigquery.Rights{Missing: []string{"it may not append to the tables of sluis (bigquery.tables.updateData): " + grantRole}},
 		},
 		"a collector that may not append to one table": {
-			bigquery.Collector, holder{permissions: without(appends, "bigquery.tables.updateData on sluis"), absent: []string{"sluis.vault"}},
+			bigquery.Collector,
+			holder{permissions: without(appends, "bigquery.tables.updateData on sluis"), absent: []string{"sluis.vault"}},
 			bigquery.Rights{
 				Missing:  []string{"it may not append to " + strings.Join(tablesBut("vault"), ", ") + " (bigquery.tables.updateData): " + grantRole},
 				Warnings: []string{"what it may do with sluis.vault could not be checked: not there; `sluis doctor --fix` makes what is missing"},
 			},
 		},
 		"a collector of which nobody has heard": {
-			bigquery.Collector, holder{},
+			bigquery.Collector,
+			holder{},
 			bigquery.Rights{Missing: []string{"it may not see the columns of the tables of sluis (bigquery.tables.get); " +
 				"it may not append to the tables of sluis (bigquery.tables.updateData): " + grantRole}},
 		},
 		"a collector that may read one table": {
-			bigquery.Collector, holder{permissions: append([]string{"bigquery.tables.getData on sluis.vault"}, appends...)},
+			bigquery.Collector,
+			holder{permissions: append([]string{"bigquery.tables.getData on sluis.vault"}, appends...)},
 			bigquery.Rights{Excess: []string{"it may read sluis.vault (bigquery.tables.getData)" + findRoles}},
 		},
 		"a collector that edits": {
-			bigquery.Collector, holder{permissions: append([]string{
+			bigquery.Collector,
+			holder{permissions: append([]string{
 				"bigquery.jobs.create", "bigquery.tables.getData on sluis", "bigquery.tables.update on sluis", "bigquery.tables.delete on sluis",
 			}, appends...)},
 			bigquery.Rights{Excess: []string{
@@ -198,7 +203,8 @@ func TestCheckRights(t *testing.T) {
 			bigquery.CollectorByLoad, holder{permissions: append([]string{"bigquery.jobs.create"}, appends...)}, bigquery.Rights{},
 		},
 		"a collector that may not run its load jobs": {
-			bigquery.CollectorByLoad, holder{permissions: appends},
+			bigquery.CollectorByLoad,
+			holder{permissions: appends},
 			bigquery.Rights{Missing: []string{"it may not run jobs (bigquery.jobs.create): " + grantJobs}},
 		},
 		"sluis with all it needs": {bigquery.Sluis, holder{permissions: works}, bigquery.Rights{}},
@@ -207,32 +213,39 @@ func TestCheckRights(t *testing.T) {
 			"bigquery.tables.update", "bigquery.tables.updateData", "bigquery.tables.delete",
 		}}, bigquery.Rights{}},
 		"sluis without jobs": {
-			bigquery.Sluis, holder{permissions: without(works, "bigquery.jobs.create")},
+			bigquery.Sluis,
+			holder{permissions: without(works, "bigquery.jobs.create")},
 			bigquery.Rights{Missing: []string{"it may not run jobs (bigquery.jobs.create): " + grantJobs}},
 		},
 		"sluis without read sessions": {
-			bigquery.Sluis, holder{permissions: without(works, "bigquery.readsessions.create")},
+			bigquery.Sluis,
+			holder{permissions: without(works, "bigquery.readsessions.create")},
 			bigquery.Rights{Warnings: []string{"it may not make read sessions (bigquery.readsessions.create), so that large results are read page by page, slowly: " + grantSessions}},
 		},
 		"sluis without a storage server": {
-			bigquery.Sluis, holder{permissions: works, away: true},
+			bigquery.Sluis,
+			holder{permissions: works, away: true},
 			bigquery.Rights{Warnings: []string{"whether it may make read sessions (bigquery.readsessions.create) could not be checked: " +
 				"rpc error: code = Unavailable desc = try again later"}},
 		},
 		"sluis that may not read what landed": {
-			bigquery.Sluis, holder{permissions: without(works, "bigquery.tables.getData on sluis")},
+			bigquery.Sluis,
+			holder{permissions: without(works, "bigquery.tables.getData on sluis")},
 			bigquery.Rights{Missing: []string{"it may not read the tables of sluis (bigquery.tables.getData): " + grantOn("sluis", "dataViewer")}},
 		},
 		"sluis that may not build": {
-			bigquery.Sluis, holder{permissions: without(works, "bigquery.tables.create on sluis_models")},
+			bigquery.Sluis,
+			holder{permissions: without(works, "bigquery.tables.create on sluis_models")},
 			bigquery.Rights{Missing: []string{"it may not make tables in sluis_models (bigquery.tables.create): " + grantOn("sluis_models", "dataEditor")}},
 		},
 		"sluis that was not set up": {
-			bigquery.Sluis, holder{permissions: works, absent: []string{"sluis_sync"}},
+			bigquery.Sluis,
+			holder{permissions: works, absent: []string{"sluis_sync"}},
 			bigquery.Rights{Missing: []string{"there is no dataset sluis_sync: make it with `sluis doctor --fix`"}},
 		},
 		"a collector of an emulator": {
-			bigquery.Collector, holder{simple: true},
+			bigquery.Collector,
+			holder{simple: true},
 			bigquery.Rights{Warnings: []string{unknown}, Excess: []string{"it may run jobs (bigquery.jobs.create), and thereby overwrite what has landed" + findRoles}},
 		},
 		"sluis on an emulator": {bigquery.Sluis, holder{simple: true}, bigquery.Rights{Warnings: []string{unknown}}},

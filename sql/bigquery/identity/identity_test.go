@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -127,7 +128,8 @@ func (g *google) issue(w http.ResponseWriter, holder string) {
 
 // signer returns whose assertion (RFC 7523) it is, having checked the signature.
 func (g *google) signer(assertion string) string {
-	signed, signature, _ := cutLast(assertion, ".")
+	end := max(strings.LastIndex(assertion, "."), 0)
+	signed, signature := assertion[:end], strings.TrimPrefix(assertion[end:], ".")
 	_, payload, _ := strings.Cut(signed, ".")
 	digest := sha256.Sum256([]byte(signed))
 	raw, err := base64.RawURLEncoding.DecodeString(signature)
@@ -142,21 +144,11 @@ func (g *google) signer(assertion string) string {
 	return claims.Iss
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
-	if i < 0 {
-		return s, "", false
-	}
-	return s[:i], s[i+len(sep):], true
-}
-
 // file writes a credentials file as gcloud or the console would.
 func (g *google) file(kind string, more map[string]any) string {
 	g.t.Helper()
 	content := map[string]any{"type": kind}
-	for key, value := range more {
-		content[key] = value
-	}
+	maps.Copy(content, more)
 	text, err := json.Marshal(content)
 	if err != nil {
 		g.t.Fatal(err)
@@ -195,9 +187,7 @@ func (g *google) pod(more map[string]any) string {
 		"subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": "https://sts.googleapis.com/v1/token",
 		"credential_source": map[string]any{"file": g.write("token", []byte("a pod's token"))},
 	}
-	for key, value := range more {
-		content[key] = value
-	}
+	maps.Copy(content, more)
 	return g.file("external_account", content)
 }
 
@@ -261,9 +251,7 @@ func TestWhoCallsBigQuery(t *testing.T) {
 		"a file that impersonates": {
 			func(g *google) identity.Identity {
 				source := map[string]any{"type": "authorized_user"}
-				for key, value := range person {
-					source[key] = value
-				}
+				maps.Copy(source, person)
 				return identity.Identity{CredentialsFile: g.file("impersonated_service_account", map[string]any{
 					"service_account_impersonation_url": impersonationOf(appender), "source_credentials": source,
 				})}
