@@ -65,9 +65,6 @@ func createTables(ctx context.Context, d warehouse.Driver) error {
 	} else if !errors.Is(err, warehouse.ErrNoRelation) {
 		return fmt.Errorf("look for the tables of %s: %w", warehouse.SchemaSync, err)
 	}
-	if err := d.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+warehouse.SchemaSync); err != nil {
-		return fmt.Errorf("create the schema %s: %w", warehouse.SchemaSync, err)
-	}
 	for _, table := range all {
 		columns := make([]string, len(table.Columns))
 		for i, c := range table.Columns {

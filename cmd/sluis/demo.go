@@ -131,7 +131,7 @@ func (d *demo) start(ctx context.Context, dir, listen string) (stop func() error
 		}
 		return errors.Join(errs...)
 	}
-	if d.w, err = initWorkspace(dir, "demo", ""); err != nil {
+	if d.w, err = initWorkspace(dir, initOptions{Name: "demo"}); err != nil {
 		return stop, err
 	}
 	secret, err := os.ReadFile(filepath.Join(dir, "keys", "webhook.secret"))

@@ -5,41 +5,35 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/sql/bigquery"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
 func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "check configuration, keys, models, syncs and warehouse; say what to do",
+		Usage: "check configuration, keys, models, syncs, warehouse, and rights in BigQuery; say what to do",
 		Flags: []cli.Flag{
 			jsonFlag(),
 			&cli.BoolFlag{Name: "fix", Usage: "make what the warehouse lacks: datasets, landing tables, columns"},
 		},
 		Action: func(c *cli.Context) error {
 			findings := examine(c.Context, workspaceDir(c), c.Bool("fix"), c.App.ErrWriter)
-			rows := make([][]string, len(findings))
-			bad := false
-			for i, f := range findings {
-				rows[i] = []string{f.Check, "ok", ""}
-				if f.Problem != "" {
-					rows[i] = []string{f.Check, "wrong", f.Problem}
-					bad = true
-				}
-			}
 			if c.Bool("json") {
 				if err := printJSON(c.App.Writer, findings); err != nil {
 					return err
 				}
 			} else {
-				printTable(c.App.Writer, []string{"check", "state", "problem"}, rows)
+				printTable(c.App.Writer, []string{"check", "state", "problem"}, findingRows(findings))
 			}
-			if bad {
+			if slices.ContainsFunc(findings, func(f finding) bool { return f.State == stateWrong }) {
 				return errReported
 			}
 			return nil
@@ -47,46 +41,97 @@ func doctorCommand() *cli.Command {
 	}
 }
 
-// finding is the outcome of one check; Problem is empty if all is well.
+// The states of a finding. A warning is no reason to fail.
+const (
+	stateOK      = "ok"
+	stateWarning = "warning"
+	stateWrong   = "wrong"
+)
+
+// finding is the outcome of one check; Problem is empty if all is well, and may
+// have several lines.
 type finding struct {
 	Check   string `json:"check"`
+	State   string `json:"state"`
 	Problem string `json:"problem,omitempty"`
+}
+
+// warning is what should be known, and stops nothing.
+type warning struct{ error }
+
+func newFinding(check string, err error) finding {
+	var warn warning
+	switch {
+	case err == nil:
+		return finding{check, stateOK, ""}
+	case errors.As(err, &warn):
+		return finding{check, stateWarning, err.Error()}
+	default:
+		return finding{check, stateWrong, err.Error()}
+	}
+}
+
+// findingRows gives each line of a problem a row of the table.
+func findingRows(findings []finding) [][]string {
+	var rows [][]string
+	for _, f := range findings {
+		check, state := f.Check, f.State
+		for line := range strings.SplitSeq(f.Problem, "\n") {
+			rows = append(rows, []string{check, state, line})
+			check, state = "", ""
+		}
+	}
+	return rows
 }
 
 // examine checks each part by itself, so that one fault does not hide another.
 // Only without a configuration is there nothing to check.
 func examine(ctx context.Context, dir string, fix bool, stderr io.Writer) []finding {
 	w, err := workspace.Open(dir)
-	findings := []finding{{Check: "configuration", Problem: problem(err)}}
+	findings := []finding{newFinding("configuration", err)}
 	if err != nil {
 		return findings
 	}
-	for _, check := range []struct {
-		name string
-		do   func() error
-	}{
-		{"keys", func() error { return checkKeys(ctx, w) }},
-		{"models", func() error { _, err := loadProject(w, false, nil, nil); return err }},
-		{"syncs", func() error { _, err := loadSyncs(w); return err }},
-		{"warehouse", func() error {
-			if fix {
-				if err := setUpWarehouse(ctx, w); err != nil {
-					return err
-				}
-			}
-			return checkWarehouse(ctx, w, stderr)
-		}},
-	} {
-		findings = append(findings, finding{check.name, problem(check.do())})
+	add := func(check string, err error) { findings = append(findings, newFinding(check, err)) }
+	add("keys", checkKeys(ctx, w))
+	_, err = loadProject(w, false, nil, nil)
+	add("models", err)
+	_, err = loadSyncs(w)
+	add("syncs", err)
+	if fix {
+		err = setUpWarehouse(ctx, w)
+	}
+	if !fix || err == nil {
+		err = checkWarehouse(ctx, w, stderr)
+	}
+	add("warehouse", err)
+	if b := w.Warehouse.BigQuery; b != nil {
+		add("rights: collector", checkRights(ctx, collectorConfig(b), bigquery.Collector, b.Collector != nil))
+		add("rights: models and syncs", checkRights(ctx, bigQueryConfig(b), bigquery.Sluis, false))
 	}
 	return findings
 }
 
-func problem(err error) string {
-	if err == nil {
-		return ""
+// checkRights compares what an identity may do in BigQuery with what a program
+// does. alone tells whether the identity is the program's own, so that what it
+// may do beyond that is worth a warning.
+func checkRights(ctx context.Context, config bigquery.Config, program bigquery.Program, alone bool) error {
+	rights, err := bigquery.CheckRights(ctx, config, program)
+	if err != nil {
+		return err
 	}
-	return err.Error()
+	said := slices.Concat(rights.Missing, rights.Warnings)
+	if alone {
+		said = append(said, rights.Excess...)
+	}
+	switch err := errors.New(strings.Join(said, "\n")); {
+	case len(said) == 0:
+		return nil
+	case len(rights.Missing) == 0:
+		return warning{err}
+	default:
+		return err
+	}
 }
 
 func checkKeys(ctx context.Context, w *workspace.Workspace) error {

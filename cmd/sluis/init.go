@@ -35,50 +35,79 @@ func initCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "write-key", Usage: "write key of the source \"web\"; made at random if not given"},
 			&cli.StringFlag{Name: "name", Usage: "name of the workspace; by default that of the folder"},
+			&cli.StringFlag{Name: "bigquery", Usage: "`PROJECT` of Google Cloud to be the warehouse, in place of the embedded one"},
+			&cli.StringFlag{Name: "location", Usage: "where that warehouse is, such as EU or europe-west4; it cannot be changed later"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usage("init needs a folder: sluis init DIR")
 			}
 			dir := c.Args().First()
-			w, err := initWorkspace(dir, c.String("name"), c.String("write-key"))
+			w, err := initWorkspace(dir, initOptions{
+				Name: c.String("name"), WriteKey: c.String("write-key"), Project: c.String("bigquery"), Location: c.String("location"),
+			})
 			if err != nil {
 				return err
 			}
+			setUp := ""
+			if w.Warehouse.BigQuery != nil {
+				setUp = "  sluis doctor --fix --workspace " + dir + "\n"
+			}
 			fmt.Fprintf(c.App.Writer, `A workspace is in %[1]s. Keep it in git; keys/ and data/ stay out of it (back up keys/ apart).
 
-  sluis up --workspace %[1]s
+%[4]s  sluis up --workspace %[1]s
   curl -u %[2]s: http://%[3]s/v1/track -d '{"anonymousId":"a-1","event":"Hello",
     "context":{"consent":{"categoryPreferences":{"analytics":true}}}}'
   sluis sql --workspace %[1]s "select event, count(*) from sluis.events group by 1"
-`, dir, w.Sources[0].WriteKey, w.Listen)
+`, dir, w.Sources[0].WriteKey, w.Listen, setUp)
 			return nil
 		},
 	}
 }
 
+// initOptions are what the files of a new workspace are filled in with.
+type initOptions struct {
+	Name, WriteKey    string // made up if empty
+	Project, Location string // of the warehouse in BigQuery; both or none
+}
+
+// check refuses what would not be one word of YAML.
+func (o initOptions) check() error {
+	word := regexp.MustCompile(`^[A-Za-z0-9_.-]*$`)
+	switch {
+	case !word.MatchString(o.WriteKey):
+		return usage("a write key is made of letters, digits, _ . and -")
+	case (o.Project == "") != (o.Location == ""):
+		return usage("a warehouse in BigQuery needs both: --bigquery PROJECT --location EU")
+	case !regexp.MustCompile(`^[a-z0-9:.-]*$`).MatchString(o.Project):
+		return usage("--bigquery wants the id of a project, such as my-project: lower-case letters, digits and -")
+	case !word.MatchString(o.Location):
+		return usage("--location wants a location of BigQuery, such as EU or europe-west4")
+	}
+	return nil
+}
+
 // initWorkspace makes a workspace in a folder that does not have one.
-func initWorkspace(dir, name, writeKey string) (*workspace.Workspace, error) {
+func initWorkspace(dir string, options initOptions) (*workspace.Workspace, error) {
 	if _, err := os.Stat(filepath.Join(dir, workspace.File)); err == nil {
 		return nil, fmt.Errorf("%s: there is a workspace already; nothing was changed", dir)
 	}
-	if name == "" {
-		name = nameOf(dir)
+	if options.Name == "" {
+		options.Name = nameOf(dir)
 	}
-	if writeKey == "" {
+	if options.WriteKey == "" {
 		var b [12]byte
 		_, _ = rand.Read(b[:]) // never fails
-		writeKey = "wk_" + hex.EncodeToString(b[:])
+		options.WriteKey = "wk_" + hex.EncodeToString(b[:])
 	}
-	if regexp.MustCompile(`[^A-Za-z0-9_.-]`).MatchString(writeKey) {
-		return nil, usage("a write key is made of letters, digits, _ . and -")
+	if err := options.check(); err != nil {
+		return nil, err
 	}
 	files, err := fs.Sub(skeleton, "skeleton")
 	if err != nil {
 		return nil, err
 	}
-	values := map[string]string{"Name": name, "WriteKey": writeKey}
-	if err := copyTree(files, dir, values); err != nil {
+	if err := copyTree(files, dir, options); err != nil {
 		return nil, fmt.Errorf("making the workspace: %w", err)
 	}
 	if err := copyTree(sqlproject.Files, filepath.Join(dir, "sql"), nil); err != nil {
@@ -107,7 +136,7 @@ func nameOf(dir string) string {
 
 // copyTree writes files, each a template where there are values to fill in.
 // It overwrites none.
-func copyTree(from fs.FS, to string, values map[string]string) error {
+func copyTree(from fs.FS, to string, values any) error {
 	return fs.WalkDir(from, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err

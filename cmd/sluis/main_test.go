@@ -113,7 +113,7 @@ func (p *program) terminate(t testing.TB) {
 func newWorkspace(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "shop")
-	if _, err := initWorkspace(dir, "shop", "wk_test"); err != nil {
+	if _, err := initWorkspace(dir, initOptions{Name: "shop", WriteKey: "wk_test"}); err != nil {
 		t.Fatal(err)
 	}
 	edit(t, filepath.Join(dir, "sluis.yaml"), "every: 30s", "every: 1s")

@@ -19,6 +19,9 @@ func printJSON(w io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
+// longest is how far a table's rule goes under a text that is longer than that.
+const longest = 80
+
 // printTable prints rows under their column names, aligned.
 func printTable(w io.Writer, columns []string, rows [][]string) {
 	width := make([]int, len(columns))
@@ -43,6 +46,9 @@ func printTable(w io.Writer, columns []string, rows [][]string) {
 	rule := make([]string, len(columns))
 	for i := range rule {
 		rule[i] = strings.Repeat("─", width[i])
+	}
+	if last := len(rule) - 1; last >= 0 && width[last] > longest {
+		rule[last] = strings.Repeat("─", longest)
 	}
 	line(rule)
 	for _, row := range rows {

@@ -34,6 +34,13 @@ func setUpWarehouse(ctx context.Context, w *workspace.Workspace) error {
 	return bigquery.Setup(ctx, bigQueryConfig(w.Warehouse.BigQuery))
 }
 
+// collectorConfig is bigQueryConfig as whom events land.
+func collectorConfig(b *workspace.BigQuery) bigquery.Config {
+	config, who := bigQueryConfig(b), b.CollectorIdentity()
+	config.CredentialsFile, config.Impersonate = who.CredentialsFile, who.Impersonate
+	return config
+}
+
 func bigQueryConfig(b *workspace.BigQuery) bigquery.Config {
 	labels := map[string]string{"program": "sluis"}
 	maps.Copy(labels, b.Labels)

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/sluis-cdp/sluis/sql/bigquery/identity"
 )
 
 // window is how many requests may be without an answer. It bounds the memory
@@ -195,7 +197,7 @@ func classify(err error) error {
 		codes.ResourceExhausted: errTransient,
 		codes.Unknown:           errTransient,
 		codes.PermissionDenied:  errPermission,
-		codes.Unauthenticated:   errPermission,
+		codes.Unauthenticated:   errIdentity,
 	}
 	st := status.Convert(err)
 	for _, detail := range st.Details() {
@@ -204,6 +206,9 @@ func classify(err error) error {
 		}
 	}
 	if meaning := byCode[st.Code()]; meaning != nil {
+		if remedy := identity.Remedy(err); remedy != "" {
+			return fmt.Errorf("%w (%s): %s", meaning, st.Message(), remedy)
+		}
 		return fmt.Errorf("%w (%s)", meaning, st.Message())
 	}
 	return fmt.Errorf("BigQuery answered: %w", err)

@@ -13,27 +13,25 @@ import (
 
 	storage "cloud.google.com/go/bigquery/storage/apiv1"
 	"github.com/gofrs/flock"
-	"google.golang.org/api/impersonate"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/sluis-cdp/sluis/collector"
+	"github.com/sluis-cdp/sluis/sql/bigquery/identity"
 )
 
 // Config says where to land, and as whom. The tables of warehouse.Landing must
-// exist in the data set. By default the application's default credentials are used.
+// exist in the data set. Appending to them is all that the identity must be allowed.
 type Config struct {
 	Project, Dataset string
 	// StateFile remembers what was begun. It belongs to the spool: keep, move and
 	// remove the two together, and never restore one without the other. Rows that
 	// BigQuery refuses are kept in a folder "refused" beside it.
 	StateFile string
-	// CredentialsFile is the key file of a service account.
-	CredentialsFile string
-	// Impersonate is the e-mail address of a service account to act as.
-	Impersonate string
+	// CredentialsFile and Impersonate say as whom; see package identity.
+	CredentialsFile, Impersonate string
 	// StorageEndpoint, host:port, replaces Google's by an emulator: without
 	// encryption and credentials.
 	StorageEndpoint string
@@ -100,7 +98,7 @@ func Open(ctx context.Context, config Config) (*Sink, error) {
 
 // dial makes the clients. They connect when they are first used.
 func (s *Sink) dial(ctx context.Context) error {
-	options, err := s.config.options(ctx)
+	options, err := s.config.options()
 	if err != nil {
 		return err
 	}
@@ -117,7 +115,7 @@ func (s *Sink) dial(ctx context.Context) error {
 	return nil
 }
 
-func (c Config) options(ctx context.Context) ([]option.ClientOption, error) {
+func (c Config) options() ([]option.ClientOption, error) {
 	again := backoff.DefaultConfig
 	again.BaseDelay, again.MaxDelay = 100*time.Millisecond, 10*time.Second
 	options := []option.ClientOption{
@@ -131,20 +129,11 @@ func (c Config) options(ctx context.Context) ([]option.ClientOption, error) {
 			option.WithEndpoint(c.StorageEndpoint), option.WithoutAuthentication(),
 			option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials()))), nil
 	}
-	var identity []option.ClientOption
-	if c.CredentialsFile != "" {
-		identity = append(identity, option.WithAuthCredentialsFile(option.ServiceAccount, c.CredentialsFile))
-	}
-	if c.Impersonate == "" {
-		return append(options, identity...), nil
-	}
-	tokens, err := impersonate.CredentialsTokenSource(ctx, impersonate.CredentialsConfig{
-		TargetPrincipal: c.Impersonate, Scopes: storage.DefaultAuthScopes(),
-	}, identity...)
+	who, err := identity.Identity{CredentialsFile: c.CredentialsFile, Impersonate: c.Impersonate}.Options()
 	if err != nil {
-		return nil, fmt.Errorf("acting as the service account to impersonate: %w", err)
+		return nil, err
 	}
-	return append(options, option.WithTokenSource(tokens)), nil
+	return append(options, who...), nil
 }
 
 // Close ends the connections and releases the state file. A batch that is not

@@ -117,7 +117,7 @@ func TestLostRowsAreSentAgain(t *testing.T) {
 	ctx := context.Background()
 	b := batch(1, 41)
 	b.Events, b.Vault, b.Quarantine, b.SealKeys = nil, nil, nil, nil
-	mustFail(t, s.Land(ctx, b), "roles/bigquery.dataEditor", "stay in the spool")
+	mustFail(t, s.Land(ctx, b), "bigquery.tables.updateData", "sluisCollector", "stay in the spool")
 	rows := len(server.Rows(path("ledger")))
 	if rows == 0 {
 		t.Fatal("nothing was stored before the failure")
@@ -426,11 +426,32 @@ func TestIdentities(t *testing.T) {
 		}
 		s.Close()
 	}
+	workload := filepath.Join(t.TempDir(), "workload.json")
+	if err := os.WriteFile(workload, []byte(`{"type": "external_account", "audience": "a", "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+		"token_url": "https://127.0.0.1:1/token", "credential_source": {"file": "token"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config.CredentialsFile, config.Impersonate = workload, ""
+	if s, err := Open(context.Background(), config); err != nil {
+		t.Errorf("with workload identity: %v", err)
+	} else {
+		s.Close()
+	}
 	config.CredentialsFile = filepath.Join(t.TempDir(), "missing")
 	if _, err := Open(context.Background(), config); err == nil {
 		t.Error("a key file that is missing is no error")
 	}
 	if _, err := Open(context.Background(), Config{Project: project}); err == nil {
 		t.Error("a configuration without a state file is no error")
+	}
+}
+
+// TestUnknownCaller: credentials that do not count are another matter than what
+// their holder may do.
+func TestUnknownCaller(t *testing.T) {
+	err := classify(status.Error(codes.Unauthenticated, `transport: per-RPC creds failed due to error: auth: "invalid_grant"`))
+	mustFail(t, err, "does not know who the collector is", "gcloud auth application-default login", "stay in the spool")
+	if strings.Contains(err.Error(), "bigquery.tables") {
+		t.Errorf("permissions are beside the point: %v", err)
 	}
 }

@@ -16,7 +16,8 @@ import (
 var (
 	errTable      = errors.New("the table does not exist: create it with 'sluis doctor --fix'. The rows stay in the spool")
 	errSchema     = errors.New("the table lacks columns that this version writes: add them with 'sluis doctor --fix'; BigQuery may need minutes to see them. The rows stay in the spool")
-	errPermission = errors.New("BigQuery denies access: the collector's account needs roles/bigquery.dataEditor on the landing tables. The rows stay in the spool")
+	errPermission = errors.New("BigQuery denies access: the collector needs bigquery.tables.get and bigquery.tables.updateData on the landing tables, which is the role sluisCollector of the README; 'sluis doctor' says what is missing, and how to grant it. The rows stay in the spool")
+	errIdentity   = errors.New("BigQuery does not know who the collector is. The rows stay in the spool")
 )
 
 // ensureStream makes the table's stream, and records its name before anything is
@@ -122,7 +123,7 @@ func (l *landing) arrived(ctx context.Context, t table) (int, error) {
 	n, err := l.sink.count(ctx, t, l.batch.SpoolID, l.batch.First, l.batch.Last)
 	if err != nil {
 		return 0, fmt.Errorf("a stream has expired in the middle of a batch, and how much of it arrived must be read from the table: %w. "+
-			"If access is denied, grant the collector's account roles/bigquery.dataViewer and roles/bigquery.readSessionUser until this has gone through", err)
+			"If access is denied, grant the collector roles/bigquery.dataViewer on the dataset and roles/bigquery.readSessionUser on the project until this has gone through", err)
 	}
 	return int(n) - p.Landed, nil
 }

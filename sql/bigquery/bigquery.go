@@ -43,14 +43,9 @@ type Config struct {
 	// for reading large results. Without it an emulator is read page by page.
 	StorageEndpoint string
 
-	// CredentialsFile is the key of a service account, or the configuration of
-	// workload identity federation. Empty means the application default
-	// credentials.
+	// CredentialsFile and Impersonate say as whom; see package identity.
 	CredentialsFile string
-
-	// Impersonate is the e-mail address of a service account to act as. Those
-	// credentials then need the role roles/iam.serviceAccountTokenCreator on it.
-	Impersonate string
+	Impersonate     string
 
 	// Labels are on every job: lower-case letters, digits, _ and -.
 	Labels map[string]string

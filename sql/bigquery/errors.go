@@ -10,6 +10,8 @@ import (
 
 	"cloud.google.com/go/bigquery"
 	"google.golang.org/api/googleapi"
+
+	"github.com/sluis-cdp/sluis/sql/bigquery/identity"
 )
 
 // Error is a failure as BigQuery tells it, and what to do about it.
@@ -66,7 +68,9 @@ func (d *db) explain(ctx context.Context, err error, job string) error {
 	if job != "" {
 		explained.Link = d.link(job)
 	}
-	explained.Remedy = d.remedy(explained.Reason, explained.Message)
+	if explained.Remedy = d.remedy(explained.Reason, explained.Message); explained.Remedy == "" {
+		explained.Remedy = identity.Remedy(err)
+	}
 	return explained
 }
 

@@ -38,9 +38,10 @@ var layouts = map[string]layout{
 
 // Setup creates the datasets and landing tables that are missing, and adds
 // columns that a landing table lacks. It changes nothing else, and so can be
-// repeated, also by several programs at once. It needs
-// roles/bigquery.dataEditor on the datasets, and roles/bigquery.user on the
-// project to create them.
+// repeated, also by several programs at once. To create something it needs
+// roles/bigquery.user on the project, which makes it the owner of the datasets
+// that it creates. Where nothing is missing it only looks, and the rights to
+// read suffice: whoever works with the warehouse may call it.
 func Setup(ctx context.Context, config Config) error {
 	d, err := open(ctx, config)
 	if err != nil {
@@ -84,12 +85,15 @@ func (d *db) ensureDataset(ctx context.Context, name string) error {
 }
 
 func (d *db) ensureTable(ctx context.Context, table warehouse.Table) error {
-	handle := d.client.Dataset(warehouse.SchemaLanding).Table(table.Name)
-	err := handle.Create(ctx, tableMetadata(table))
-	if !isStatus(err, http.StatusConflict) {
-		return d.explain(ctx, err, "")
-	}
 	existing, err := d.fields(ctx, warehouse.SchemaLanding, table.Name)
+	if errors.Is(err, warehouse.ErrNoRelation) {
+		err = d.client.Dataset(warehouse.SchemaLanding).Table(table.Name).Create(ctx, tableMetadata(table))
+		if !isStatus(err, http.StatusConflict) {
+			return d.explain(ctx, err, "")
+		}
+		// Another program was faster, and may be of another version.
+		existing, err = d.fields(ctx, warehouse.SchemaLanding, table.Name)
+	}
 	if err != nil {
 		return err
 	}

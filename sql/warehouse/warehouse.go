@@ -11,7 +11,8 @@ import (
 	"errors"
 )
 
-// The schemas (BigQuery: datasets) that Sluis uses.
+// The schemas (BigQuery: datasets) that Sluis uses. Who opens a warehouse finds
+// them there: making one takes rights that daily work should not need.
 const (
 	SchemaLanding = "sluis"        // what the collector landed; see [Landing]
 	SchemaModels  = "sluis_models" // what the models built

@@ -123,9 +123,10 @@ func newSink(ctx context.Context, w *workspace.Workspace, logger *slog.Logger) (
 	if b == nil {
 		return collector.ParquetSink{Dir: w.Landing()}, func() error { return nil }, nil
 	}
+	who := b.CollectorIdentity()
 	s, err := bigquery.Open(context.WithoutCancel(ctx), bigquery.Config{
 		Project: b.Project, Dataset: warehouse.SchemaLanding, StateFile: w.LoaderState(),
-		CredentialsFile: b.CredentialsFile, Impersonate: b.Impersonate, StorageEndpoint: b.StorageEndpoint, Logger: logger,
+		CredentialsFile: who.CredentialsFile, Impersonate: who.Impersonate, StorageEndpoint: b.StorageEndpoint, Logger: logger,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -87,10 +87,28 @@ type BigQuery struct {
 	Impersonate     string            `yaml:"impersonate"`
 	MaxBytesBilled  int64             `yaml:"max_bytes_billed"`
 	Labels          map[string]string `yaml:"labels"`
+	// Collector is as whom events land, if not as everything else does. It stands
+	// by itself: it takes no part of the identity above, which the machine that
+	// faces the public should not have.
+	Collector *Identity `yaml:"collector"`
 
 	// Endpoint and StorageEndpoint are an emulator's, from the environment.
 	Endpoint        string `yaml:"-"`
 	StorageEndpoint string `yaml:"-"`
+}
+
+// Identity is as whom to use BigQuery.
+type Identity struct {
+	CredentialsFile string `yaml:"credentials_file"`
+	Impersonate     string `yaml:"impersonate"`
+}
+
+// CollectorIdentity is as whom events land.
+func (b *BigQuery) CollectorIdentity() Identity {
+	if b.Collector != nil {
+		return *b.Collector
+	}
+	return Identity{CredentialsFile: b.CredentialsFile, Impersonate: b.Impersonate}
 }
 
 // The variables that put an emulator in BigQuery's place.
@@ -162,8 +180,12 @@ func (w *Workspace) check(doc *document) {
 			doc.report("warehouse.bigquery", "a project and a location, such as EU, are needed")
 		}
 		b.Endpoint, b.StorageEndpoint = os.Getenv(EnvBigQueryEndpoint), os.Getenv(EnvBigQueryStorageEndpoint)
-		if b.CredentialsFile != "" {
-			b.CredentialsFile = w.Path(b.CredentialsFile)
+		w.checkIdentity(doc, "warehouse.bigquery", &b.CredentialsFile, b.Impersonate)
+		if own := b.Collector; own != nil {
+			if *own == (Identity{}) {
+				doc.report("warehouse.bigquery.collector", "a credentials_file or an account to impersonate is needed; without this block the collector acts as everything else does")
+			}
+			w.checkIdentity(doc, "warehouse.bigquery.collector", &own.CredentialsFile, own.Impersonate)
 		}
 	}
 	if w.Spool.MaxBytes < 256<<20 {
@@ -185,6 +207,16 @@ func (w *Workspace) check(doc *document) {
 		if s.Denied != "" && s.Denied != collector.Count && s.Denied != collector.Discard {
 			doc.report(at+".denied", "must be count (a refused event grows a counter) or drop")
 		}
+	}
+}
+
+// checkIdentity resolves the file, and looks at the account to impersonate.
+func (w *Workspace) checkIdentity(doc *document, at string, file *string, impersonate string) {
+	if *file != "" {
+		*file = w.Path(*file)
+	}
+	if impersonate != "" && !strings.Contains(impersonate, "@") {
+		doc.report(at+".impersonate", "must be the e-mail address of a service account")
 	}
 }
 

@@ -36,3 +36,36 @@ func TestPlanErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestCollectorIdentity: events land as everything else is done, unless the
+// collector has an identity of its own, which then is whole by itself.
+func TestCollectorIdentity(t *testing.T) {
+	dir := t.TempDir()
+	for collector, want := range map[string]Identity{
+		"": {CredentialsFile: filepath.Join(dir, "keys/work.json"), Impersonate: "work@p.iam.gserviceaccount.com"},
+		"collector: {impersonate: landing@p.iam.gserviceaccount.com}": {Impersonate: "landing@p.iam.gserviceaccount.com"},
+		"collector: {credentials_file: keys/landing.json}":            {CredentialsFile: filepath.Join(dir, "keys/landing.json")},
+		"collector: {credentials_file: /etc/landing.json}":            {CredentialsFile: "/etc/landing.json"},
+	} {
+		text := `workspace: shop
+sources: [{id: web, write_key: wk}]
+warehouse:
+  bigquery:
+    project: p
+    location: EU
+    credentials_file: keys/work.json
+    impersonate: work@p.iam.gserviceaccount.com
+    ` + collector + "\n"
+		if err := os.WriteFile(filepath.Join(dir, File), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := Open(dir)
+		if err != nil {
+			t.Errorf("%s: %v", collector, err)
+			continue
+		}
+		if got := w.Warehouse.BigQuery.CollectorIdentity(); got != want {
+			t.Errorf("%q: %+v, want %+v", collector, got, want)
+		}
+	}
+}
