@@ -68,13 +68,6 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Estimator tells what a query would cost. The driver implements it.
-type Estimator interface {
-	// EstimateBytes returns how many bytes a query would process, by a dry run,
-	// which is free. For clustered tables it is an upper bound.
-	EstimateBytes(ctx context.Context, query string, args ...any) (int64, error)
-}
-
 // Open returns a driver for a project that [Setup] has prepared. It makes no
 // call yet: what is wrong with the rights, or missing, the first statement
 // tells.
@@ -99,8 +92,8 @@ type db struct {
 }
 
 var (
-	_ warehouse.Driver = (*db)(nil)
-	_ Estimator        = (*db)(nil)
+	_ warehouse.Driver    = (*db)(nil)
+	_ warehouse.Estimator = (*db)(nil)
 )
 
 func (*db) Dialect() string { return "bigquery" }
@@ -207,6 +200,7 @@ func (d *db) dryRun(ctx context.Context, statement statement) (dryRunResult, err
 	defer cancel()
 	query := d.newQuery(statement)
 	query.DryRun = true
+	query.MaxBytesBilled = 0 // what is above the ceiling is to be told, not refused
 	job, err := query.Run(ctx)
 	if err != nil {
 		return dryRunResult{}, d.explain(ctx, err, "")

@@ -208,7 +208,7 @@ func TestReadOnlyAsksBigQuery(t *testing.T) {
 func TestEstimateBytes(t *testing.T) {
 	f := newFake(t)
 	d := open(t, f.config())
-	bytes, err := d.(bigquery.Estimator).EstimateBytes(t.Context(), "SELECT n FROM x WHERE n = ?", 1)
+	bytes, err := d.(warehouse.Estimator).EstimateBytes(t.Context(), "SELECT n FROM x WHERE n = ?", 1)
 	if bytes != 4096 || err != nil || len(f.jobs) != 0 {
 		t.Errorf("%d, %v, %d jobs", bytes, err, len(f.jobs))
 	}
