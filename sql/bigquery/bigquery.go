@@ -56,7 +56,8 @@ type Config struct {
 	Labels map[string]string
 
 	// MaxBytesBilled is the ceiling of each query: BigQuery refuses, free of
-	// charge, one that would bill more. Zero leaves the project's own.
+	// charge, one that would bill more. Zero leaves the project's own. Estimates
+	// are made of any query.
 	MaxBytesBilled int64
 
 	// Timeout bounds each statement, also at the server should this process be
