@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -317,5 +318,33 @@ func TestModelsOverBudgetAndBroken(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]bool{"big": true, "own": true}, over); diff != "" {
 		t.Errorf("over budget: (-want +got)\n%s", diff)
+	}
+}
+
+// TestUpOverBudget: the scheduler logs what a budget refused, and counts it and
+// what depends on it as not built, which keeps their syncs from running.
+func TestUpOverBudget(t *testing.T) {
+	dir, _ := newCostWorkspace(t, ", budget: {model: 100GiB}")
+	w, err := workspace.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log, stderr bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	project, err := loadProject(w, false, logger, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed, err := (&scheduler{w: w, logger: logger, stderr: &stderr}).buildModels(t.Context(), project)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]bool{"big": true, "on_big": true, "seen": true, "own": true}, failed); diff != "" {
+		t.Errorf("not built: (-want +got)\n%s", diff)
+	}
+	for _, want := range []string{"model=big status=failed", "warehouse.bigquery.budget.model in sluis.yaml", "model=own", "model=seen status=skipped"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %q in the log:\n%s", want, log.String())
+		}
 	}
 }

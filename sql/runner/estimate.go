@@ -43,9 +43,10 @@ type Estimate struct {
 }
 
 // Estimate tells what Run would process with the same selector, in the same
-// order, by the warehouse's own estimates, and builds nothing. Tests are not
-// part of Run. On a warehouse that bills nothing, which is one without a
-// [warehouse.Estimator], all of it is zero.
+// order, by the warehouse's own estimates. All that it runs is a look into the
+// catalog for each incremental model. Tests are not part of Run. On a
+// warehouse that bills nothing, which is one without a [warehouse.Estimator],
+// all of it is zero.
 //
 // The error tells why nothing could be estimated; what is wrong with a node is
 // in its Estimate.
