@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -216,14 +217,7 @@ func (c costs) notes() []string {
 		return []string{"The embedded warehouse bills nothing."}
 	}
 	notes := []string{fmt.Sprintf("Prices are at %v per TiB (warehouse.bigquery.price_per_tib), in the currency of your bill.", *c.PricePerTiB)}
-	has := func(is func(nodeCost) bool) bool {
-		for _, n := range c.Models {
-			if is(n) {
-				return true
-			}
-		}
-		return false
-	}
+	has := func(is func(nodeCost) bool) bool { return slices.ContainsFunc(c.Models, is) }
 	if has(func(n nodeCost) bool { return n.Stale && n.Bytes != nil }) {
 		notes = append(notes, "Models that read what the same run builds first are estimated over what is there now.")
 	}

@@ -167,21 +167,25 @@ func TestBudget(t *testing.T) {
 		{"an incremental model, new", "-- models/m.sql --\n" + incremental, "", runner.Budget{Model: 100}, map[string]metered{"m": {runner.Built, 100, ""}}},
 		// The query 100, the merge 50 + 5.
 		{
-			"an incremental model, there already", "-- models/m.sql --\n" + incremental, "-- models/m.sql --\n" + incremental, runner.Budget{Model: 155},
+			"an incremental model, there already", "-- models/m.sql --\n" + incremental, "-- models/m.sql --\n" + incremental,
+			runner.Budget{Model: 155},
 			map[string]metered{"m": {runner.Built, 155, ""}},
 		},
 		{
-			"too little for the merge", "-- models/m.sql --\n" + incremental, "-- models/m.sql --\n" + incremental, runner.Budget{Model: 154},
+			"too little for the merge", "-- models/m.sql --\n" + incremental, "-- models/m.sql --\n" + incremental,
+			runner.Budget{Model: 154},
 			map[string]metered{"m": {runner.Failed, 100, runner.ModelBudget}},
 		},
 		{"too little for a round", "-- models/m.sql --\n" + fixpoint, "", runner.Budget{Model: 110}, map[string]metered{"m": {runner.Failed, 100, runner.ModelBudget}}},
 		// The candidate 30, the check 30 + 7, the table 7.
 		{
-			"an audience", audiences("table"), "", runner.Budget{Model: 74},
+			"an audience", audiences("table"), "",
+			runner.Budget{Model: 74},
 			map[string]metered{"consent_profile": {runner.Built, 0, ""}, "a": {runner.Built, 74, ""}},
 		},
 		{
-			"too little for the check", audiences("table"), "", runner.Budget{Model: 66},
+			"too little for the check", audiences("table"), "",
+			runner.Budget{Model: 66},
 			map[string]metered{"consent_profile": {runner.Built, 0, ""}, "a": {runner.Failed, 30, runner.ModelBudget}},
 		},
 		{"a seed", "-- seeds/m.csv --\nk\n1\n", "", runner.Budget{Model: 3}, map[string]metered{"m": {runner.Built, 3, ""}}},
