@@ -138,6 +138,15 @@ func (m *meter) Query(ctx context.Context, query string, args ...any) (rows ware
 	return rows, err
 }
 
+// ReadOnly runs a query of a template's own if the budgets allow it.
+func (m *meter) ReadOnly(ctx context.Context, query string) (rows warehouse.Rows, err error) {
+	err = m.spend(ctx, query, nil, func() (err error) {
+		rows, err = m.Driver.ReadOnly(ctx, query)
+		return err
+	})
+	return rows, err
+}
+
 // spend reserves what a statement would process before it runs, so that others
 // that run at the same time cannot have it. A statement that fails is not
 // billed, and gives it back; one that is cancelled may have been.
