@@ -43,6 +43,11 @@ func (e *usageError) Error() string { return e.message }
 
 func usage(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
+// refusedError is what a guard holds back.
+type refusedError struct{ message string }
+
+func (e *refusedError) Error() string { return e.message }
+
 // errReported ends a command whose output has said already what is wrong.
 var errReported = errors.New("failed")
 
@@ -53,13 +58,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := app.RunContext(ctx, flagsFirst(app, args))
 	var wrong *usageError
 	var held *syncer.HeldError
+	var refused *refusedError
 	switch {
 	case err == nil:
 		return exitDone
 	case errors.As(err, &wrong):
 		fmt.Fprintf(stderr, "sluis: %v\nTry `sluis help`.\n", wrong)
 		return exitUsage
-	case errors.As(err, &held):
+	case errors.As(err, &held), errors.As(err, &refused):
 		fmt.Fprintf(stderr, "sluis: %v\n", err)
 		return exitRefused
 	case errors.Is(err, errReported):

@@ -25,8 +25,19 @@ func modelsCommand() *cli.Command {
 		Usage: "build and test the SQL models",
 		Subcommands: []*cli.Command{
 			{
-				Name: "run", Usage: "build models, each after those it depends on", Flags: []cli.Flag{selectFlag, full, jsonFlag()},
-				Action: func(c *cli.Context) error { return modelsDo(c, (*runner.Project).Run) },
+				Name: "run", Usage: "build models, each after those it depends on",
+				Description: "On BigQuery the budgets in sluis.yaml, and meta.max_bytes of a model, bound what is processed:\n" +
+					"a statement that would exceed one is not run. If nothing else failed, the exit code is then 3.",
+				Flags: []cli.Flag{
+					selectFlag, full, jsonFlag(),
+					&cli.BoolFlag{Name: "dry-run", Usage: "build nothing; tell how many bytes each model would process, and the price"},
+				},
+				Action: func(c *cli.Context) error {
+					if c.Bool("dry-run") {
+						return modelsEstimate(c)
+					}
+					return modelsDo(c, (*runner.Project).Run)
+				},
 			},
 			{
 				Name: "test", Usage: "test what was built", Flags: []cli.Flag{selectFlag, jsonFlag()},
@@ -53,7 +64,7 @@ func loadProject(w *workspace.Workspace, fullRefresh bool, logger *slog.Logger, 
 	project, err := runner.Load(runner.Options{
 		Dir: os.DirFS(w.Path(w.Models)), Env: env, FullRefresh: fullRefresh,
 		Threads: max(1, w.Warehouse.Threads), Target: filepath.Join(w.Path(w.Data), "target"),
-		Logger: logger, Progress: progress,
+		Budget: budgetOf(w), Logger: logger, Progress: progress,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", w.Path(w.Models), err)
@@ -61,16 +72,18 @@ func loadProject(w *workspace.Workspace, fullRefresh bool, logger *slog.Logger, 
 	return project, nil
 }
 
-func modelsDo(c *cli.Context, do func(*runner.Project, context.Context, warehouse.Driver, string) (runner.Results, error)) (err error) {
+// withModels opens the workspace, its models and its warehouse. progress, if
+// not nil, is called after each node.
+func withModels(c *cli.Context, progress func(*workspace.Workspace, runner.NodeResult), do func(*workspace.Workspace, *runner.Project, warehouse.Driver) error) (err error) {
 	w, err := openWorkspace(c)
 	if err != nil {
 		return err
 	}
-	progress := func(r runner.NodeResult) { printNode(c.App.Writer, r) }
-	if c.Bool("json") {
-		progress = nil
-	}
-	project, err := loadProject(w, c.Bool("full-refresh"), newLogger(c), progress)
+	project, err := loadProject(w, c.Bool("full-refresh"), newLogger(c), func(r runner.NodeResult) {
+		if progress != nil {
+			progress(w, r)
+		}
+	})
 	if err != nil {
 		return err
 	}
@@ -79,33 +92,48 @@ func modelsDo(c *cli.Context, do func(*runner.Project, context.Context, warehous
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	results, err := do(project, c.Context, db, c.String("select"))
-	if err != nil {
-		return err
-	}
-	if c.Bool("json") {
-		if err := printJSON(c.App.Writer, nodesJSON(results)); err != nil {
-			return err
-		}
-	}
-	if len(results) == 0 {
-		return usage("--select %q picks nothing", c.String("select"))
-	}
-	return failures(results)
+	return do(w, project, db)
 }
 
-// failures is nil if all went well. What went wrong was printed, node by node.
+func modelsDo(c *cli.Context, do func(*runner.Project, context.Context, warehouse.Driver, string) (runner.Results, error)) error {
+	progress := func(w *workspace.Workspace, r runner.NodeResult) { printNode(c.App.Writer, explained(w, r)) }
+	if c.Bool("json") {
+		progress = nil
+	}
+	return withModels(c, progress, func(w *workspace.Workspace, project *runner.Project, db warehouse.Driver) error {
+		results, err := do(project, c.Context, db, c.String("select"))
+		if err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			if err := printJSON(c.App.Writer, nodesJSON(w, results)); err != nil {
+				return err
+			}
+		}
+		if len(results) == 0 {
+			return usage("--select %q picks nothing", c.String("select"))
+		}
+		return failures(results)
+	})
+}
+
+// failures is nil if all went well, and a refusal if only budgets were in the
+// way. What went wrong was printed, node by node.
 func failures(results runner.Results) error {
-	bad := 0
+	bad, refused := 0, true
 	for _, r := range results {
 		if !done(r) {
 			bad++
 		}
+		refused = refused && (r.Status != runner.Failed || r.OverBudget != nil)
 	}
-	if bad > 0 {
-		return fmt.Errorf("%d of %d failed or were skipped", bad, len(results))
+	switch {
+	case bad == 0:
+		return nil
+	case refused:
+		return &refusedError{fmt.Sprintf("%d of %d were refused, being over budget, or skipped", bad, len(results))}
 	}
-	return nil
+	return fmt.Errorf("%d of %d failed or were skipped", bad, len(results))
 }
 
 // done tells whether a node is as it should be; a warning is not in the way.
@@ -132,12 +160,22 @@ type nodeJSON struct {
 	Rows    int64   `json:"rows"`
 	Seconds float64 `json:"seconds"`
 	Message string  `json:"message,omitempty"`
+	// Bytes were processed, by estimates, which are made where budgets bound them.
+	Bytes      *int64 `json:"bytes,omitempty"`
+	OverBudget bool   `json:"over_budget,omitempty"`
 }
 
-func nodesJSON(results runner.Results) []nodeJSON {
+func nodesJSON(w *workspace.Workspace, results runner.Results) []nodeJSON {
 	list := make([]nodeJSON, len(results))
 	for i, r := range results {
-		list[i] = nodeJSON{r.Name, string(r.Kind), r.Path, string(r.Status), r.Rows, r.Seconds, r.Message}
+		r = explained(w, r)
+		list[i] = nodeJSON{
+			Name: r.Name, Kind: string(r.Kind), Path: r.Path, Status: string(r.Status),
+			Rows: r.Rows, Seconds: r.Seconds, Message: r.Message, OverBudget: r.OverBudget != nil,
+		}
+		if r.Bytes >= 0 {
+			list[i].Bytes = &r.Bytes
+		}
 	}
 	return list
 }

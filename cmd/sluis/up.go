@@ -153,7 +153,7 @@ func (s *scheduler) buildModels(ctx context.Context, project *runner.Project) (f
 	}
 	failed = make(map[string]bool)
 	for _, r := range results {
-		if !done(r) {
+		if r = explained(s.w, r); !done(r) {
 			failed[r.Name] = true
 			s.logger.Error("a model was not built", "model", r.Name, "status", string(r.Status), "message", r.Message)
 		}

@@ -51,7 +51,8 @@ type Config struct {
 	Labels map[string]string
 
 	// MaxBytesBilled is the ceiling of each query: BigQuery refuses, free of
-	// charge, one that would bill more. Zero leaves the project's own.
+	// charge, one that would bill more. Zero leaves the project's own. Estimates
+	// are made of any query.
 	MaxBytesBilled int64
 
 	// Timeout bounds each statement, also at the server should this process be
@@ -61,13 +62,6 @@ type Config struct {
 	// Logger is told of each job at level debug; never its SQL or values. Nil
 	// means silence.
 	Logger *slog.Logger
-}
-
-// Estimator tells what a query would cost. The driver implements it.
-type Estimator interface {
-	// EstimateBytes returns how many bytes a query would process, by a dry run,
-	// which is free. For clustered tables it is an upper bound.
-	EstimateBytes(ctx context.Context, query string, args ...any) (int64, error)
 }
 
 // Open returns a driver for a project that [Setup] has prepared. It makes no
@@ -94,8 +88,8 @@ type db struct {
 }
 
 var (
-	_ warehouse.Driver = (*db)(nil)
-	_ Estimator        = (*db)(nil)
+	_ warehouse.Driver    = (*db)(nil)
+	_ warehouse.Estimator = (*db)(nil)
 )
 
 func (*db) Dialect() string { return "bigquery" }
@@ -202,6 +196,7 @@ func (d *db) dryRun(ctx context.Context, statement statement) (dryRunResult, err
 	defer cancel()
 	query := d.newQuery(statement)
 	query.DryRun = true
+	query.MaxBytesBilled = 0 // what is above the ceiling is to be told, not refused
 	job, err := query.Run(ctx)
 	if err != nil {
 		return dryRunResult{}, d.explain(ctx, err, "")

@@ -23,6 +23,8 @@ type fake struct {
 	inserted func(n int) *apiError
 	// result is what the n-th job ends with, from 0; nil means success.
 	result func(n int) *apiError
+	// refused is the answer to dry runs; nil estimates them.
+	refused *apiError
 	// running keeps jobs from ending until they are cancelled.
 	running bool
 	// accepts makes a refused insertion take place all the same.
@@ -33,6 +35,7 @@ type fake struct {
 	jobs      map[string]*fakeJob
 	order     []string // ids, as first seen
 	inserts   map[string]int
+	dryRuns   []map[string]any // their configurations
 	cancelled chan string
 }
 
@@ -108,6 +111,11 @@ func (f *fake) insert(w http.ResponseWriter, r *http.Request) {
 		f.t.Errorf("the job is to run in %q", body.JobReference.Location)
 	}
 	if body.Configuration["dryRun"] == true {
+		f.dryRuns = append(f.dryRuns, body.Configuration)
+		if f.refused != nil {
+			fail(w, *f.refused)
+			return
+		}
 		reply(w, map[string]any{
 			"jobReference": map[string]any{"projectId": "p", "jobId": id, "location": "EU"}, "configuration": body.Configuration,
 			"status":     map[string]any{"state": "DONE"},

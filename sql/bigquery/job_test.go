@@ -205,12 +205,36 @@ func TestReadOnlyAsksBigQuery(t *testing.T) {
 	}
 }
 
+// An estimate is a dry run: no job, and no ceiling, since what is above it is
+// what the caller wants to know. The fake checks the location.
 func TestEstimateBytes(t *testing.T) {
 	f := newFake(t)
-	d := open(t, f.config())
-	bytes, err := d.(bigquery.Estimator).EstimateBytes(t.Context(), "SELECT n FROM x WHERE n = ?", 1)
+	config := f.config()
+	config.Labels = map[string]string{"program": "sluis"}
+	config.MaxBytesBilled = 1
+	d := open(t, config).(warehouse.Estimator)
+	bytes, err := d.EstimateBytes(t.Context(), "CREATE OR REPLACE TABLE y AS SELECT n FROM x WHERE n = ?", 1)
 	if bytes != 4096 || err != nil || len(f.jobs) != 0 {
 		t.Errorf("%d, %v, %d jobs", bytes, err, len(f.jobs))
+	}
+	want := []map[string]any{{
+		"dryRun": true, "labels": map[string]any{"program": "sluis"},
+		"query": map[string]any{
+			"query":          "CREATE OR REPLACE TABLE y AS SELECT n FROM x WHERE n = ?",
+			"defaultDataset": map[string]any{"datasetId": "sluis_models"}, "useLegacySql": false,
+			"queryParameters": []any{map[string]any{
+				"parameterType": map[string]any{"type": "INT64"}, "parameterValue": map[string]any{"value": "1"},
+			}},
+		},
+	}}
+	if diff := cmp.Diff(want, f.dryRuns); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+
+	f.refused = &apiError{404, "notFound", "Not found: Table p:sluis_models.x was not found in location EU"}
+	var failed *bigquery.Error
+	if bytes, err := d.EstimateBytes(t.Context(), "SELECT n FROM x"); !errors.As(err, &failed) || failed.Reason != "notFound" || bytes != 0 {
+		t.Errorf("of a table that is not there: %d, %v", bytes, err)
 	}
 }
 

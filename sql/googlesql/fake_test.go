@@ -78,6 +78,12 @@ func (f *fake) Query(_ context.Context, query string, args ...any) (warehouse.Ro
 	return &rows{all: f.answer(query, args)}, nil
 }
 
+func (f *fake) EstimateBytes(_ context.Context, query string, args ...any) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return 0, f.check(query, args)
+}
+
 func (f *fake) ReadOnly(ctx context.Context, query string) (warehouse.Rows, error) {
 	return f.Query(ctx, query)
 }

@@ -65,7 +65,8 @@ from {{ source('sluis', 'events') }}`,
 }
 
 // TestRunnerStatements has all statements of the runner analyzed: of first
-// runs, of runs that add, of full refreshes, and where a table becomes a view.
+// runs, of runs that add, of full refreshes, where a table becomes a view, and of
+// estimates.
 func TestRunnerStatements(t *testing.T) {
 	d := newFake(t)
 	other := map[string]string{
@@ -85,7 +86,13 @@ func TestRunnerStatements(t *testing.T) {
 			t.Fatal(err)
 		}
 		tested, err := project.Test(t.Context(), d, "")
-		if err := errors.Join(err, tested.Err(), d.err()); err != nil {
+		if err := errors.Join(err, tested.Err()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := project.Estimate(t.Context(), d, ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.err(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,6 +106,8 @@ func TestRunnerStatements(t *testing.T) {
 		"create or replace table sluis_models.graph__hooks1_1 as",
 		"create or replace table sluis_models.graph__roots0 as",
 		"select count(*) from (select a.profile_id from sluis_models.audience__candidate",
+		"merge into sluis_models.merged as t using (select cast(null as ",
+		"select a.profile_id from (select cast(null as STRING) as `profile_id`) as a",
 	} {
 		if !d.saw(shape) {
 			t.Errorf("no statement began with %q", shape)

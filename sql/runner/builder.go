@@ -31,7 +31,7 @@ func (b builder) existing(name string) (existingKind, error) {
 	if b.d.Dialect() == "bigquery" {
 		catalog = warehouse.SchemaModels + ".INFORMATION_SCHEMA.TABLES"
 	}
-	rows, err := warehouse.Collect(b.ctx, b.d, "select table_type from "+catalog+" where table_schema = ? and table_name = ?", warehouse.SchemaModels, name)
+	rows, err := warehouse.Collect(b.ctx, unmetered(b.d), "select table_type from "+catalog+" where table_schema = ? and table_name = ?", warehouse.SchemaModels, name)
 	switch {
 	case err != nil:
 		return isNothing, fmt.Errorf("look up %s: %w", relation(name), err)
@@ -57,7 +57,7 @@ func (b builder) drop(name string, existing existingKind) error {
 	if existing == isView {
 		kind = "view"
 	}
-	return b.d.Exec(b.ctx, fmt.Sprintf("drop %s if exists %s", kind, relation(name)))
+	return unmetered(b.d).Exec(b.ctx, fmt.Sprintf("drop %s if exists %s", kind, relation(name)))
 }
 
 func (b builder) view(query string) error {
@@ -131,11 +131,7 @@ func (b builder) add(query string) (rows int64, message string, err error) {
 	if !slices.Equal(have, sorted) {
 		return -1, "", fmt.Errorf("the columns changed from (%s) to (%s): build it anew with --full-refresh", strings.Join(have, ", "), strings.Join(sorted, ", "))
 	}
-	keys := asTexts(b.node.config["unique_key"])
-	if b.node.config.text("incremental_strategy") == "append" {
-		keys = nil
-	}
-	if err := b.d.Exec(b.ctx, addStatement(relation(b.node.Name), relation(fresh), quoteAll(b.d.Dialect(), got), quoteAll(b.d.Dialect(), keys))); err != nil {
+	if err := b.d.Exec(b.ctx, b.addition(relation(fresh), got)); err != nil {
 		return -1, "", err
 	}
 	added, err := b.count(fresh)
@@ -146,16 +142,29 @@ func (b builder) add(query string) (rows int64, message string, err error) {
 	return rows, fmt.Sprintf("%d new or changed", added), err
 }
 
+// addition is the statement that brings rows in from another relation.
+func (b builder) addition(from string, columns []string) string {
+	keys := asTexts(b.node.config["unique_key"])
+	if b.node.config.text("incremental_strategy") == "append" {
+		keys = nil
+	}
+	return addStatement(relation(b.node.Name), from, quoteAll(b.d.Dialect(), columns), quoteAll(b.d.Dialect(), keys))
+}
+
 func (b builder) columns(name string) ([]string, error) {
 	columns, err := b.d.Columns(b.ctx, warehouse.SchemaModels, name)
 	if err != nil {
 		return nil, err
 	}
+	return namesOf(columns), nil
+}
+
+func namesOf(columns []warehouse.Column) []string {
 	names := make([]string, len(columns))
 	for i, column := range columns {
 		names[i] = column.Name
 	}
-	return names, nil
+	return names
 }
 
 // quoteAll quotes columns, whose names may be words of SQL.
@@ -205,6 +214,7 @@ func addStatement(into, from string, columns, keys []string) string {
 
 // audience publishes an audience after its members were checked. If one is
 // wrong, the audience is withdrawn: what was published before is older still.
+// A check that a budget forbids finds nobody wrong, and nothing is withdrawn.
 func (b builder) audience(query string) (rows int64, message string, err error) {
 	candidate := b.scratch("candidate")
 	defer b.dropScratch(candidate)
@@ -212,6 +222,9 @@ func (b builder) audience(query string) (rows int64, message string, err error) 
 		return -1, "", err
 	}
 	if err := b.checkAudience(candidate); err != nil {
+		if _, ok := errors.AsType[*OverBudgetError](err); ok {
+			return -1, "", err
+		}
 		existing, lookup := b.existing(b.node.Name)
 		if lookup == nil && existing != isNothing {
 			lookup = b.drop(b.node.Name, existing)
@@ -231,7 +244,7 @@ func (b builder) audience(query string) (rows int64, message string, err error) 
 // checkAudience returns an error unless each member consents to the purpose
 // and the audience is empty or large enough.
 func (b builder) checkAudience(name string) error {
-	wrong, err := b.number("select count(*) from (" + consentQuery(b.d.Dialect(), name, b.node.Audience.Purpose) + ") as wrong")
+	wrong, err := b.number("select count(*) from (" + consentQuery(b.d.Dialect(), relation(name), b.node.Audience.Purpose) + ") as wrong")
 	if err != nil {
 		return fmt.Errorf("check consent: %w", err)
 	}
@@ -255,9 +268,9 @@ const (
 	consentHook = "{{ audience_check(ref('consent_profile')) }}"
 )
 
-// consentQuery finds members who do not consent. It joins the verdict in its
+// consentQuery finds members of a relation who do not consent. It joins the verdict in its
 // own way, not by the macro that it checks.
-func consentQuery(dialect, name, purpose string) string {
+func consentQuery(dialect, members, purpose string) string {
 	return fmt.Sprintf(`select a.profile_id from %s as a left join %s as c on c.profile_id = a.profile_id and c.purpose = %s and c.allowed where c.profile_id is null`,
-		relation(name), relation(consentModel), literal(dialect, purpose))
+		members, relation(consentModel), literal(dialect, purpose))
 }

@@ -44,7 +44,9 @@ type Node struct {
 	Columns      []Column
 	Audience     *Audience // set for models under models/audiences
 
-	inAudiences bool // the file is in the folder audiences
+	inAudiences bool     // the file is in the folder audiences
+	sources     []string // that it reads, as "source.table"
+	maxBytes    *int64   // meta.max_bytes
 
 	config   config
 	template template
@@ -166,6 +168,7 @@ func (n *Node) settle() []string {
 		}
 	}
 	n.Meta, _ = n.config["meta"].(map[string]any)
+	wrong = append(wrong, n.readMaxBytes()...)
 	if n.Kind != Model {
 		return wrong
 	}

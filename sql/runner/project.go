@@ -34,6 +34,9 @@ type Options struct {
 	// FullRefresh rebuilds incremental models from nothing.
 	FullRefresh bool
 
+	// Budget bounds what Run may process.
+	Budget Budget
+
 	// Threads is how many nodes are built at once; zero means one.
 	Threads int
 
@@ -260,7 +263,7 @@ func (l *loader) inspect(node *Node) {
 		}
 	}
 	node.config = node.config.merge(seen.config)
-	node.DependsOn = seen.nodes
+	node.DependsOn, node.sources = seen.nodes, seen.sources
 	for _, s := range seen.sources {
 		if _, ok := l.sources[s]; !ok {
 			l.problem(node.Path, lineWith(node.source, s[strings.Index(s, ".")+1:]), "there is no source %s: declare it under sources in a file of models", s)

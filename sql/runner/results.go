@@ -25,8 +25,12 @@ type NodeResult struct {
 	Path    string
 	Status  Status
 	Rows    int64 // in the table built, or found wrong by the test; -1 if not known
+	Bytes   int64 // that its statements processed, by estimates; -1 if none were made
 	Seconds float64
 	Message string
+
+	// OverBudget is set if it failed since a budget refused a statement.
+	OverBudget *OverBudgetError
 }
 
 // Results are in the order in which nodes ended.
@@ -47,9 +51,10 @@ func (r Results) Err() error {
 func timed(node *Node, good Status, f func() (rows int64, message string, err error)) NodeResult {
 	started := time.Now()
 	rows, message, err := f()
-	result := NodeResult{Name: node.Name, Kind: node.Kind, Path: node.Path, Status: good, Rows: rows, Message: message}
+	result := NodeResult{Name: node.Name, Kind: node.Kind, Path: node.Path, Status: good, Rows: rows, Bytes: -1, Message: message}
 	if err != nil {
 		result.Status, result.Message = Failed, err.Error()
+		errors.As(err, &result.OverBudget)
 	}
 	result.Seconds = time.Since(started).Seconds()
 	return result

@@ -11,10 +11,22 @@ import (
 
 // Run builds the selected models and seeds, each after those it depends on,
 // and skips what depends on one that failed. A table is replaced whole or not
-// at all. An audience is published only if all of its members consent.
+// at all. An audience is published only if all of its members consent. What
+// would exceed a budget of the Options is refused before it is run.
 //
 // The error tells why nothing could be run; what failed is in the Results.
 func (p *Project) Run(ctx context.Context, d warehouse.Driver, selector string) (Results, error) {
+	names, err := p.buildable(selector)
+	if err != nil {
+		return nil, err
+	}
+	run := &allowance{kind: RunBudget, limit: p.options.Budget.Run}
+	results := p.each(names, func(node *Node) NodeResult { return p.buildWithin(ctx, d, node, run) })
+	return results, ctx.Err()
+}
+
+// buildable lists the selected nodes that a run builds, in their order.
+func (p *Project) buildable(selector string) ([]string, error) {
 	picked, err := p.pick(selector)
 	if err != nil {
 		return nil, err
@@ -25,10 +37,7 @@ func (p *Project) Run(ctx context.Context, d warehouse.Driver, selector string) 
 			names = append(names, name)
 		}
 	}
-	results := p.each(names, func(node *Node) NodeResult {
-		return timed(node, Built, func() (int64, string, error) { return p.build(ctx, d, node) })
-	})
-	return results, ctx.Err()
+	return names, nil
 }
 
 // each runs nodes, at most Threads at once, in the order of the graph.
@@ -83,7 +92,7 @@ func (p *Project) collect(n int, done <-chan NodeResult, ready chan<- string, wa
 			}
 			if cause, ok := blocked[child]; ok {
 				node := p.nodes[child]
-				record(NodeResult{Name: child, Kind: node.Kind, Path: node.Path, Status: Skipped, Rows: -1, Message: "depends on " + cause})
+				record(NodeResult{Name: child, Kind: node.Kind, Path: node.Path, Status: Skipped, Rows: -1, Bytes: -1, Message: "depends on " + cause})
 				continue
 			}
 			ready <- child
@@ -107,13 +116,9 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 	if node.Materialized == Ephemeral {
 		return -1, "", nil
 	}
-	incremental := false
-	if node.Materialized == Incremental && !p.options.FullRefresh {
-		existing, err := b.existing(node.Name)
-		if err != nil {
-			return -1, "", err
-		}
-		incremental = existing == isTable
+	incremental, err := p.adds(b)
+	if err != nil {
+		return -1, "", err
 	}
 	query, err := p.compile(node, d.Dialect(), incremental)
 	if err != nil {
@@ -137,6 +142,15 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 	case Table, Ephemeral, SeedTable:
 	}
 	return b.table(query)
+}
+
+// adds tells whether a build would add to a table that is there.
+func (p *Project) adds(b builder) (bool, error) {
+	if b.node.Materialized != Incremental || p.options.FullRefresh {
+		return false, nil
+	}
+	existing, err := b.existing(b.node.Name)
+	return existing == isTable, err
 }
 
 // keep writes compiled SQL to the target folder, if there is one.

@@ -55,6 +55,23 @@ type Driver interface {
 	Close() error
 }
 
+// Estimator tells what a statement would cost. It is optional: drivers of
+// warehouses that bill by the byte offer it beside [Driver], as sql/bigquery
+// does; one that does not, such as sql/duckdb, bills nothing.
+//
+// It may be called concurrently.
+type Estimator interface {
+	// EstimateBytes returns how many bytes one statement would process, over
+	// what is there now. Nothing is run, and asking is free. args are those of
+	// [Driver].Exec. A statement that the warehouse would refuse, such as one
+	// about a relation that does not exist, is an error.
+	//
+	// The number is BigQuery's own, which it bills by: exact, but for clustered
+	// tables, where it is an upper bound. What BigQuery bills at least, 10 MB for
+	// each table that a statement reads, is not in it.
+	EstimateBytes(ctx context.Context, query string, args ...any) (int64, error)
+}
+
 // Rows is the result of a query. It is used by one goroutine.
 //
 // Values are nil, bool, int64, float64, string, []byte, time.Time (UTC),

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/consent"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
 // File is the name of the configuration in a workspace.
@@ -91,6 +93,10 @@ type BigQuery struct {
 	// by itself: it takes no part of the identity above, which the machine that
 	// faces the public should not have.
 	Collector *Identity `yaml:"collector"`
+	Budget    Budget    `yaml:"budget"`
+	// PricePerTiB is what the project pays for a TiB that is processed, in the
+	// currency of its bill. It is never nil in an opened workspace.
+	PricePerTiB *float64 `yaml:"price_per_tib"`
 
 	// Endpoint and StorageEndpoint are an emulator's, from the environment.
 	Endpoint        string `yaml:"-"`
@@ -109,6 +115,33 @@ func (b *BigQuery) CollectorIdentity() Identity {
 		return *b.Collector
 	}
 	return Identity{CredentialsFile: b.CredentialsFile, Impersonate: b.Impersonate}
+}
+
+// listPrice is what BigQuery asks for a TiB on demand, in US dollars.
+const listPrice = 6.25
+
+// Price is what it costs to process some bytes.
+func (b *BigQuery) Price(bytes int64) float64 {
+	return float64(bytes) / (1 << 40) * *b.PricePerTiB
+}
+
+// Budget bounds the bytes that models process; zero is no bound.
+type Budget struct {
+	Model Bytes `yaml:"model"` // each
+	Run   Bytes `yaml:"run"`   // all of one run
+}
+
+// Bytes is a number of bytes, written as warehouse.ParseBytes reads it.
+type Bytes int64
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
+	n, err := warehouse.ParseBytes(node.Value)
+	if err != nil {
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: %v", node.Line, err)}}
+	}
+	*b = Bytes(n)
+	return nil
 }
 
 // The variables that put an emulator in BigQuery's place.
@@ -176,17 +209,7 @@ func (w *Workspace) check(doc *document) {
 		doc.report("schedule.every", "must be at least 1s")
 	}
 	if b := w.Warehouse.BigQuery; b != nil {
-		if b.Project == "" || b.Location == "" {
-			doc.report("warehouse.bigquery", "a project and a location, such as EU, are needed")
-		}
-		b.Endpoint, b.StorageEndpoint = os.Getenv(EnvBigQueryEndpoint), os.Getenv(EnvBigQueryStorageEndpoint)
-		w.checkIdentity(doc, "warehouse.bigquery", &b.CredentialsFile, b.Impersonate)
-		if own := b.Collector; own != nil {
-			if *own == (Identity{}) {
-				doc.report("warehouse.bigquery.collector", "a credentials_file or an account to impersonate is needed; without this block the collector acts as everything else does")
-			}
-			w.checkIdentity(doc, "warehouse.bigquery.collector", &own.CredentialsFile, own.Impersonate)
-		}
+		w.checkBigQuery(doc, b)
 	}
 	if w.Spool.MaxBytes < 256<<20 {
 		doc.report("spool.max_bytes", "must be at least 268435456 (256 MiB)")
@@ -207,6 +230,27 @@ func (w *Workspace) check(doc *document) {
 		if s.Denied != "" && s.Denied != collector.Count && s.Denied != collector.Discard {
 			doc.report(at+".denied", "must be count (a refused event grows a counter) or drop")
 		}
+	}
+}
+
+// checkBigQuery looks at the warehouse in BigQuery, and completes what it says.
+func (w *Workspace) checkBigQuery(doc *document, b *BigQuery) {
+	if b.Project == "" || b.Location == "" {
+		doc.report("warehouse.bigquery", "a project and a location, such as EU, are needed")
+	}
+	if b.PricePerTiB == nil {
+		b.PricePerTiB = new(listPrice)
+	}
+	if price := *b.PricePerTiB; price < 0 || math.IsNaN(price) || math.IsInf(price, 0) {
+		doc.report("warehouse.bigquery.price_per_tib", "must be a price, such as %v, or 0 if queries are not billed by the byte", listPrice)
+	}
+	b.Endpoint, b.StorageEndpoint = os.Getenv(EnvBigQueryEndpoint), os.Getenv(EnvBigQueryStorageEndpoint)
+	w.checkIdentity(doc, "warehouse.bigquery", &b.CredentialsFile, b.Impersonate)
+	if own := b.Collector; own != nil {
+		if *own == (Identity{}) {
+			doc.report("warehouse.bigquery.collector", "a credentials_file or an account to impersonate is needed; without this block the collector acts as everything else does")
+		}
+		w.checkIdentity(doc, "warehouse.bigquery.collector", &own.CredentialsFile, own.Impersonate)
 	}
 }
 

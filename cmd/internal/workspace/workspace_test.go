@@ -69,3 +69,33 @@ warehouse:
 		}
 	}
 }
+
+// TestBigQueryCosts: budgets and the price have defaults, and several ways to
+// be written.
+func TestBigQueryCosts(t *testing.T) {
+	for text, want := range map[string]struct {
+		budget Budget
+		price  float64
+	}{
+		"":                                       {Budget{}, 6.25},
+		", budget: {}":                           {Budget{}, 6.25},
+		", budget: {model: 100GiB, run: 1TiB}":   {Budget{100 << 30, 1 << 40}, 6.25},
+		", budget: {model: 1000, run: '2 KiB'}":  {Budget{1000, 2048}, 6.25},
+		", budget: {model: 0}, price_per_tib: 5": {Budget{}, 5},
+		", price_per_tib: 0":                     {Budget{}, 0},
+	} {
+		dir := t.TempDir()
+		config := "workspace: w\nsources: [{id: web, write_key: wk}]\nwarehouse:\n  bigquery: {project: p, location: EU" + text + "}\n"
+		if err := os.WriteFile(filepath.Join(dir, File), []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := Open(dir)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if b := w.Warehouse.BigQuery; b.Budget != want.budget || b.Price(1<<40) != want.price || b.Price(1<<39) != want.price/2 {
+			t.Errorf("%s: %+v, %v, want %+v", text, b.Budget, b.Price(1<<40), want)
+		}
+	}
+}

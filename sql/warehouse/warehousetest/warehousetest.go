@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) warehouse.Driver) {
 		{"columns", checkColumns},
 		{"landing tables", checkLanding},
 		{"no relation", checkNoRelation},
+		{"estimates", checkEstimates},
 		{"one statement", checkOneStatement},
 		{"statements are atomic", checkStatementAtomic},
 		{"merge", checkMerge},
@@ -307,6 +308,35 @@ func checkLanding(t *testing.T, d warehouse.Driver) {
 		if diff := cmp.Diff(table.Columns, got); diff != "" {
 			t.Errorf("Columns(%s): (-want +got)\n%s", table.Name, diff)
 		}
+	}
+}
+
+// checkEstimates holds for drivers that have estimates: nothing is run, and
+// what could not be run is no zero.
+func checkEstimates(t *testing.T, d warehouse.Driver) {
+	estimator, ok := d.(warehouse.Estimator)
+	if !ok {
+		t.Skip("the warehouse bills nothing")
+	}
+	create(t, d, "wt_billed", warehouse.Column{Name: "i", Type: warehouse.Int64})
+	for _, query := range []string{
+		"SELECT i FROM sluis_models.wt_billed WHERE i > ?",
+		"INSERT INTO sluis_models.wt_billed (i) SELECT i + ? FROM sluis_models.wt_billed",
+		"INSERT INTO sluis_models.wt_billed (i) VALUES (?)",
+		"CREATE OR REPLACE TABLE sluis_models.wt_other AS SELECT i FROM sluis_models.wt_billed WHERE i > ?",
+	} {
+		if bytes, err := estimator.EstimateBytes(t.Context(), query, 1); err != nil || bytes < 0 {
+			t.Errorf("%s: %d bytes, %v", query, bytes, err)
+		}
+	}
+	if rows, err := warehouse.Collect(t.Context(), d, "SELECT i FROM sluis_models.wt_billed"); err != nil || len(rows) != 0 {
+		t.Errorf("an estimate wrote rows: %v, %v", rows, err)
+	}
+	if _, err := d.Columns(t.Context(), models, "wt_other"); !errors.Is(err, warehouse.ErrNoRelation) {
+		t.Errorf("an estimate made a table: %v", err)
+	}
+	if bytes, err := estimator.EstimateBytes(t.Context(), "SELECT i FROM sluis_models.wt_missing"); err == nil {
+		t.Errorf("of a table that is not there: %d bytes", bytes)
 	}
 }
 
