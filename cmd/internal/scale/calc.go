@@ -69,20 +69,22 @@ func shortestLoadInterval(collectors float64) float64 {
 
 // Models.
 
-// variant is how the models are built. fresh says whether a read of the
+// variant is how the models are built. fresh says whether a model's read of the
 // relation is of the affected days only.
 type variant struct {
 	name  string
 	fresh func(m model, r relation) bool
 }
 
+const staging = "stg_events"
+
 var (
 	wholeBuild       = variant{"all whole", func(model, relation) bool { return false }}
-	stagingByDay     = variant{"`stg_events` by day", func(m model, _ relation) bool { return m.name == "stg_events" }}
+	stagingByDay     = variant{"`stg_events` by day", func(m model, _ relation) bool { return m.name == staging }}
 	everyEventsByDay = variant{"all by day (not built)", func(_ model, r relation) bool { return r.perEvent > 0 }}
 )
 
-// variants go from what is built to what would have to be.
+// variants go from what there was to what would have to be.
 var variants = []variant{wholeBuild, stagingByDay, everyEventsByDay}
 
 // scanned is how many bytes one build of a model reads.
@@ -92,16 +94,16 @@ func (m model) scanned(w workload, v variant) float64 {
 	}
 	total := 0.0
 	for _, read := range m.reads {
-		r := relationNamed(read.relation)
-		columns := read.columns
-		if columns == nil {
-			columns = r.columns
-		}
-		bytes := r.bytes(w, columns)
-		if v.fresh(m, r) {
+		bytes := read.bytes(w)
+		if v.fresh(m, relationNamed(read.relation)) {
 			bytes *= math.Min(1, affectedDays/retentionDays)
 		}
 		total += bytes
+	}
+	if m.name == staging && v.fresh(m, relationNamed("events")) {
+		for _, read := range findingDays {
+			total += read.bytes(w)
+		}
 	}
 	return total * m.times
 }

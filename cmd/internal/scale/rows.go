@@ -115,6 +115,22 @@ type read struct {
 	columns  []string
 }
 
+func (r read) bytes(w workload) float64 {
+	relation := relationNamed(r.relation)
+	if r.columns == nil {
+		return relation.bytes(w, relation.columns)
+	}
+	return relation.bytes(w, r.columns)
+}
+
+// findingDays is what stg_events by day reads whole, before anything else, to
+// find the days that are affected: which events landed where, and in the second
+// line the like of what it kept of them, with their pseudonyms.
+var findingDays = []read{
+	{"events", []string{"event_id", "received_at", "spool_id", "spool_offset"}},
+	{"events", []string{"identifiers", "received_at", "spool_id", "spool_offset"}},
+}
+
 // model is a node of the dbt project and what one build of it reads. Where it
 // reads the view profile_events, it is what the view reads that counts.
 // A column counts once for each query, as BigQuery bills it.

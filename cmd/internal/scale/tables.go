@@ -47,19 +47,19 @@ func inShort() string {
 			number(embeddedEvents()), number(embeddedEvents()/retentionDays/day), number(embeddedEvents()/30/day)),
 		fmt.Sprintf("**Collecting and landing are not what ends it**: one machine of %s cores takes an average of %s events/s, and the Storage Write API's quota ends at %s in a region and %s in US or EU. A million events land for €%s, or by load jobs for nothing.",
 			number(coresPerMachine), number(eventsPerMachine()/peakFactor), number(rateWhere(writeBytesRegion, peak)), number(rateWhere(writeBytesMulti, peak)), number(writePrice(1e6*at(1).landedBytes()))),
-		fmt.Sprintf("**Whole rebuilds of the models are what ends it today**: with a year of events and %s builds a day, on-demand queries meet their daily quota at %s events/s; with one build a day at %s. `stg_events` by day alone moves that to %s and %s: it is %.0f %% of what a build reads.",
+		fmt.Sprintf("**Rebuilding the models whole is what ends it today**: with a year of events and %s builds a day, on-demand queries meet their daily quota at %s events/s; with one build a day at %s. `stg_events` by day alone moves that to %s and %s only: it was %.0f %% of what a build reads, and has to find the days.",
 			number(buildsPerDay), quota(wholeBuild, buildsPerDay), quota(wholeBuild, 1), quota(stagingByDay, buildsPerDay), quota(stagingByDay, 1),
-			100*scannedOf("stg_events")),
-		fmt.Sprintf("**Audiences are the first to make incremental**: %s of them are %.0f %% of a build, since each reads all events. Were all that reads events incremental, the quota would be met at %s events/s, and a million events would cost €%s instead of €%s.",
-			number(audiences), 100*scannedOf("pricing_and_chat"), quota(everyEventsByDay, buildsPerDay), modelsPrice(everyEventsByDay), modelsPrice(wholeBuild)),
+			100*shareOf(staging)),
+		fmt.Sprintf("**Audiences are the first to make incremental**: %s of them are %.0f %% of a build, since each reads all events. Were all that reads events by day, the quota would be met at %s events/s, and a million events would cost €%s instead of €%s.",
+			number(audiences), 100*shareOf("pricing_and_chat"), quota(everyEventsByDay, buildsPerDay), modelsPrice(everyEventsByDay), modelsPrice(wholeBuild)),
 		fmt.Sprintf("**Syncs grow with the square of the size**, since each batch reads `deliveries` and `state` whole: with the default of %s rows a batch, they alone meet the quota at %s events/s.",
 			number(batchRows), number(rateWhere(scanTiBPerDay*tib, func(w workload) float64 { return syncsOf(w, batchRows).perDay }))),
 	}
 	return "- " + strings.Join(lines, "\n- ") + "\n"
 }
 
-// scannedOf is a model's share of what a whole build reads.
-func scannedOf(name string) float64 {
+// shareOf is a model's share of what a whole build reads.
+func shareOf(name string) float64 {
 	w := at(1000)
 	for _, m := range models {
 		if m.name == name {
