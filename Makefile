@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test test-bigquery check bench fuzz lint golden proto clean
+.PHONY: all demo test test-bigquery check bench scale fuzz lint golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -37,6 +37,10 @@ check: lint test
 # Speeds, side by side with a reference where there is one.
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./collector/... ./consent/... ./sync ./plugins/host ./sql/runner
+
+# Calculate the tables of SCALE.md anew.
+scale:
+	$(GO) run ./cmd/internal/scale SCALE.md
 
 # Each fuzzer for FUZZTIME.
 FUZZTIME ?= 20s

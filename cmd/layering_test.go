@@ -48,6 +48,7 @@ var allowed = map[string][]string{
 
 	// Programs: only they import drivers, the host and plugins.
 	"cmd":                    {},
+	"cmd/internal/scale":     {},
 	"cmd/internal/workspace": {"collector", "consent", "sql/warehouse"},
 	"cmd/internal/edge":      {"collector/bigquery", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "consent/seal"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},

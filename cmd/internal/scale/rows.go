@@ -1,0 +1,191 @@
+package main
+
+import "slices"
+
+// columnBytes is the average size of a column, by the sizes that BigQuery's
+// page "Data types" gives: 8 for INT64 and TIMESTAMP, 1 for BOOL, 2 and its
+// length for STRING and BYTES, its text for JSON, the sum of its elements for an
+// array, 0 for NULL. Those of the landing tables are what the collector lands of
+// testdata/visit.jsonl. The models' columns follow from them.
+var columnBytes = map[string]float64{
+	// events
+	"event_id": 61, "source_id": 5, "type": 6.7, "event": 9.8, "occurred_at": 8, "received_at": 8,
+	"anonymous_id": 38, "user_id": 11.4, "group_id": 0, "identifiers": 75.1, "purposes": 60, "denied": 13,
+	"decision_id": 34, "policy_version": 3, "region": 0, "page_url": 37.1, "page_path": 13.1, "page_title": 27.5,
+	"referrer_host": 17.6, "utm_source": 1.2, "utm_medium": 0.7, "utm_campaign": 1.3, "utm_term": 0, "utm_content": 0,
+	"click_id_kind": 0, "device_class": 9, "is_bot": 1, "bot_reason": 0, "properties": 48.2, "traits": 5.1,
+	"context": 110, "plan_version": 3, "violations": 0, "spool_id": 18, "spool_offset": 8,
+	// vault
+	"pseudonym": 38, "field": 8.7, "purpose": 14, "key_id": 18, "ciphertext": 39, "token": 34,
+	// consents
+	"granted": 1, "signal": 9, "signal_digest": 34, "decided_at": 8,
+	// models
+	"node_key": 38, "node_a": 38, "node_b": 38, "cluster_id": 38, "founder_node": 38, "deciding_node": 38,
+	"id_type": 14, "profile_id": 29, "allowed": 1, "first_seen_at": 8, "last_seen_at": 8, "n_events": 8,
+	"n_nodes": 8, "n_devices": 8, "is_known": 1, "last_page_path": 11, "first_utm_source": 12, "pages": 8, "chats": 8,
+	"consent_necessary": 1, "consent_identity": 1, "consent_analytics": 1, "consent_personalization": 1,
+	"consent_marketing": 1, "consent_advertising": 1, "consent_sale": 1,
+	// the syncer
+	"sync": 20, "key": 38, "row_hash": 34, "mapping_version": 18, "present": 1, "unsure": 1, "resend": 1, "status": 11, "op": 8,
+	"change_id": 34, "intent": 31, "acked_at": 8, "attempts": 8,
+	"run_id": 29, "plan_id": 29, "seq": 8, "fence": 8, "reason": 5, "outcome": 11, "recorded_at": 8,
+}
+
+func bytesOf(columns []string) (total float64) {
+	for _, c := range columns {
+		total += columnBytes[c]
+	}
+	return total
+}
+
+// relation is a table: how many rows it has and of which columns.
+type relation struct {
+	name      string
+	perEvent  float64 // rows for each event that is kept
+	perPerson float64 // rows for each person
+	columns   []string
+}
+
+func (r relation) bytes(w workload, columns []string) float64 {
+	return (r.perEvent*w.events + r.perPerson*w.persons) * bytesOf(columns)
+}
+
+// idsPerEvent follows from the array identifiers, whose elements have a kind and
+// a pseudonym.
+var idsPerEvent = columnBytes["identifiers"] / (columnBytes["id_type"] + columnBytes["pseudonym"])
+
+var (
+	event = []string{
+		"event_id", "source_id", "type", "event", "occurred_at", "received_at", "anonymous_id", "user_id", "group_id", "identifiers",
+		"purposes", "denied", "decision_id", "policy_version", "region", "page_url", "page_path", "page_title", "referrer_host",
+		"utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "click_id_kind", "device_class", "is_bot", "bot_reason",
+		"properties", "traits", "context", "plan_version", "violations", "spool_id", "spool_offset",
+	}
+	verdict = []string{"node_key", "purpose", "granted", "decided_at", "decision_id", "policy_version", "signal"}
+	link    = []string{"node_a", "node_b", "first_seen_at", "last_seen_at", "n_events"}
+)
+
+// relations are the landing tables and what the models make of them. Left out is
+// what stays small: ledger, counts, seal_keys, erasures, quarantine and seeds.
+var relations = []relation{
+	{"events", 1, 0, event},
+	{"vault", 0, sealedPerPerson, []string{
+		"pseudonym", "field", "purpose", "key_id", "ciphertext", "token", "decision_id", "received_at", "spool_id", "spool_offset",
+	}},
+	{"consents", 0, choicesPerID * idsPerPerson * purposesAsked, []string{
+		"decision_id", "pseudonym", "purpose", "granted", "signal", "signal_digest", "policy_version", "region", "source_id",
+		"decided_at", "received_at", "spool_id", "spool_offset",
+	}},
+	{"stg_events", 1, 0, without(event, "bot_reason", "context", "violations", "spool_id", "spool_offset")},
+	{"stg_identifiers", idsPerEvent, 0, []string{"event_id", "node_key", "id_type", "occurred_at", "received_at", "source_id"}},
+	// From choices, and once more from the events that carried them.
+	{"stg_consent", 0, 2 * choicesPerID * idsPerPerson * purposesAsked, verdict},
+	{"identity_nodes", 0, idsPerPerson, []string{"node_key", "id_type", "first_seen_at", "last_seen_at", "n_events"}},
+	{"identity_links", 0, idsPerPerson, link},
+	{"identity_edges", 0, idsPerPerson, link},
+	{"int_identity_clusters", 0, idsPerPerson, []string{"node_key", "cluster_id"}},
+	{"identity_map", 0, idsPerPerson, []string{"node_key", "profile_id", "founder_node"}},
+	{"consent_node_state", 0, idsPerPerson * purposesAsked, verdict},
+	{"consent_node_effective", 0, idsPerPerson * purposesAsked, verdict},
+	{"consent_profile", 0, purposesAsked, []string{"profile_id", "purpose", "allowed", "decision_id", "policy_version", "deciding_node", "decided_at"}},
+	{"profile_sealed", 0, sealedPerPerson / 2, []string{
+		"profile_id", "field", "purpose", "pseudonym", "key_id", "ciphertext", "token", "decision_id", "received_at",
+	}},
+	{"profiles", 0, 1, []string{
+		"profile_id", "first_seen_at", "last_seen_at", "n_events", "n_nodes", "n_devices", "is_known", "last_page_path", "first_utm_source", "pages", "chats",
+		"consent_necessary", "consent_identity", "consent_analytics", "consent_personalization", "consent_marketing", "consent_advertising", "consent_sale",
+	}},
+	{"state", 0, syncs * syncedShare, []string{
+		"sync", "key", "profile_id", "row_hash", "mapping_version", "present", "unsure", "resend", "status", "op", "change_id", "intent",
+		"decision_id", "policy_version", "acked_at", "attempts",
+	}},
+	{"deliveries", sentPerMillion / 1e6, 0, []string{
+		"sync", "run_id", "plan_id", "seq", "intent", "fence", "change_id", "key", "profile_id", "op", "reason", "outcome",
+		"row_hash", "mapping_version", "decision_id", "policy_version", "present", "unsure", "recorded_at",
+	}},
+}
+
+func without(columns []string, some ...string) []string {
+	return slices.DeleteFunc(slices.Clone(columns), func(c string) bool { return slices.Contains(some, c) })
+}
+
+// read is what a model reads of a relation. No columns means all.
+type read struct {
+	relation string
+	columns  []string
+}
+
+func (r read) bytes(w workload) float64 {
+	relation := relationNamed(r.relation)
+	if r.columns == nil {
+		return relation.bytes(w, relation.columns)
+	}
+	return relation.bytes(w, r.columns)
+}
+
+// findingDays is what stg_events by day reads whole, before anything else, to
+// find the days that are affected: which events landed where, and in the second
+// line the like of what it kept of them, with their pseudonyms.
+var findingDays = []read{
+	{"events", []string{"event_id", "received_at", "spool_id", "spool_offset"}},
+	{"events", []string{"identifiers", "received_at", "spool_id", "spool_offset"}},
+}
+
+// model is a node of the dbt project and what one build of it reads. Where it
+// reads the view profile_events, it is what the view reads that counts.
+// A column counts once for each query, as BigQuery bills it.
+type model struct {
+	name     string
+	view     bool
+	audience bool
+	times    float64 // how many there are of it
+	reads    []read
+}
+
+var models = []model{
+	{"stg_events", false, false, 1, []read{{"events", without(event, "bot_reason", "context", "violations")}}},
+	{"stg_identifiers", false, false, 1, []read{{"stg_events", []string{"event_id", "identifiers", "occurred_at", "received_at", "source_id", "is_bot"}}}},
+	{"stg_consent", false, false, 1, []read{
+		{"stg_events", []string{"identifiers", "occurred_at", "received_at", "decision_id", "policy_version", "purposes", "denied"}},
+		{"consents", verdictOf("pseudonym")},
+	}},
+	{"consent_node_state", false, false, 1, []read{{"stg_consent", nil}}},
+	{"identity_nodes", false, false, 1, []read{{"stg_identifiers", []string{"node_key", "id_type", "occurred_at"}}}},
+	{"identity_links", false, false, 1, []read{
+		{"stg_identifiers", []string{"event_id", "node_key", "id_type", "occurred_at"}},
+		{"stg_events", []string{"event_id", "purposes"}},
+	}},
+	{"identity_edges", false, false, 1, []read{{"identity_links", nil}, {"consent_node_state", []string{"node_key", "purpose", "granted"}}}},
+	// And as much again for its own tables, which shrink from round to round.
+	{"int_identity_clusters", false, false, 2, []read{{"identity_edges", []string{"node_a", "node_b"}}, {"identity_nodes", []string{"node_key"}}}},
+	{"identity_map", false, false, 1, []read{{"int_identity_clusters", nil}, {"identity_nodes", []string{"node_key", "first_seen_at"}}}},
+	{"consent_node_effective", false, false, 1, []read{{"consent_node_state", nil}, {"identity_links", []string{"node_a", "node_b"}}}},
+	{"consent_profile", false, false, 1, []read{
+		{"consent_node_effective", without(verdict, "signal")},
+		{"identity_map", []string{"node_key", "profile_id"}},
+	}},
+	{"profile_events", true, false, 1, []read{{"stg_events", nil}, {"stg_identifiers", nil}, {"identity_map", nil}}},
+	{"profile_sealed", false, false, 1, []read{{"vault", nil}, {"identity_map", []string{"node_key", "profile_id"}}}},
+	{"profiles", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "type", "event", "occurred_at", "page_path", "utm_source"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"identity_nodes", []string{"node_key", "id_type", "first_seen_at", "last_seen_at"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"pricing_and_chat", false, true, audiences, []read{
+		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "page_path"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+}
+
+// verdictOf is the evidence of consent under another name of its identifier.
+func verdictOf(id string) []string { return append(without(verdict, "node_key"), id) }
+
+// relationNamed returns a relation of the list above.
+func relationNamed(name string) relation {
+	i := slices.IndexFunc(relations, func(r relation) bool { return r.name == name })
+	return relations[i]
+}
