@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test test-bigquery check bench scale fuzz lint golden proto clean
+.PHONY: all demo test test-bigquery test-bigquery-live soak check bench scale fuzz lint golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -23,11 +23,25 @@ endif
 test:
 	$(GO) test -race ./...
 
-# The driver and all models against a BigQuery emulator (needs Python), and all SQL before GoogleSQL (a slow build).
+# Driver, landing, models, syncer and demo against a BigQuery emulator (needs Python), and all SQL before GoogleSQL
+# (a slow build).
+ON_BIGQUERY = test -count=1 -tags bigquery -timeout 40m -run 'OnBigQuery|TestDriver|TestValues|TestSetup|TestLargeResult' \
+	./sql/bigquery ./collector/bigquery ./sql/runner ./sync ./cmd/sluis
 test-bigquery:
-	$(GO) test -tags bigquery ./sql/bigquery/...
-	$(GO) test -tags bigquery -run OnBigQuery ./sql/runner
+	$(GO) $(ON_BIGQUERY)
 	cd sql/googlesql && $(GO) test ./...
+
+# The same in a project of your own that is for tests alone: its datasets sluis, sluis_models and sluis_sync are removed.
+LOCATION ?= EU
+test-bigquery-live:
+	@test -n "$(PROJECT)" || { echo "usage: make test-bigquery-live PROJECT=my-test-project [LOCATION=EU]" >&2; exit 2; }
+	SLUIS_TEST_BIGQUERY_PROJECT=$(PROJECT) SLUIS_TEST_BIGQUERY_LOCATION=$(LOCATION) $(GO) $(subst -timeout 40m,-timeout 6h -p 1,$(ON_BIGQUERY))
+
+# Kill the collector, BigQuery's stand-in and the connections between them while events land, ROUNDS times.
+ROUNDS ?= 200
+soak:
+	SLUIS_ROUNDS=$(ROUNDS) $(GO) test -race -count=1 -timeout 60m -run Killed -v ./collector/bigquery
+	SLUIS_KILLS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run TestKilledCollectorLosesNothing -v ./cmd/sluis
 
 # What a change must pass.
 check: lint test

@@ -36,6 +36,7 @@ var allowed = map[string][]string{
 	// Drivers and plugins, and the suites that hold them to their contracts.
 	"sql/duckdb":                          {"sql/warehouse"},
 	"sql/bigquery":                        {"sql/bigquery/identity", "sql/warehouse"},
+	"sql/bigquery/bigquerytest":           {"sql/bigquery", "sql/bigquery/emulator", "sql/warehouse"},
 	"sql/bigquery/emulator":               {},
 	"sql/bigquery/emulator/with":          {"sql/bigquery/emulator"},
 	"sql/warehouse/warehousetest":         {"sql/warehouse"},

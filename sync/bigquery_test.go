@@ -3,15 +3,13 @@
 package syncer_test
 
 import (
-	"fmt"
 	"reflect"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/sluis-cdp/sluis/sql/bigquery"
-	"github.com/sluis-cdp/sluis/sql/bigquery/emulator"
+	"github.com/sluis-cdp/sluis/sql/bigquery/bigquerytest"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
@@ -19,18 +17,13 @@ import (
 // as on DuckDB. Of the crashes it plays fewer, since each statement is a job
 // there, and takes its time.
 func TestOnBigQuery(t *testing.T) {
-	server := emulator.Start(t)
-	n := 0
+	next := bigquerytest.Projects(t)
 	embedded, everyCrash, someHistories := newWarehouse, crashStride, histories
 	t.Cleanup(func() { newWarehouse, crashStride, histories = embedded, everyCrash, someHistories })
 	crashStride, histories = 17, 1
 	newWarehouse = func(t testing.TB) warehouse.Driver {
 		t.Helper()
-		n++
-		config := bigquery.Config{
-			Project: fmt.Sprint("syncer-", n), Location: "EU", Timeout: time.Minute,
-			Endpoint: server.Endpoint, StorageEndpoint: server.StorageEndpoint,
-		}
+		config := next(t)
 		if err := bigquery.Setup(t.Context(), config); err != nil {
 			t.Fatal(err)
 		}

@@ -11,15 +11,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
-	"github.com/sluis-cdp/sluis/sql/bigquery/emulator"
+	"github.com/sluis-cdp/sluis/sql/bigquery/bigquerytest"
 )
 
 // TestDemoOnBigQuery runs the main job whole on each warehouse: the figures are
 // the same.
 func TestDemoOnBigQuery(t *testing.T) {
-	server := emulator.Start(t)
-	t.Setenv(workspace.EnvBigQueryEndpoint, server.Endpoint)
-	t.Setenv(workspace.EnvBigQueryStorageEndpoint, server.StorageEndpoint)
+	config := bigquerytest.Projects(t)(t)
+	t.Setenv(workspace.EnvBigQueryEndpoint, config.Endpoint)
+	t.Setenv(workspace.EnvBigQueryStorageEndpoint, config.StorageEndpoint)
 	demo := func(flags ...string) figures {
 		var stdout, stderr bytes.Buffer
 		if code := run(context.Background(), append([]string{"sluis", "demo", "--once", "--json"}, flags...), &stdout, &stderr); code != 0 {
@@ -32,7 +32,7 @@ func TestDemoOnBigQuery(t *testing.T) {
 		f.Seconds = 0
 		return f
 	}
-	if diff := cmp.Diff(demo(), demo("--bigquery", "demo")); diff != "" {
+	if diff := cmp.Diff(demo(), demo("--bigquery", config.Project, "--location", config.Location)); diff != "" {
 		t.Errorf("(-embedded +BigQuery)\n%s", diff)
 	}
 }

@@ -8,20 +8,21 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	driver "github.com/sluis-cdp/sluis/sql/bigquery"
-	"github.com/sluis-cdp/sluis/sql/bigquery/emulator"
+	"github.com/sluis-cdp/sluis/sql/bigquery/bigquerytest"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
-// TestLandsWhereTheDriverReads lands rows of every table on a server that has
+// TestLandsOnBigQuery lands rows of every table on a server that has
 // both protocols, and reads them as models do. What it shows is that the two
 // sides mean the same by a table; how often a row lands is for others to test.
-func TestLandsWhereTheDriverReads(t *testing.T) {
-	server := emulator.Start(t)
-	config := driver.Config{Project: project, Location: "EU", Endpoint: server.Endpoint}
+func TestLandsOnBigQuery(t *testing.T) {
+	config := bigquerytest.Projects(t)(t)
 	if err := driver.Setup(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	sink := openSink(t, testConfig(server.StorageEndpoint, t.TempDir()+"/state"))
+	landing := testConfig(config.StorageEndpoint, t.TempDir()+"/state")
+	landing.Project = config.Project
+	sink := openSink(t, landing)
 	want := map[string]any{}
 	count := func(table string, n int) { total, _ := want[table].(int64); want[table] = total + int64(n) }
 	for first := uint64(1); first < 61; first += 20 {

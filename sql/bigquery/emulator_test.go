@@ -11,19 +11,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluis-cdp/sluis/sql/bigquery"
-	"github.com/sluis-cdp/sluis/sql/bigquery/emulator"
+	"github.com/sluis-cdp/sluis/sql/bigquery/bigquerytest"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 	"github.com/sluis-cdp/sluis/sql/warehouse/warehousetest"
 )
 
 // projects returns a function that sets up one new project after the other.
 func projects(t *testing.T) func(*testing.T) bigquery.Config {
-	server := emulator.Start(t)
-	n := 0
+	next := bigquerytest.Projects(t)
 	return func(t *testing.T) bigquery.Config {
 		t.Helper()
-		n++
-		config := bigquery.Config{Project: fmt.Sprintf("test-%d", n), Location: "EU", Endpoint: server.Endpoint}
+		config := next(t)
 		if err := bigquery.Setup(t.Context(), config); err != nil {
 			t.Fatal(err)
 		}
@@ -113,17 +111,12 @@ func TestSetupAddsColumns(t *testing.T) {
 	}
 }
 
-// TestLargeResultWithoutReadSession reads a large result where no read session
-// can be had, for want of the right to make one or, as here, because the
-// emulator does not offer the results of queries by the Storage Read API, as
-// BigQuery does: page by page, and complete.
-func TestLargeResultWithoutReadSession(t *testing.T) {
-	server := emulator.Start(t)
-	config := bigquery.Config{Project: "test", Location: "EU", Endpoint: server.Endpoint, StorageEndpoint: server.StorageEndpoint, Timeout: 30 * time.Second}
-	if err := bigquery.Setup(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
-	d, err := bigquery.Open(t.Context(), config)
+// TestLargeResult reads a large result complete and in order: from a read
+// session, or page by page where none can be had, for want of the right to make
+// one or because the emulator, unlike BigQuery, offers results of queries by the
+// Storage Read API only in part.
+func TestLargeResult(t *testing.T) {
+	d, err := bigquery.Open(t.Context(), projects(t)(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,13 +3,11 @@
 package runner_test
 
 import (
-	"fmt"
 	"testing"
-	"time"
 
 	sqlproject "github.com/sluis-cdp/sluis/sql"
 	"github.com/sluis-cdp/sluis/sql/bigquery"
-	"github.com/sluis-cdp/sluis/sql/bigquery/emulator"
+	"github.com/sluis-cdp/sluis/sql/bigquery/bigquerytest"
 	"github.com/sluis-cdp/sluis/sql/runner"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -17,11 +15,11 @@ import (
 // TestModelsOnBigQuery holds the models on BigQuery to the same cases, all of
 // testdata/models, as TestModels does on DuckDB.
 func TestModelsOnBigQuery(t *testing.T) {
-	server := emulator.Start(t)
+	next := bigquerytest.Projects(t)
 	project := load(t, runner.Options{Dir: sqlproject.Files})
-	for i, c := range cases(t) {
+	for _, c := range cases(t) {
 		t.Run(c.name, func(t *testing.T) {
-			config := bigquery.Config{Project: fmt.Sprintf("models-%d", i), Location: "EU", Endpoint: server.Endpoint, Timeout: time.Minute}
+			config := next(t)
 			if err := bigquery.Setup(t.Context(), config); err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +49,7 @@ func TestModelsOnBigQuery(t *testing.T) {
 // is built, and that a missing relation is never 0 bytes. TestEstimate holds
 // the numbers.
 func TestEstimatesOnBigQuery(t *testing.T) {
-	config := bigquery.Config{Project: "estimates", Location: "EU", Endpoint: emulator.Start(t).Endpoint, Timeout: time.Minute}
+	config := bigquerytest.Projects(t)(t)
 	if err := bigquery.Setup(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}

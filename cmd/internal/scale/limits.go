@@ -51,7 +51,7 @@ func limits() []limit {
 		{
 			"load jobs into `deliveries`, one a batch", number(tableChangesPerDay) + " a day",
 			batches(batchRows, tableChangesPerDay) + "; " + batches(batchRowsMost, tableChangesPerDay) + " with " + number(batchRowsMost),
-			"`batch_rows`; Append by a pending stream: CreateWriteStream then ends it at " + batches(batchRows, streamsPerHour*24),
+			"`batch_rows`; by a pending stream, which is not built, CreateWriteStream would end it at " + batches(batchRows, streamsPerHour*24),
 		},
 		{
 			"`landing: load`: load jobs into `events`", number(tableChangesPerDay) + " a day",
