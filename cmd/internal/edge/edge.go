@@ -124,8 +124,10 @@ func newSink(ctx context.Context, w *workspace.Workspace, logger *slog.Logger) (
 		return collector.ParquetSink{Dir: w.Landing()}, func() error { return nil }, nil
 	}
 	s, err := bigquery.Open(context.WithoutCancel(ctx), bigquery.Config{
-		Project: b.Project, Dataset: warehouse.SchemaLanding, StateFile: w.LoaderState(),
-		CredentialsFile: b.CredentialsFile, Impersonate: b.Impersonate, StorageEndpoint: b.StorageEndpoint, Logger: logger,
+		Project: b.Project, Dataset: warehouse.SchemaLanding, Location: b.Location, StateFile: w.LoaderState(),
+		LoadSources: w.LoadSources(), LoadEvery: b.LoadEvery, Labels: b.JobLabels(),
+		CredentialsFile: b.CredentialsFile, Impersonate: b.Impersonate,
+		Endpoint: b.Endpoint, StorageEndpoint: b.StorageEndpoint, Logger: logger,
 	})
 	if err != nil {
 		return nil, nil, err

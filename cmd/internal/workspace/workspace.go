@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -53,7 +54,18 @@ type Source struct {
 	Origins      []string               `yaml:"origins"`
 	TrackingPlan string                 `yaml:"tracking_plan"`
 	Denied       collector.DeniedPolicy `yaml:"denied"`
+	// Landing is how events land in BigQuery; empty means by streams.
+	Landing Landing `yaml:"landing"`
 }
+
+// Landing is a way into BigQuery's table of events.
+type Landing string
+
+// The ways.
+const (
+	LandByStream Landing = "stream" // in seconds, at a price for each GB
+	LandByLoad   Landing = "load"   // free, up to warehouse.bigquery.load_every later
+)
 
 // Consent configures a consent.Policy.
 type Consent struct {
@@ -87,10 +99,19 @@ type BigQuery struct {
 	Impersonate     string            `yaml:"impersonate"`
 	MaxBytesBilled  int64             `yaml:"max_bytes_billed"`
 	Labels          map[string]string `yaml:"labels"`
+	// LoadEvery is how long events of sources with load jobs wait for the next one.
+	LoadEvery time.Duration `yaml:"load_every"`
 
 	// Endpoint and StorageEndpoint are an emulator's, from the environment.
 	Endpoint        string `yaml:"-"`
 	StorageEndpoint string `yaml:"-"`
+}
+
+// JobLabels are the labels of every job.
+func (b *BigQuery) JobLabels() map[string]string {
+	labels := map[string]string{"program": "sluis"}
+	maps.Copy(labels, b.Labels)
+	return labels
 }
 
 // The variables that put an emulator in BigQuery's place.
@@ -165,6 +186,12 @@ func (w *Workspace) check(doc *document) {
 		if b.CredentialsFile != "" {
 			b.CredentialsFile = w.Path(b.CredentialsFile)
 		}
+		if b.LoadEvery == 0 {
+			b.LoadEvery = 5 * time.Minute
+		}
+		if b.LoadEvery < time.Minute {
+			doc.report("warehouse.bigquery.load_every", "must be at least 1m: BigQuery allows 1,500 load jobs of a table a day")
+		}
 	}
 	if w.Spool.MaxBytes < 256<<20 {
 		doc.report("spool.max_bytes", "must be at least 268435456 (256 MiB)")
@@ -184,6 +211,12 @@ func (w *Workspace) check(doc *document) {
 		seen["id "+s.ID], seen["key "+s.WriteKey] = true, true
 		if s.Denied != "" && s.Denied != collector.Count && s.Denied != collector.Discard {
 			doc.report(at+".denied", "must be count (a refused event grows a counter) or drop")
+		}
+		switch {
+		case s.Landing != "" && s.Landing != LandByStream && s.Landing != LandByLoad:
+			doc.report(at+".landing", "must be stream (in BigQuery within seconds, paid by the GB) or load (by load jobs: free, minutes later)")
+		case s.Landing != "" && w.Warehouse.BigQuery == nil:
+			doc.report(at+".landing", "is a choice that only BigQuery gives: name a project in warehouse.bigquery, or remove it")
 		}
 	}
 }
@@ -264,6 +297,17 @@ func (w *Workspace) SealPurposes() []string {
 		names = append(names, string(purpose))
 	}
 	return names
+}
+
+// LoadSources are the sources whose events go into BigQuery by load jobs.
+func (w *Workspace) LoadSources() []string {
+	var ids []string
+	for _, s := range w.Sources {
+		if s.Landing == LandByLoad {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
 }
 
 // CollectorSources are the configured sources, with their plans.
