@@ -240,7 +240,7 @@ func (s *Sink) runJob(ctx context.Context, spoolID string, j job) error {
 		return s.update(loadsOf(spoolID), func(loads *spoolState) { loads.Next, loads.Job = j.Last, nil })
 	case failed.Reason == "invalid", j.Attempt+1 >= maxAttempts:
 		s.logger.Warn("a load job failed; its events go by a stream, which tells more", "job", j.id(spoolID), "error", failed.Message)
-		return s.update(loadsOf(spoolID), func(loads *spoolState) { loads.Job.Refused = clip(failed.Message) })
+		return s.update(loadsOf(spoolID), func(loads *spoolState) { loads.Job.Refused = failed.Reason + ": " + clip(failed.Message) })
 	}
 	err = fmt.Errorf("job %s failed: %s (%s)%s", j.id(spoolID), failed.Message, failed.Reason, remedy(failed.Reason))
 	return errors.Join(err, s.update(loadsOf(spoolID), func(loads *spoolState) { loads.Job.Attempt++ }))
