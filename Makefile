@@ -21,6 +21,7 @@ test:
 # The driver and all models against a BigQuery emulator (needs Python), and all SQL before GoogleSQL (a slow build).
 test-bigquery:
 	$(GO) test -tags bigquery ./sql/bigquery/...
+	$(GO) test -tags bigquery -run OnEmulator ./collector/bigquery
 	$(GO) test -tags bigquery -run OnBigQuery ./sql/runner
 	cd sql/googlesql && $(GO) test ./...
 
