@@ -106,7 +106,11 @@ func examine(ctx context.Context, dir string, fix bool, stderr io.Writer) []find
 	}
 	add("warehouse", err)
 	if b := w.Warehouse.BigQuery; b != nil {
-		add("rights: collector", checkRights(ctx, collectorConfig(b), bigquery.Collector, b.Collector != nil))
+		program := bigquery.Collector
+		if len(w.LoadSources()) > 0 {
+			program = bigquery.CollectorByLoad
+		}
+		add("rights: collector", checkRights(ctx, collectorConfig(b), program, b.Collector != nil))
 		add("rights: models and syncs", checkRights(ctx, bigQueryConfig(b), bigquery.Sluis, false))
 	}
 	return findings

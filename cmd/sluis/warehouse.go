@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"maps"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/sql/bigquery"
@@ -42,10 +41,8 @@ func collectorConfig(b *workspace.BigQuery) bigquery.Config {
 }
 
 func bigQueryConfig(b *workspace.BigQuery) bigquery.Config {
-	labels := map[string]string{"program": "sluis"}
-	maps.Copy(labels, b.Labels)
 	return bigquery.Config{
 		Project: b.Project, Location: b.Location, CredentialsFile: b.CredentialsFile, Impersonate: b.Impersonate,
-		Endpoint: b.Endpoint, StorageEndpoint: b.StorageEndpoint, Labels: labels, MaxBytesBilled: b.MaxBytesBilled,
+		Endpoint: b.Endpoint, StorageEndpoint: b.StorageEndpoint, Labels: b.JobLabels(), MaxBytesBilled: b.MaxBytesBilled,
 	}
 }

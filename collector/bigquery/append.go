@@ -47,31 +47,31 @@ type connection struct {
 }
 
 // connect returns the table's connection, a new one if need be. It lives until
-// [Sink.disconnect]; BigQuery allows one at a time for a stream.
-func (s *Sink) connect(ctx context.Context, table, stream string) (*connection, error) {
-	if c := s.connections[table]; c != nil && c.stream == stream {
+// [lane.disconnect]; BigQuery allows one at a time for a stream.
+func (n *lane) connect(ctx context.Context, table, stream string) (*connection, error) {
+	if c := n.connections[table]; c != nil && c.stream == stream {
 		return c, nil
 	}
-	s.disconnect(table)
+	n.disconnect(table)
 	// The call outlives ctx. BigQuery finds the stream's region by this header.
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	life = metadata.AppendToOutgoingContext(life, "x-goog-request-params", "write_stream="+url.QueryEscape(stream))
 	stop := context.AfterFunc(ctx, cancel)
 	defer stop()
-	rpc, err := s.writer.AppendRows(life)
+	rpc, err := n.writer.AppendRows(life)
 	if err != nil {
 		cancel()
 		return nil, classify(err)
 	}
 	c := &connection{stream: stream, rpc: rpc, cancel: cancel}
-	s.connections[table] = c
+	n.connections[table] = c
 	return c, nil
 }
 
-func (s *Sink) disconnect(table string) {
-	if c := s.connections[table]; c != nil {
+func (n *lane) disconnect(table string) {
+	if c := n.connections[table]; c != nil {
 		c.cancel()
-		delete(s.connections, table)
+		delete(n.connections, table)
 	}
 }
 
@@ -80,7 +80,7 @@ func (s *Sink) disconnect(table string) {
 // must not be used again.
 func (l *landing) push(ctx context.Context, t table) error {
 	p, done := l.plan(t), l.progress[t.name]
-	st := l.sink.state.spool(l.batch.SpoolID).Streams[t.name]
+	st := l.sink.spool(l.batch.SpoolID).Streams[t.name]
 	c, err := l.sink.connect(ctx, t.name, st.Name)
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)

@@ -327,7 +327,7 @@ func TestRequestThatWasOnItsWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	events := s.table("events")
-	late, err := s.connect(ctx, "late", stream)
+	late, err := s.batches.connect(ctx, "late", stream)
 	if err != nil {
 		t.Fatal(err)
 	}

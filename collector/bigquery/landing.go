@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -21,8 +22,10 @@ const maxRequestBytes = 8 << 20
 // landing is a begun batch as this process knows it: more than the state file
 // says, and never less.
 type landing struct {
-	sink     *Sink
+	sink     *lane
 	batch    *collector.Batch
+	staged   map[int]bool        // events, by index, that are not landed but staged
+	lines    []byte              // those events, as a file
 	encoded  map[string][][]byte // by table: rows of the plan
 	progress map[string]*progress
 }
@@ -40,12 +43,12 @@ type progress struct {
 func (p *progress) certain() bool { return p.acked >= p.sent }
 
 // landing goes on with the batch that was begun, or begins b.
-func (s *Sink) landing(b collector.Batch) (*landing, error) {
-	if l := s.current; l != nil && l.batch.SpoolID == b.SpoolID && l.batch.First == b.First && l.batch.Last == b.Last {
+func (n *lane) landing(b collector.Batch) (*landing, error) {
+	if l := n.current; l != nil && l.batch.SpoolID == b.SpoolID && l.batch.First == b.First && l.batch.Last == b.Last {
 		return l, nil
 	}
-	l := &landing{sink: s, batch: &b, progress: make(map[string]*progress)}
-	begun := s.state.spool(b.SpoolID).Batch
+	l := &landing{sink: n, batch: &b, progress: make(map[string]*progress)}
+	begun := n.spool(b.SpoolID).Batch
 	if begun == nil {
 		if err := l.begin(); err != nil {
 			return nil, err
@@ -53,15 +56,25 @@ func (s *Sink) landing(b collector.Batch) (*landing, error) {
 	} else if err := l.resume(begun); err != nil {
 		return nil, err
 	}
-	s.current = l
+	n.current = l
 	return l, nil
 }
 
 // begin makes durable what is going to be sent, before anything is.
 func (l *landing) begin() error {
+	if err := l.stage(l.sink.sources); err != nil {
+		return err
+	}
+	var apart *staged
+	if len(l.staged) > 0 {
+		if err := l.sink.staging.full(); err != nil {
+			return err
+		}
+		apart = &staged{Sources: l.sources(), Rows: len(l.staged)}
+	}
 	l.encoded = l.rows(nil)
 	return l.sink.update(l.batch.SpoolID, func(spool *spoolState) {
-		spool.Batch = &pending{First: l.batch.First, Last: l.batch.Last, Tables: make(map[string]*plan)}
+		spool.Batch = &pending{First: l.batch.First, Last: l.batch.Last, Tables: make(map[string]*plan), Staged: apart}
 		for table, rows := range l.encoded {
 			spool.Batch.Tables[table] = &plan{Requests: l.sink.split(rows)}
 			l.progress[table] = &progress{}
@@ -76,7 +89,17 @@ func (l *landing) resume(begun *pending) error {
 	if begun.First != b.First || begun.Last != b.Last {
 		return fmt.Errorf("records %d to %d have been begun and must be finished first", begun.First, begun.Last-1)
 	}
+	apart := begun.Staged
+	if apart == nil {
+		apart = &staged{}
+	}
+	if err := l.stage(apart.Sources); err != nil {
+		return err
+	}
 	l.encoded = l.rows(begun.Refused)
+	if n := len(l.staged); n != apart.Rows {
+		return l.differs("load jobs", n, apart.Rows)
+	}
 	for _, t := range l.sink.tables {
 		planned := 0
 		if p := begun.Tables[t.name]; p != nil {
@@ -84,19 +107,66 @@ func (l *landing) resume(begun *pending) error {
 			l.progress[t.name] = &progress{sent: len(p.Requests)}
 		}
 		if n := len(l.encoded[t.name]); n != planned {
-			return fmt.Errorf("records %d to %d have %d rows for %s, but had %d when landing them was begun. Either another version of this program "+
-				"began (let it finish), or the spool was damaged since (its log says so): then stop the collector and move %s away; "+
-				"what the spool still holds lands again, and the models drop events that are there twice",
-				b.First, b.Last-1, n, t.name, planned, l.sink.config.StateFile)
+			return l.differs(t.name, n, planned)
 		}
 	}
 	l.sink.logger.Info("going on with a batch that was begun before", "first", b.First, "last", b.Last-1)
 	return nil
 }
 
+// differs is the error if records do not give the rows that they gave before.
+func (l *landing) differs(where string, rows, before int) error {
+	return fmt.Errorf("records %d to %d have %d rows for %s, but had %d when landing them was begun. Either another version of this program "+
+		"began (let it finish), or the spool was damaged since (its log says so): then stop the collector and move %s away; "+
+		"what the spool still holds lands again, and the models drop events that are there twice",
+		l.batch.First, l.batch.Last-1, rows, where, before, l.sink.config.StateFile)
+}
+
+// stage takes out the events of some sources. One that JSON cannot hold is left:
+// the stream tells whether BigQuery takes it.
+func (l *landing) stage(sources []string) error {
+	var lines []byte
+	l.staged = make(map[int]bool)
+	table := l.sink.table(events)
+	for i := range l.batch.Events {
+		if slices.Contains(sources, l.batch.Events[i].SourceID) {
+			lines, l.staged[i] = table.appendLine(lines, reflect.ValueOf(l.batch.Events[i]))
+		}
+	}
+	maps.DeleteFunc(l.staged, func(_ int, staged bool) bool { return !staged })
+	var err error
+	l.lines, err = compress(lines)
+	return err
+}
+
+// sources returns those of the staged events.
+func (l *landing) sources() []string {
+	of := make(map[string]bool)
+	for i := range l.staged {
+		of[l.batch.Events[i].SourceID] = true
+	}
+	return slices.Sorted(maps.Keys(of))
+}
+
+// finish records that the batch has landed, once its staged events are on disk.
+// They count from then on.
+func (l *landing) finish() error {
+	b := l.batch
+	f := stagedFile{spool: b.SpoolID, first: b.First, last: b.Last}
+	if len(l.staged) > 0 {
+		if err := l.sink.staging.write(f, l.lines); err != nil {
+			return fmt.Errorf("keeping events for a load job: %w", err)
+		}
+	}
+	if err := l.sink.update(b.SpoolID, (*spoolState).finish); err != nil {
+		return err
+	}
+	return l.sink.staging.publish(f)
+}
+
 // plan returns what goes to a table; nil for nothing.
 func (l *landing) plan(t table) *plan {
-	return l.sink.state.spool(l.batch.SpoolID).Batch.Tables[t.name]
+	return l.sink.spool(l.batch.SpoolID).Batch.Tables[t.name]
 }
 
 // land brings all rows of a table into it.
@@ -147,7 +217,7 @@ func (l *landing) land(ctx context.Context, t table) error {
 // advance records that landed more rows of the plan are in the table, and plans
 // the rest: into the stream st, without the rows now refused.
 func (l *landing) advance(t table, landed int, st stream, refused []refusal) error {
-	spool := l.sink.state.spool(l.batch.SpoolID)
+	spool := l.sink.spool(l.batch.SpoolID)
 	all := append(slices.Clone(spool.Batch.Refused), refused...)
 	encoded := l.rows(all)
 	changed := []string{t.name} // nothing of them is on its way under the new plan
@@ -189,7 +259,7 @@ func (l *landing) refuse(ctx context.Context, t table, e *refusedError) error {
 		// new one refuses the rows again.
 		return l.replace(ctx, t)
 	}
-	spool := l.sink.state.spool(l.batch.SpoolID)
+	spool := l.sink.spool(l.batch.SpoolID)
 	kept := l.kept(t, spool.Batch.Refused)
 	var refused []refusal
 	for row, reason := range e.rows {
@@ -215,7 +285,8 @@ func (l *landing) refuse(ctx context.Context, t table, e *refusedError) error {
 	return nil
 }
 
-// kept returns the indexes of a table's rows in the batch, without the refused.
+// kept returns the indexes of a table's rows in the batch, without the refused
+// and the staged.
 func (l *landing) kept(t table, refused []refusal) []int {
 	out := make(map[int]bool)
 	for _, r := range refused {
@@ -225,7 +296,7 @@ func (l *landing) kept(t table, refused []refusal) []int {
 	}
 	var kept []int
 	for i := range t.in(&l.batch.Rows).Len() {
-		if !out[i] {
+		if !out[i] && !(t.name == events && l.staged[i]) {
 			kept = append(kept, i)
 		}
 	}
@@ -250,11 +321,12 @@ func (l *landing) rows(refused []refusal) map[string][][]byte {
 			switch {
 			case t.name == quarantine:
 				add(&t, quarantineRow(l.batch, from, row, r))
-			case t.name == ledger && r.Table == "events":
+			case t.name == ledger && r.Table == events:
 				event := l.batch.Events[r.Row]
 				correction := collector.LedgerRow{
 					SourceID: event.SourceID, Minute: event.ReceivedAt.Truncate(time.Minute),
-					Outcome: string(collector.Landed), N: -1, Origin: event.Origin,
+					Outcome: string(collector.Landed), N: -1,
+					Origin: collector.Origin{SpoolID: l.batch.SpoolID, SpoolOffset: event.SpoolOffset},
 				}
 				add(&t, correction)
 				correction.Outcome, correction.Reason, correction.N = string(collector.Quarantined), "refused_by_bigquery", 1
@@ -298,10 +370,10 @@ func (s *Sink) split(rows [][]byte) []int {
 func quarantineRow(b *collector.Batch, t *table, row reflect.Value, r refusal) collector.QuarantineRow {
 	q := collector.QuarantineRow{
 		QuarantineID: refusedName(b, r), Reason: "bigquery: " + r.Reason, Path: t.name, ReceivedAt: b.Day,
+		Origin: collector.Origin{SpoolID: b.SpoolID},
 	}
 	q.SourceID, _ = t.value(row, "source_id").(string)
 	q.Type, _ = t.value(row, "type").(string)
-	q.SpoolID, _ = t.value(row, "spool_id").(string)
 	q.SpoolOffset, _ = t.value(row, "spool_offset").(int64)
 	if at, ok := t.value(row, "received_at").(time.Time); ok {
 		q.ReceivedAt = at

@@ -41,7 +41,7 @@ func landingTables() ([]table, error) {
 		{name: "seal_keys", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.SealKeys) }},
 		{name: "vault", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Vault) }},
 		{name: "consents", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Consents) }},
-		{name: "events", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Events) }},
+		{name: events, in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Events) }},
 		{name: "counts", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Counts) }},
 		{name: quarantine, in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Quarantine) }},
 		{name: ledger, in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Ledger) }},
@@ -55,6 +55,7 @@ func landingTables() ([]table, error) {
 }
 
 const (
+	events     = "events"
 	quarantine = "quarantine"
 	ledger     = "ledger"
 )

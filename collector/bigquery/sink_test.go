@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -33,7 +34,7 @@ func path(table string) string { return "projects/p/datasets/sluis/tables/" + ta
 
 func startServer(t testing.TB, dir, address string) *storagetest.Server {
 	t.Helper()
-	server, err := storagetest.Start(context.Background(), dir, address)
+	server, err := storagetest.Start(context.Background(), dir, address, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func landingServer(t testing.TB) *storagetest.Server {
 
 func testConfig(address, stateFile string) Config {
 	return Config{
-		Project: project, Dataset: dataset, StateFile: stateFile, StorageEndpoint: address,
+		Project: project, Dataset: dataset, Location: "EU", StateFile: stateFile, StorageEndpoint: address,
 		Logger: slog.New(slog.DiscardHandler),
 		dial:   waiting(),
 	}
@@ -80,8 +81,11 @@ func openSink(t testing.TB, config Config) *Sink {
 
 var day = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
-// bad tells whether BigQuery refuses an event of a record: about one in thirty.
-func bad(seq uint64, i int) bool { return (seq*7+uint64(i)*3)%31 == 0 }
+// bad tells whether BigQuery refuses an event of a record: about one in thirteen.
+func bad(seq uint64, i int) bool { return (seq*7+uint64(i)*3)%13 == 0 }
+
+// source is where an event of a record comes from.
+func source(seq uint64, i int) string { return []string{"web", "app"}[(seq+uint64(i))%2] }
 
 // record returns the rows of a record: always the same, each with a name of its own.
 func record(seq uint64) collector.Rows {
@@ -91,10 +95,10 @@ func record(seq uint64) collector.Rows {
 		id := fmt.Sprintf("e-%d-%d", seq, i)
 		properties := `{"n":1}`
 		if bad(seq, i) {
-			properties = `{"n":`
+			properties = []string{`{"n":`, `{"n":1e999}`}[seq/2%2] // no JSON; a number that cannot be stored
 		}
 		rows.Events = append(rows.Events, collector.EventRow{
-			EventID: id, SourceID: "web", Type: "track", OccurredAt: day, ReceivedAt: day, Properties: properties,
+			EventID: id, SourceID: source(seq, i), Type: "track", OccurredAt: day, ReceivedAt: day, Properties: properties,
 			Identifiers: []collector.IdentifierRow{{Kind: "email", Pseudonym: "em_" + id}}, Purposes: []string{"analytics"}, Origin: origin,
 		})
 		rows.Vault = append(rows.Vault, collector.VaultRow{Pseudonym: id, Field: "email", Ciphertext: []byte{1, 2, 3}, ReceivedAt: day, Origin: origin})
@@ -127,8 +131,8 @@ func want(end uint64) map[string]int {
 		for i, e := range r.Events {
 			if bad(seq, i) {
 				counts[fmt.Sprintf("quarantine refused %d", seq)]++
-				counts[fmt.Sprintf("ledger web landed -1 %d", seq)]++
-				counts[fmt.Sprintf("ledger web quarantined 1 %d", seq)]++
+				counts[fmt.Sprintf("ledger %s landed -1 %d", source(seq, i), seq)]++
+				counts[fmt.Sprintf("ledger %s quarantined 1 %d", source(seq, i), seq)]++
 			} else {
 				counts["events "+e.EventID]++
 			}
@@ -195,9 +199,11 @@ func TestLand(t *testing.T) {
 		t.Errorf("rows (-want +got):\n%s", diff)
 	}
 	refused := 0
-	for name := range want(200) {
-		if strings.HasPrefix(name, "quarantine refused") {
-			refused++
+	for seq := range uint64(200) { // events of one record are one name
+		for i := range record(seq).Events {
+			if bad(seq, i) {
+				refused++
+			}
 		}
 	}
 	kept, _ := filepath.Glob(filepath.Join(dir, "refused", "*.json"))
@@ -228,6 +234,7 @@ type world struct {
 	server  *storagetest.Server
 	store   string
 	address string
+	rest    string
 	dead    bool // until the next sink is opened
 	calm    bool // nothing goes wrong any more, but
 	crashIn int  // if positive, so many steps until a crash
@@ -271,7 +278,7 @@ func (w *world) stream(name string, do func(*storagetest.Server, string) error) 
 		return
 	}
 	w.seen[name]++
-	if err := do(w.server, streams[len(streams)-1]); err != nil {
+	if err := do(w.server, streams[w.rng.IntN(len(streams))]); err != nil {
 		w.t.Error(err)
 	}
 }
@@ -280,11 +287,11 @@ func (w *world) restart() {
 	if w.server != nil {
 		w.server.Close()
 	}
-	server, err := storagetest.Start(context.Background(), w.store, w.address)
+	server, err := storagetest.Start(context.Background(), w.store, w.address, w.rest)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.address = server.Address()
+	w.address, w.rest = server.Address(), server.RESTAddress()
 	w.server = server
 	faults := rand.New(rand.NewPCG(w.rng.Uint64(), 1)) // asked under the server's lock
 	calm := w.calm
@@ -302,6 +309,38 @@ func (w *world) restart() {
 		}
 		return nil
 	}
+	server.JobFault = func(p storagetest.Point, _ string) *storagetest.JobError {
+		switch n := faults.IntN(100); {
+		case calm:
+		case n < 5:
+			return storagetest.CutJob
+		case n < 10 && p == storagetest.Run:
+			return &storagetest.JobError{Reason: "backendError", Message: "try again"}
+		case n < 20 && p == storagetest.Run:
+			return storagetest.Running
+		case n < 10:
+			return &storagetest.JobError{Code: 503, Reason: "backendError", Message: "nobody knows what happened"}
+		}
+		return nil
+	}
+}
+
+// brittleTransport lets the world have its say around each request about jobs.
+type brittleTransport struct{ w *world }
+
+func (b brittleTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := b.w.step(); err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.w.step(); err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
 }
 
 // dial lets the world have its say around everything that goes to the server.
@@ -349,12 +388,15 @@ func (s brittleStream) RecvMsg(m any) error {
 func (w *world) open(stateFile string) *Sink {
 	w.dead = false
 	config := testConfig(w.address, stateFile)
-	config.dial = w.dial()
-	s, err := Open(context.Background(), config)
+	config.Endpoint, config.dial, config.http = "http://"+w.rest, w.dial(), brittleTransport{w}
+	config.LoadSources = [][]string{{"app"}, {"app"}, {"web", "app"}, nil}[w.rng.IntN(4)] // and so may this
+	s, err := open(context.Background(), config)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	s.requestSize = 100 + w.rng.IntN(600) // may differ from that of the process before
+	s.jobSize = int64(w.rng.IntN(2000))
+	s.pollEvery = time.Millisecond
 	s.save = func(path string, data []byte) error {
 		if err := w.step(); err != nil {
 			return err
@@ -362,7 +404,20 @@ func (w *world) open(stateFile string) *Sink {
 		if err := os.WriteFile(path+".tmp", data, 0o600); err != nil { // the kernel survives, so no fsync
 			return err
 		}
+		if err := w.step(); err != nil {
+			return err
+		}
 		if err := os.Rename(path+".tmp", path); err != nil {
+			return err
+		}
+		return w.step()
+	}
+	s.staging.save = s.save
+	s.staging.move = func(from, to string) error {
+		if err := w.step(); err != nil {
+			return err
+		}
+		if err := os.Rename(from, to); err != nil {
 			return err
 		}
 		return w.step()
@@ -376,7 +431,7 @@ func TestRandomFaults(t *testing.T) {
 	schedules, records := uint64(rounds(t, 15)), uint64(60)
 	seen := make(map[string]int)
 	for seed := range schedules {
-		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), store: t.TempDir(), address: "127.0.0.1:0", seen: make(map[string]int)}
+		w := &world{t: t, rng: rand.New(rand.NewPCG(seed, 0)), store: t.TempDir(), address: "127.0.0.1:0", rest: "127.0.0.1:0", seen: make(map[string]int)}
 		w.restart()
 		if err := w.server.CreateLanding(project, dataset); err != nil {
 			t.Fatal(err)
@@ -388,12 +443,24 @@ func TestRandomFaults(t *testing.T) {
 		for k, n := range w.seen {
 			seen[k] += n
 		}
+		for _, j := range w.server.Jobs() {
+			switch {
+			case !j.Done:
+				t.Errorf("seed %d: nobody waited for job %s", seed, j.ID)
+			case j.Reason == "":
+				seen["load jobs"]++
+			case j.Reason == "invalid":
+				seen["returned"]++
+			default:
+				seen["failed load jobs"]++
+			}
+		}
 		w.server.Close()
 		if t.Failed() {
 			return
 		}
 	}
-	for _, k := range []string{"crash", "restart", "finalize", "expire", "resumed"} {
+	for _, k := range []string{"crash", "restart", "finalize", "expire", "resumed", "load jobs", "failed load jobs", "returned"} {
 		if seen[k] < int(schedules)/4 {
 			t.Errorf("%s happened %d times in %d schedules: the test tests nothing", k, seen[k], schedules)
 		}
@@ -415,18 +482,30 @@ func rounds(t *testing.T, few int) int {
 	return n
 }
 
-// run is a loader: it lands up to end, through sinks that crash.
+// run is a loader: it lands up to end, through sinks that crash, and loads what
+// they stage.
 func (w *world) run(stateFile string, end uint64) {
 	ctx := context.Background()
 	s := w.open(stateFile)
-	for range 1000 {
+	for round := range 1000 {
 		next, until, err := s.Position(ctx, spoolID)
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		if next >= end {
+		if next >= end && !s.loadBegun() && len(s.staging.spools()) == 0 {
 			s.Close()
 			return
+		}
+		if next >= end || w.rng.IntN(3) == 0 {
+			if round == 500 {
+				w.calm = true // chance alone would end it at last
+				w.restart()
+			}
+			if s.loadStaged(ctx); w.dead {
+				s.Close()
+				s = w.open(stateFile)
+			}
+			continue
 		}
 		if until == 0 {
 			until = min(end, next+1+w.rng.Uint64N(25))
@@ -459,7 +538,7 @@ func (w *world) run(stateFile string, end uint64) {
 func TestCrashAtEveryStep(t *testing.T) {
 	const records = 16
 	for step := 0; ; step++ {
-		w := &world{t: t, rng: rand.New(rand.NewPCG(1, 1)), store: t.TempDir(), address: "127.0.0.1:0", calm: true, seen: make(map[string]int)}
+		w := &world{t: t, rng: rand.New(rand.NewPCG(1, 1)), store: t.TempDir(), address: "127.0.0.1:0", rest: "127.0.0.1:0", calm: true, seen: make(map[string]int)}
 		w.restart()
 		if err := w.server.CreateLanding(project, dataset); err != nil {
 			t.Fatal(err)

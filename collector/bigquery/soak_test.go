@@ -27,9 +27,9 @@ func TestMain(m *testing.M) {
 	var err error
 	switch args := strings.Split(os.Getenv("SLUIS_TEST_ROLE"), "|"); args[0] {
 	case "server":
-		err = serve(args[1], args[2], args[3])
+		err = serve(args[1], args[2], args[3], args[4])
 	case "collector":
-		err = collect(args[1], args[2], args[3])
+		err = collect(args[1], args[2], args[3], args[4])
 	default:
 		os.Exit(m.Run())
 	}
@@ -41,8 +41,8 @@ func TestMain(m *testing.M) {
 
 // serve is a server until its standard input ends. Mischief befalls its streams
 // before it listens.
-func serve(dir, address, mischief string) error {
-	server, err := storagetest.Start(context.Background(), dir, address)
+func serve(dir, address, rest, mischief string) error {
+	server, err := storagetest.Start(context.Background(), dir, address, rest)
 	if err != nil {
 		return err
 	}
@@ -62,27 +62,39 @@ func serve(dir, address, mischief string) error {
 			}
 		}
 	}
+	server.JobFault = func(p storagetest.Point, _ string) *storagetest.JobError {
+		switch n := rand.IntN(10); {
+		case p == storagetest.Run && n < 3:
+			return storagetest.Running
+		case p == storagetest.Run && n < 5:
+			return &storagetest.JobError{Reason: "backendError", Message: "try again"}
+		}
+		return nil
+	}
 	fmt.Println(server.Address())
+	fmt.Println(server.RESTAddress())
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
 // collect is a collector: what it says on standard output is in the spool. With
-// the name "drain" it lands what is there, and ends.
-func collect(dir, address, name string) error {
+// the name "drain" it lands what is there, loads it, and ends. Two of its three
+// sources have load jobs, the third has them now and then.
+func collect(dir, address, rest, name string) error {
 	s, err := spool.Open(spool.Options{Dir: dir, SegmentBytes: 1 << 20})
 	if err != nil {
 		return err
 	}
-	sink, err := Open(context.Background(), Config{
-		Project: project, Dataset: dataset, StateFile: filepath.Join(dir, "bigquery.state"), StorageEndpoint: address,
+	sink, err := open(context.Background(), Config{
+		Project: project, Dataset: dataset, Location: "EU", StateFile: filepath.Join(dir, "bigquery.state"), StorageEndpoint: address, Endpoint: "http://" + rest,
+		LoadSources: []string{"s0", "s1", "s2"}[:2+rand.IntN(2)], LoadEvery: 20 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
 		return err
 	}
 	defer sink.Close()
-	sink.requestSize = 4000
+	sink.requestSize, sink.jobSize, sink.pollEvery = 4000, 1000, 10*time.Millisecond
 	loader := &collector.Loader{Spool: s, Sink: sink, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Every: 5 * time.Millisecond}
 	done := make(chan error, 1)
 	go func() { done <- loader.Run(context.Background()) }()
@@ -90,8 +102,11 @@ func collect(dir, address, name string) error {
 		if err := s.Close(); err != nil {
 			return err
 		}
-		return <-done
+		err := <-done
+		sink.retryLoad(context.Background())
+		return err
 	}
+	sink.startLoads(context.Background())
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(0) // the test has ended
@@ -99,16 +114,20 @@ func collect(dir, address, name string) error {
 	for i := 0; ; i++ {
 		id := fmt.Sprintf("%s-%d", name, i)
 		properties := `{}`
-		if i%97 == 50 {
-			properties = `{`
+		switch {
+		case isBad(i) && i%3 == 0:
+			properties = `{"n":1e999}` // the load job is to refuse it
+		case isBad(i):
+			properties = `{` // and this the stream
 		}
+		source := fmt.Sprintf("s%d", i%3)
 		data, err := json.Marshal(struct {
 			Version    int       `json:"v"`
 			ReceivedAt time.Time `json:"t"`
 			collector.Rows
 		}{1, day, collector.Rows{
-			Events: []collector.EventRow{{EventID: id, SourceID: "web", ReceivedAt: day, OccurredAt: day, Properties: properties}},
-			Ledger: []collector.LedgerRow{{SourceID: "web", Minute: day, Outcome: string(collector.Landed), N: 1}},
+			Events: []collector.EventRow{{EventID: id, SourceID: source, ReceivedAt: day, OccurredAt: day, Properties: properties}},
+			Ledger: []collector.LedgerRow{{SourceID: source, Minute: day, Outcome: string(collector.Landed), N: 1}},
 		}})
 		if err != nil {
 			return err
@@ -119,6 +138,9 @@ func collect(dir, address, name string) error {
 		fmt.Println(id)
 	}
 }
+
+// isBad tells whether BigQuery refuses the i-th event of a collector.
+func isBad(i int) bool { return i%31 == 20 }
 
 // child is a process of this test.
 type child struct {
@@ -176,10 +198,10 @@ func TestKilledProcesses(t *testing.T) {
 	t.Cleanup(func() { log.Close() })
 	rng := rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 0))
 
-	server := start(t, log, "server", storeDir, "127.0.0.1:0", "")
-	address := <-server.lines
+	server := start(t, log, "server", storeDir, "127.0.0.1:0", "127.0.0.1:0", "")
+	address, rest := <-server.lines, <-server.lines
 	var acked []string
-	running := start(t, log, "collector", spoolDir, address, "c0")
+	running := start(t, log, "collector", spoolDir, address, rest, "c0")
 	many := rounds(t, 5)
 	for round := range many {
 		for range 1 + rng.IntN(400) {
@@ -194,12 +216,12 @@ func TestKilledProcesses(t *testing.T) {
 			for id := range running.lines {
 				acked = append(acked, id)
 			}
-			running = start(t, log, "collector", spoolDir, address, fmt.Sprint("c", round+1))
+			running = start(t, log, "collector", spoolDir, address, rest, fmt.Sprint("c", round+1))
 		}
 		if rng.IntN(3) != 0 {
 			server.kill()
-			server = start(t, log, "server", storeDir, address, []string{"", "", "finalize", "expire"}[rng.IntN(4)])
-			if got := <-server.lines; got != address {
+			server = start(t, log, "server", storeDir, address, rest, []string{"", "", "finalize", "expire"}[rng.IntN(4)])
+			if got, too := <-server.lines, <-server.lines; got != address || too != rest {
 				t.Fatal(failure(log, "the server did not start again"))
 			}
 		}
@@ -208,7 +230,7 @@ func TestKilledProcesses(t *testing.T) {
 	for id := range running.lines {
 		acked = append(acked, id)
 	}
-	drain := start(t, log, "collector", spoolDir, address, "drain")
+	drain := start(t, log, "collector", spoolDir, address, rest, "drain")
 	for range drain.lines { // until it ends
 	}
 	if err := drain.cmd.Wait(); err != nil {
@@ -250,7 +272,7 @@ func checkLanded(t *testing.T, storeDir string, acked []string) {
 	}
 	isBad := func(id string) bool {
 		n, err := strconv.Atoi(id[strings.IndexByte(id, '-')+1:])
-		return err == nil && n%97 == 50
+		return err == nil && isBad(n)
 	}
 	for _, id := range acked {
 		if n := events[id]; n != 1 && !isBad(id) {
@@ -264,6 +286,14 @@ func checkLanded(t *testing.T, storeDir string, acked []string) {
 	}
 	if expected := slices.DeleteFunc(slices.Clone(acked), func(id string) bool { return !isBad(id) }); refused < len(expected) {
 		t.Errorf("%d refused events are in quarantine, want %d", refused, len(expected))
+	}
+	loads := make(map[string]int)
+	for _, j := range server.Jobs() {
+		loads[j.Reason]++
+	}
+	t.Log("load jobs: ", loads)
+	if loads[""] == 0 {
+		t.Errorf("load jobs ended as %v: the test tests nothing of them", loads)
 	}
 	if landed != int64(len(events)) {
 		t.Errorf("the ledger says that %d events landed, and %d did", landed, len(events))

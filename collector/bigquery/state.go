@@ -13,7 +13,8 @@ import (
 // state is what the state file holds: all that must survive a crash.
 type state struct {
 	// Spools is by spool id. Those of old spools are kept: they are small, and one
-	// may come back.
+	// may come back. The events of a spool that go by load jobs are, to the state,
+	// a spool of their own, with the same numbers: see [loadsOf].
 	Spools map[string]*spoolState `json:"spools"`
 }
 
@@ -25,6 +26,8 @@ type spoolState struct {
 	Streams map[string]stream `json:"streams,omitempty"`
 	// Batch is the one that was begun. Some of its rows may be in their tables.
 	Batch *pending `json:"batch,omitempty"`
+	// Job is the load job that was begun. Its rows may be in their table.
+	Job *job `json:"job,omitempty"`
 	// Halted says why nobody may go on without a human.
 	Halted string `json:"halted,omitempty"`
 }
@@ -44,7 +47,41 @@ type pending struct {
 	Last    uint64           `json:"last"`
 	Tables  map[string]*plan `json:"tables"`
 	Refused []refusal        `json:"refused,omitempty"`
+	// Staged are the events that wait for a load job instead; nil if there are none.
+	Staged *staged `json:"staged,omitempty"`
 }
+
+// staged is which of a batch's events go by a load job. It must not change while
+// the batch lands, whatever the configuration comes to say.
+type staged struct {
+	Sources []string `json:"sources"` // those whose events do
+	Rows    int      `json:"rows"`
+}
+
+// job is a load job, of the staged files whose records are before Last and have
+// not been loaded.
+type job struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	Rows  int64  `json:"rows"`
+	// Digest is of the lines, so that an id always means the same rows.
+	Digest string `json:"digest"`
+	// Attempt counts from 0. Those before it are known to have failed.
+	Attempt int `json:"attempt,omitempty"`
+	// Refused says why the rows are to go by a stream after all.
+	Refused string `json:"refused,omitempty"`
+}
+
+// id is that of the job in BigQuery.
+func (j job) id(spoolID string) string {
+	return fmt.Sprintf("sluis_load_%s_%d_%d_%s_%d", spoolID, j.First, j.Last, j.Digest, j.Attempt)
+}
+
+// loadsOf is the id under which the state has the loads of a spool. Rows that
+// the sink itself makes of them carry it, too.
+func loadsOf(spoolID string) string { return spoolID + loadsEnd }
+
+const loadsEnd = "-loads"
 
 // plan is what goes to one table. The sizes of requests are part of it, so that
 // the same requests are made again: ALREADY_EXISTS is about a whole request.
@@ -92,10 +129,19 @@ func (s *spoolState) finish() {
 	s.Next, s.Batch = s.Batch.Last, nil
 }
 
+// spool returns the state of a spool. It is not changed any more.
+func (s *Sink) spool(id string) *spoolState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.spool(id)
+}
+
 // update changes the state on disk and then in memory. After an error nothing
 // has changed in memory, and on disk the change may have been made or not: both
 // are right at every call, since nothing is sent before update returns nil.
 func (s *Sink) update(spoolID string, change func(*spoolState)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	data, err := json.Marshal(s.state)
 	if err != nil {
 		return fmt.Errorf("encoding the state: %w", err)
@@ -133,7 +179,8 @@ type envelope struct {
 	State   json.RawMessage `json:"state"`
 }
 
-const stateVersion = 1
+// stateVersion is 2 since there are load jobs. What version 1 has is in it.
+const stateVersion = 2
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
@@ -165,8 +212,8 @@ func loadState(path string) (state, error) {
 		return state{}, fmt.Errorf("%s is damaged. Without it nobody knows which records of the spool have landed; "+
 			"moving it away lands again all that the spool still holds, and the models drop events that are there twice", path)
 	}
-	if e.Version != stateVersion {
-		return state{}, fmt.Errorf("%s has version %d, this program reads %d: use the program that wrote it", path, e.Version, stateVersion)
+	if e.Version < 1 || e.Version > stateVersion {
+		return state{}, fmt.Errorf("%s has version %d, this program reads up to %d: use the program that wrote it", path, e.Version, stateVersion)
 	}
 	if err := json.Unmarshal(e.State, &s); err != nil {
 		return state{}, fmt.Errorf("reading %s: %w", path, err)
@@ -174,9 +221,11 @@ func loadState(path string) (state, error) {
 	return s, nil
 }
 
+const temporaryEnd = ".tmp"
+
 // writeFile replaces a file, durably and whole.
 func writeFile(path string, data []byte) error {
-	temporary := path + ".tmp"
+	temporary := path + temporaryEnd
 	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -185,10 +234,15 @@ func writeFile(path string, data []byte) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
+	return moveFile(temporary, path)
+}
+
+// moveFile renames a file within its file system, durably.
+func moveFile(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := os.Open(filepath.Dir(to))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
@@ -23,7 +25,7 @@ var (
 // ensureStream makes the table's stream, and records its name before anything is
 // sent to it. A crash between the two leaves a stream that is empty.
 func (l *landing) ensureStream(ctx context.Context, t table) error {
-	if l.sink.state.spool(l.batch.SpoolID).Streams[t.name].Name != "" {
+	if l.sink.spool(l.batch.SpoolID).Streams[t.name].Name != "" {
 		return nil
 	}
 	name, err := l.sink.createStream(ctx, t)
@@ -88,7 +90,7 @@ func (l *landing) replace(ctx context.Context, t table) error {
 	if acked := sum(p.Requests[:done.acked]); arrived < acked {
 		l.sink.logger.Error("BigQuery lost rows that it had acknowledged; they are sent again", "table", t.name, "rows", acked-arrived)
 	}
-	switch st := l.sink.state.spool(l.batch.SpoolID).Streams[t.name]; {
+	switch st := l.sink.spool(l.batch.SpoolID).Streams[t.name]; {
 	case arrived < 0:
 		return l.sink.halt(l.batch.SpoolID, fmt.Sprintf("%d rows of batches that had landed in %s are no longer in stream %s", -arrived, t.name, st.Name))
 	case arrived > sum(p.Requests):
@@ -107,7 +109,7 @@ func (l *landing) replace(ctx context.Context, t table) error {
 func (l *landing) arrived(ctx context.Context, t table) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.sink.config.Timeout)
 	defer cancel()
-	st := l.sink.state.spool(l.batch.SpoolID).Streams[t.name]
+	st := l.sink.spool(l.batch.SpoolID).Streams[t.name]
 	finalized, err := l.sink.writer.FinalizeWriteStream(ctx, &storagepb.FinalizeWriteStreamRequest{Name: st.Name})
 	if err == nil {
 		return int(finalized.GetRowCount() - st.Offset), nil
@@ -120,7 +122,7 @@ func (l *landing) arrived(ctx context.Context, t table) (int, error) {
 	if done.certain() {
 		return sum(p.Requests[:done.acked]), nil
 	}
-	n, err := l.sink.count(ctx, t, l.batch.SpoolID, l.batch.First, l.batch.Last)
+	n, err := l.sink.count(ctx, t, l.origin(t))
 	if err != nil {
 		return 0, fmt.Errorf("a stream has expired in the middle of a batch, and how much of it arrived must be read from the table: %w. "+
 			"If access is denied, grant the collector roles/bigquery.dataViewer on the dataset and roles/bigquery.readSessionUser on the project until this has gone through", err)
@@ -128,15 +130,33 @@ func (l *landing) arrived(ctx context.Context, t table) (int, error) {
 	return int(n) - p.Landed, nil
 }
 
-// count counts the rows in a table that came from the given records.
-func (s *Sink) count(ctx context.Context, t table, spoolID string, first, last uint64) (int64, error) {
+// origin is the condition that a table's rows of the batch meet, and no others.
+func (l *landing) origin(t table) string {
+	spoolID, byLoad := strings.CutSuffix(l.batch.SpoolID, loadsEnd)
+	if !byLoad || t.name != events {
+		return within(l.batch.SpoolID, l.batch.First, l.batch.Last)
+	}
+	// The table has the other sources' rows of the same records, too.
+	of := make(map[string]bool)
+	for i := range l.batch.Events {
+		of["'"+strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(l.batch.Events[i].SourceID)+"'"] = true
+	}
+	return fmt.Sprintf("%s AND source_id IN (%s)", within(spoolID, l.batch.First, l.batch.Last), strings.Join(slices.Sorted(maps.Keys(of)), ", "))
+}
+
+func within(spoolID string, first, last uint64) string {
+	return fmt.Sprintf("spool_id = '%s' AND spool_offset >= %d AND spool_offset < %d", spoolID, first, last)
+}
+
+// count counts the rows in a table that meet a condition.
+func (s *Sink) count(ctx context.Context, t table, condition string) (int64, error) {
 	session, err := s.reader.CreateReadSession(ctx, &storagepb.CreateReadSessionRequest{
 		Parent: "projects/" + s.config.Project,
 		ReadSession: &storagepb.ReadSession{
 			Table: s.tablePath(t.name), DataFormat: storagepb.DataFormat_AVRO,
 			ReadOptions: &storagepb.ReadSession_TableReadOptions{
 				SelectedFields: []string{"spool_offset"},
-				RowRestriction: fmt.Sprintf("spool_id = '%s' AND spool_offset >= %d AND spool_offset < %d", spoolID, first, last),
+				RowRestriction: condition,
 			},
 		},
 		MaxStreamCount: 1,

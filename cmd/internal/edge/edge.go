@@ -125,8 +125,10 @@ func newSink(ctx context.Context, w *workspace.Workspace, logger *slog.Logger) (
 	}
 	who := b.CollectorIdentity()
 	s, err := bigquery.Open(context.WithoutCancel(ctx), bigquery.Config{
-		Project: b.Project, Dataset: warehouse.SchemaLanding, StateFile: w.LoaderState(),
-		CredentialsFile: who.CredentialsFile, Impersonate: who.Impersonate, StorageEndpoint: b.StorageEndpoint, Logger: logger,
+		Project: b.Project, Dataset: warehouse.SchemaLanding, Location: b.Location, StateFile: w.LoaderState(),
+		LoadSources: w.LoadSources(), LoadEvery: b.LoadEvery, Labels: b.JobLabels(),
+		CredentialsFile: who.CredentialsFile, Impersonate: who.Impersonate,
+		Endpoint: b.Endpoint, StorageEndpoint: b.StorageEndpoint, Logger: logger,
 	})
 	if err != nil {
 		return nil, nil, err

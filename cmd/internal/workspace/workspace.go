@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"net"
 	"os"
@@ -55,7 +56,18 @@ type Source struct {
 	Origins      []string               `yaml:"origins"`
 	TrackingPlan string                 `yaml:"tracking_plan"`
 	Denied       collector.DeniedPolicy `yaml:"denied"`
+	// Landing is how events land in BigQuery; empty means by streams.
+	Landing Landing `yaml:"landing"`
 }
+
+// Landing is a way into BigQuery's table of events.
+type Landing string
+
+// The ways.
+const (
+	LandByStream Landing = "stream" // in seconds, at a price for each GB
+	LandByLoad   Landing = "load"   // free, up to warehouse.bigquery.load_every later
+)
 
 // Consent configures a consent.Policy.
 type Consent struct {
@@ -97,6 +109,8 @@ type BigQuery struct {
 	// PricePerTiB is what the project pays for a TiB that is processed, in the
 	// currency of its bill. It is never nil in an opened workspace.
 	PricePerTiB *float64 `yaml:"price_per_tib"`
+	// LoadEvery is how long events of sources with load jobs wait for the next one.
+	LoadEvery time.Duration `yaml:"load_every"`
 
 	// Endpoint and StorageEndpoint are an emulator's, from the environment.
 	Endpoint        string `yaml:"-"`
@@ -142,6 +156,13 @@ func (b *Bytes) UnmarshalYAML(node *yaml.Node) error {
 	}
 	*b = Bytes(n)
 	return nil
+}
+
+// JobLabels are the labels of every job.
+func (b *BigQuery) JobLabels() map[string]string {
+	labels := map[string]string{"program": "sluis"}
+	maps.Copy(labels, b.Labels)
+	return labels
 }
 
 // The variables that put an emulator in BigQuery's place.
@@ -230,6 +251,12 @@ func (w *Workspace) check(doc *document) {
 		if s.Denied != "" && s.Denied != collector.Count && s.Denied != collector.Discard {
 			doc.report(at+".denied", "must be count (a refused event grows a counter) or drop")
 		}
+		switch {
+		case s.Landing != "" && s.Landing != LandByStream && s.Landing != LandByLoad:
+			doc.report(at+".landing", "must be stream (in BigQuery within seconds, paid by the GB) or load (by load jobs: free, minutes later)")
+		case s.Landing != "" && w.Warehouse.BigQuery == nil:
+			doc.report(at+".landing", "is a choice that only BigQuery gives: name a project in warehouse.bigquery, or remove it")
+		}
 	}
 }
 
@@ -243,6 +270,12 @@ func (w *Workspace) checkBigQuery(doc *document, b *BigQuery) {
 	}
 	if price := *b.PricePerTiB; price < 0 || math.IsNaN(price) || math.IsInf(price, 0) {
 		doc.report("warehouse.bigquery.price_per_tib", "must be a price, such as %v, or 0 if queries are not billed by the byte", listPrice)
+	}
+	if b.LoadEvery == 0 {
+		b.LoadEvery = 5 * time.Minute
+	}
+	if b.LoadEvery < time.Minute {
+		doc.report("warehouse.bigquery.load_every", "must be at least 1m: BigQuery allows 1,500 load jobs of a table a day")
 	}
 	b.Endpoint, b.StorageEndpoint = os.Getenv(EnvBigQueryEndpoint), os.Getenv(EnvBigQueryStorageEndpoint)
 	w.checkIdentity(doc, "warehouse.bigquery", &b.CredentialsFile, b.Impersonate)
@@ -340,6 +373,17 @@ func (w *Workspace) SealPurposes() []string {
 		names = append(names, string(purpose))
 	}
 	return names
+}
+
+// LoadSources are the sources whose events go into BigQuery by load jobs.
+func (w *Workspace) LoadSources() []string {
+	var ids []string
+	for _, s := range w.Sources {
+		if s.Landing == LandByLoad {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
 }
 
 // CollectorSources are the configured sources, with their plans.

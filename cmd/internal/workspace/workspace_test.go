@@ -99,3 +99,32 @@ func TestBigQueryCosts(t *testing.T) {
 		}
 	}
 }
+
+// TestLanding: how a source's events land is a choice that BigQuery gives, and
+// a mistake is told with file and line.
+func TestLanding(t *testing.T) {
+	const base = "workspace: shop\nsources:\n  - id: web\n    write_key: wk\n    landing: "
+	const bigQuery = "\nwarehouse:\n  bigquery:\n    project: p\n    location: EU\n"
+	for text, want := range map[string]string{
+		base + "load":             ":5: sources.0.landing: is a choice that only BigQuery gives",
+		base + "stream":           ":5: sources.0.landing: is a choice that only BigQuery gives",
+		base + "often" + bigQuery: ":5: sources.0.landing: must be stream",
+		base + "load" + bigQuery + "    load_every: 59s": ":10: warehouse.bigquery.load_every: must be at least 1m",
+		base + "load" + bigQuery:                         "",
+		base + "load" + bigQuery + "    load_every: 1m":  "",
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, File), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, err := Open(dir)
+		switch {
+		case want != "" && (err == nil || !strings.Contains(err.Error(), File+want)):
+			t.Errorf("%q\n got %v\nwant %s", text, err, want)
+		case want == "" && err != nil:
+			t.Errorf("%q: %v", text, err)
+		case want == "" && (len(w.LoadSources()) != 1 || w.LoadSources()[0] != "web" || w.Warehouse.BigQuery.LoadEvery == 0):
+			t.Errorf("%q: load sources %v, every %s", text, w.LoadSources(), w.Warehouse.BigQuery.LoadEvery)
+		}
+	}
+}

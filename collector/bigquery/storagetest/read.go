@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"path"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/grpc/codes"
@@ -19,6 +22,9 @@ type readService struct {
 	*Server
 }
 
+// restriction is the form of those that are understood; the last part may be missing.
+var restriction = regexp.MustCompile(`^spool_id = '([^']*)' AND spool_offset >= (\d+) AND spool_offset < (\d+)(?: AND source_id IN \(([^)]*)\))?$`)
+
 // CreateReadSession understands one form of restriction. The count is taken here:
 // a session reads the table as it was when it was created.
 func (s readService) CreateReadSession(_ context.Context, req *storagepb.CreateReadSessionRequest) (*storagepb.ReadSession, error) {
@@ -28,16 +34,20 @@ func (s readService) CreateReadSession(_ context.Context, req *storagepb.CreateR
 	if table == nil {
 		return nil, status.Error(codes.NotFound, "Not found: Table "+req.GetReadSession().GetTable())
 	}
-	var spool string
-	var first, last int64
-	restriction := req.GetReadSession().GetReadOptions().GetRowRestriction()
-	if _, err := fmt.Sscanf(restriction, "spool_id = '%16s' AND spool_offset >= %d AND spool_offset < %d", &spool, &first, &last); err != nil {
-		return nil, status.Error(codes.Unimplemented, "this server understands no restriction like "+restriction)
+	text := req.GetReadSession().GetReadOptions().GetRowRestriction()
+	parts := restriction.FindStringSubmatch(text)
+	if parts == nil {
+		return nil, status.Error(codes.Unimplemented, "this server understands no restriction like "+text)
+	}
+	first, _ := strconv.ParseInt(parts[2], 10, 64)
+	last, _ := strconv.ParseInt(parts[3], 10, 64)
+	from := func(source string) bool {
+		return parts[4] == "" || slices.Contains(strings.Split(parts[4], ", "), "'"+source+"'")
 	}
 	n := 0
 	for _, row := range table.rows {
 		number, _ := row["spool_offset"].(json.Number)
-		if offset, err := number.Int64(); err == nil && row["spool_id"] == spool && first <= offset && offset < last {
+		if offset, err := number.Int64(); err == nil && row["spool_id"] == parts[1] && first <= offset && offset < last && from(fmt.Sprint(row["source_id"])) {
 			n++
 		}
 	}

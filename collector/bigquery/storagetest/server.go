@@ -1,8 +1,9 @@
 // Package storagetest has a server of BigQuery's Storage Write API for tests: of
 // the service BigQueryWrite what application-created streams of type COMMITTED
-// need, and of BigQueryRead as much as counting rows takes. It follows the
-// published protocol (google/cloud/bigquery/storage/v1/storage.proto and the
-// guides to the Storage Write API), keeps everything on disk, and can be told to
+// need, of BigQueryRead as much as counting rows takes, and of the REST API load
+// jobs. It follows the published protocol
+// (google/cloud/bigquery/storage/v1/storage.proto and the guides to the Storage
+// Write API and to loading JSON), keeps everything on disk, and can be told to
 // fail at chosen points. What it cannot do it refuses.
 package storagetest
 
@@ -11,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"sync"
+	"time"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
 	"google.golang.org/grpc"
@@ -27,7 +30,8 @@ type Point string
 // The points at which [Server.Fault] is asked.
 const (
 	BeforeStore Point = "before" // nothing is written yet
-	AfterStore  Point = "after"  // the rows are written, and the answer is not sent
+	AfterStore  Point = "after"  // the rows are written, or the job is known, and the answer is not sent
+	Run         Point = "run"    // a job that is known is about to run
 )
 
 // Server is a running server. Its methods may be called concurrently.
@@ -36,11 +40,16 @@ type Server struct {
 	// it: nil to go on. [ErrCut] ends the connection without an answer; another
 	// status is the answer. It is set before the first request.
 	Fault func(p Point, table string, offset int64) error
+	// JobFault is the same for load jobs, by their id. At Run, what it returns is
+	// how the job ends.
+	JobFault func(p Point, id string) *JobError
 
 	dir      string
 	listener net.Listener
+	rest     net.Listener
 	grpc     *grpc.Server
-	done     chan struct{}
+	http     *http.Server
+	done     sync.WaitGroup
 
 	mu    sync.Mutex
 	store *store
@@ -49,10 +58,11 @@ type Server struct {
 // ErrCut ends the connection.
 var ErrCut = status.Error(codes.Unavailable, "the connection was cut")
 
-// Start serves what the folder holds on an address like 127.0.0.1:0. Several
-// runs, one after the other, may serve the same folder: a write that was
-// answered is there for the next, also if the process was killed.
-func Start(ctx context.Context, dir, address string) (*Server, error) {
+// Start serves what the folder holds on addresses like 127.0.0.1:0, one for the
+// Storage API and one for REST. Several runs, one after the other, may serve the
+// same folder: a write that was answered is there for the next, also if the
+// process was killed.
+func Start(ctx context.Context, dir, address, restAddress string) (*Server, error) {
 	st, err := openStore(dir)
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
@@ -62,21 +72,27 @@ func Start(ctx context.Context, dir, address string) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listening: %w", err), st.close())
 	}
-	s := &Server{dir: dir, listener: listener, store: st, done: make(chan struct{})}
+	rest, err := config.Listen(ctx, "tcp", restAddress)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listening: %w", err), listener.Close(), st.close())
+	}
+	s := &Server{dir: dir, listener: listener, rest: rest, store: st}
 	// "The size of a single AppendRowsRequest must be less than 20 MB"; the guides
 	// say 10 MB, and the smaller one is enforced.
 	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(10 << 20))
 	storagepb.RegisterBigQueryWriteServer(s.grpc, writeService{Server: s})
 	storagepb.RegisterBigQueryReadServer(s.grpc, readService{Server: s})
-	go func() {
-		defer close(s.done)
-		s.grpc.Serve(listener) //nolint:errcheck // it ends by Close
-	}()
+	s.http = &http.Server{Handler: jobService{s}, ReadHeaderTimeout: time.Minute}
+	s.done.Go(func() { s.grpc.Serve(listener) }) //nolint:errcheck // it ends by Close
+	s.done.Go(func() { s.http.Serve(rest) })     //nolint:errcheck // so does it
 	return s, nil
 }
 
 // Address is where the server listens, host:port.
 func (s *Server) Address() string { return s.listener.Addr().String() }
+
+// RESTAddress is where it listens for jobs.
+func (s *Server) RESTAddress() string { return s.rest.Addr().String() }
 
 // Dir is the folder that the server keeps everything in.
 func (s *Server) Dir() string { return s.dir }
@@ -84,10 +100,11 @@ func (s *Server) Dir() string { return s.dir }
 // Close cuts all connections and ends the server.
 func (s *Server) Close() error {
 	s.grpc.Stop()
-	<-s.done
+	err := s.http.Close()
+	s.done.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.store.close()
+	return errors.Join(err, s.store.close())
 }
 
 // CreateTable makes a table, or gives one that exists new columns. Its path is

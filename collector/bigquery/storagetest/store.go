@@ -21,6 +21,9 @@ type store struct {
 	tables  map[string]*tableState
 	streams map[string]*streamState
 	order   []string // the streams, oldest first
+
+	jobs     map[string]*jobState
+	jobOrder []string
 }
 
 type tableState struct {
@@ -34,6 +37,12 @@ type streamState struct {
 	finalized bool
 }
 
+type jobState struct {
+	Job
+	table, location, lines, message string
+	rows                            int
+}
+
 type kind string
 
 const (
@@ -43,15 +52,23 @@ const (
 	streamFinalized kind = "finalize"
 	streamExpired   kind = "expire"
 	rowsLost        kind = "lose"
+	jobMade         kind = "job"
+	jobEnded        kind = "job ended"
 )
 
 type entry struct {
 	Kind   kind                   `json:"kind"`
-	Name   string                 `json:"name"` // of the table or stream
+	Name   string                 `json:"name"` // of the table, stream or job
 	Table  string                 `json:"table,omitempty"`
 	Schema *storagepb.TableSchema `json:"schema,omitempty"`
 	Rows   []map[string]any       `json:"rows,omitempty"`
 	N      int                    `json:"n,omitempty"`
+
+	// Of jobs.
+	Location string `json:"location,omitempty"`
+	Lines    string `json:"lines,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Message  string `json:"message,omitempty"`
 }
 
 func openStore(dir string) (*store, error) {
@@ -62,7 +79,7 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{log: log, tables: make(map[string]*tableState), streams: make(map[string]*streamState)}
+	s := &store{log: log, tables: make(map[string]*tableState), streams: make(map[string]*streamState), jobs: make(map[string]*jobState)}
 	var end int64
 	in := bufio.NewReader(log)
 	for {
@@ -127,6 +144,16 @@ func (s *store) apply(e entry) {
 		t := s.tables[stream.table]
 		t.rows = t.rows[:len(t.rows)-e.N]
 		stream.rows -= int64(e.N)
+	case jobMade:
+		s.jobs[e.Name] = &jobState{Job: Job{ID: e.Name}, table: e.Table, location: e.Location, lines: e.Lines}
+		s.jobOrder = append(s.jobOrder, e.Name)
+	case jobEnded:
+		j := s.jobs[e.Name]
+		j.Done, j.Reason, j.message, j.rows, j.lines = true, e.Reason, e.Message, len(e.Rows), ""
+		if e.Reason == "" {
+			t := s.tables[j.table]
+			t.rows = append(t.rows, e.Rows...)
+		}
 	}
 }
 

@@ -228,14 +228,8 @@ func decode(row protoreflect.MessageDescriptor, schema *storagepb.TableSchema, s
 			reason = "Cannot parse the serialized row"
 		}
 		values := fields(message)
-		for _, f := range schema.GetFields() {
-			text, isText := values[f.GetName()].(string)
-			switch {
-			case f.GetType() == storagepb.TableFieldSchema_JSON && isText && !json.Valid([]byte(text)):
-				reason = "Field " + f.GetName() + ": malformed JSON"
-			case f.GetMode() == storagepb.TableFieldSchema_REQUIRED && values[f.GetName()] == nil:
-				reason = "Field " + f.GetName() + ": required, and missing"
-			}
+		if reason == "" {
+			reason = misfit(values, schema)
 		}
 		if reason != "" {
 			bad = append(bad, &storagepb.RowError{Index: int64(i), Code: storagepb.RowError_FIELDS_ERROR, Message: reason})
@@ -243,6 +237,22 @@ func decode(row protoreflect.MessageDescriptor, schema *storagepb.TableSchema, s
 		rows = append(rows, values)
 	}
 	return rows, bad
+}
+
+// misfit says why a row does not fit its table; nothing if it does. A number in
+// JSON must be one that BigQuery can store.
+func misfit(values map[string]any, schema *storagepb.TableSchema) (reason string) {
+	for _, f := range schema.GetFields() {
+		text, isText := values[f.GetName()].(string)
+		var value any
+		switch {
+		case f.GetType() == storagepb.TableFieldSchema_JSON && isText && json.Unmarshal([]byte(text), &value) != nil:
+			reason = "Field " + f.GetName() + ": malformed JSON"
+		case f.GetMode() == storagepb.TableFieldSchema_REQUIRED && values[f.GetName()] == nil:
+			reason = "Field " + f.GetName() + ": required, and missing"
+		}
+	}
+	return reason
 }
 
 // fields returns the fields that a message has, as JSON would hold them.
