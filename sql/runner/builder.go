@@ -71,7 +71,7 @@ func (b builder) table(query string) (rows int64, message string, err error) {
 	if err := b.makeRoom(isTable); err != nil {
 		return -1, "", err
 	}
-	if err := b.create(b.node.Name, query); err != nil {
+	if err := b.replace(query); err != nil {
 		return -1, "", err
 	}
 	rows, err = b.count(b.node.Name)
@@ -131,11 +131,7 @@ func (b builder) add(query string) (rows int64, message string, err error) {
 	if !slices.Equal(have, sorted) {
 		return -1, "", fmt.Errorf("the columns changed from (%s) to (%s): build it anew with --full-refresh", strings.Join(have, ", "), strings.Join(sorted, ", "))
 	}
-	keys := asTexts(b.node.config["unique_key"])
-	if b.node.config.text("incremental_strategy") == "append" {
-		keys = nil
-	}
-	if err := b.d.Exec(b.ctx, addStatement(relation(b.node.Name), relation(fresh), quoteAll(b.d.Dialect(), got), quoteAll(b.d.Dialect(), keys))); err != nil {
+	if err := b.bringIn(fresh, got); err != nil {
 		return -1, "", err
 	}
 	added, err := b.count(fresh)
@@ -144,6 +140,20 @@ func (b builder) add(query string) (rows int64, message string, err error) {
 	}
 	rows, err = b.count(b.node.Name)
 	return rows, fmt.Sprintf("%d new or changed", added), err
+}
+
+// bringIn adds the rows of a table with these columns to the node's, as the
+// strategy says.
+func (b builder) bringIn(from string, columns []string) error {
+	columns = quoteAll(b.d.Dialect(), columns)
+	keys := asTexts(b.node.config["unique_key"])
+	switch b.node.config.text("incremental_strategy") {
+	case insertOverwrite:
+		return b.overwrite(from, columns)
+	case "append":
+		keys = nil
+	}
+	return b.d.Exec(b.ctx, addStatement(relation(b.node.Name), relation(from), columns, quoteAll(b.d.Dialect(), keys)))
 }
 
 func (b builder) columns(name string) ([]string, error) {

@@ -100,6 +100,7 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 	if err := ctx.Err(); err != nil {
 		return -1, "", err
 	}
+	node = node.forRun()
 	b := builder{ctx: ctx, d: d, node: node}
 	if node.Kind == Seed {
 		return b.seed()
@@ -115,8 +116,11 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 		}
 		incremental = existing == isTable
 	}
-	query, err := p.compile(node, d.Dialect(), incremental)
-	if err != nil {
+	query, err := p.compile(node, occasion{d.Dialect(), incremental, reading(ctx, d), node.config})
+	switch {
+	case err != nil && incremental:
+		return -1, "", fmt.Errorf("%w (if what it reads of itself changed, build it anew with --full-refresh)", err)
+	case err != nil:
 		return -1, "", err
 	}
 	if err := p.keep(node, query); err != nil {
@@ -137,6 +141,21 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 	case Table, Ephemeral, SeedTable:
 	}
 	return b.table(query)
+}
+
+// forRun is the node with a config of its own, which a template may change in a
+// run: config.partitions can be the result of a query.
+func (n *Node) forRun() *Node {
+	copied := *n
+	copied.config = n.config.merge(nil)
+	return &copied
+}
+
+// reading runs the queries of templates.
+func reading(ctx context.Context, d warehouse.Driver) func(sql string) ([][]any, error) {
+	return func(sql string) ([][]any, error) {
+		return warehouse.All(d.ReadOnly(ctx, sql))
+	}
 }
 
 // keep writes compiled SQL to the target folder, if there is one.

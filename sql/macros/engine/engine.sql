@@ -53,3 +53,16 @@
 {% macro duckdb__sha256_hex(text) -%}
     sha256({{ text }})
 {%- endmacro %}
+
+{#- An array of a group's values: each once, in order, and no NULL. -#}
+{% macro distinct_array(value) -%}
+    {{ return(adapter.dispatch('distinct_array')(value)) }}
+{%- endmacro %}
+
+{% macro default__distinct_array(value) -%}
+    array_agg(distinct {{ value }} ignore nulls order by {{ value }})
+{%- endmacro %}
+
+{% macro duckdb__distinct_array(value) -%}
+    array_agg(distinct {{ value }} order by {{ value }}) filter (where {{ value }} is not null)
+{%- endmacro %}

@@ -1,0 +1,16 @@
+{#- The strategy that replaces the partitions its rows fall into, by the name it
+    goes by. dbt-duckdb has none; there, delete+insert does the same if the
+    model's unique_key is the day. -#}
+{% macro insert_overwrite() -%}
+    {{ return(adapter.dispatch('insert_overwrite')()) }}
+{%- endmacro %}
+
+{% macro default__insert_overwrite() -%}
+    {{ return('insert_overwrite') }}
+{%- endmacro %}
+
+{% macro duckdb__insert_overwrite() -%}
+    {#- `sluis models` has it everywhere, and no dbt_version. -#}
+    {%- if dbt_version is defined -%}{{ return('delete+insert') }}{%- endif -%}
+    {{ return('insert_overwrite') }}
+{%- endmacro %}
