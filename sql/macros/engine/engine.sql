@@ -54,15 +54,15 @@
     sha256({{ text }})
 {%- endmacro %}
 
-{#- An array of a group's values: each once, in order, and no NULL. -#}
-{% macro distinct_array(value) -%}
-    {{ return(adapter.dispatch('distinct_array')(value)) }}
+{#- An array of a group's values, in order, without NULL. -#}
+{% macro ordered_array(value) -%}
+    {{ return(adapter.dispatch('ordered_array')(value)) }}
 {%- endmacro %}
 
-{% macro default__distinct_array(value) -%}
-    array_agg(distinct {{ value }} ignore nulls order by {{ value }})
+{% macro default__ordered_array(value) -%}
+    array_agg({{ value }} ignore nulls order by {{ value }})
 {%- endmacro %}
 
-{% macro duckdb__distinct_array(value) -%}
-    array_agg(distinct {{ value }} order by {{ value }}) filter (where {{ value }} is not null)
+{% macro duckdb__ordered_array(value) -%}
+    array_agg({{ value }} order by {{ value }}) filter (where {{ value }} is not null)
 {%- endmacro %}

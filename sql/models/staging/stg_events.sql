@@ -38,7 +38,7 @@ carried as (
 ),
 
 pseudonyms as (
-    select event_id, {{ distinct_array('pseudonym') }} as pseudonyms
+    select event_id, {{ ordered_array('pseudonym') }} as pseudonyms
     from carried
     where pseudonym is not null
     group by event_id

@@ -23,7 +23,7 @@ carried as (
 ),
 
 pseudonyms as (
-    select event_id, array_agg(distinct pseudonym ignore nulls order by pseudonym) as pseudonyms
+    select event_id, array_agg(pseudonym ignore nulls order by pseudonym) as pseudonyms
     from carried
     where pseudonym is not null
     group by event_id

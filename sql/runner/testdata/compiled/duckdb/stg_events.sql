@@ -23,7 +23,7 @@ carried as (
 ),
 
 pseudonyms as (
-    select event_id, array_agg(distinct pseudonym order by pseudonym) filter (where pseudonym is not null) as pseudonyms
+    select event_id, array_agg(pseudonym order by pseudonym) filter (where pseudonym is not null) as pseudonyms
     from carried
     where pseudonym is not null
     group by event_id
