@@ -3,11 +3,15 @@ package runner_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	sqlproject "github.com/sluis-cdp/sluis/sql"
 	"github.com/sluis-cdp/sluis/sql/runner"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -106,6 +110,8 @@ type bigQuery struct {
 	statements       []string
 	refuse           map[string]error // by the beginning of a statement, once
 	partitions       [][]any
+	columns          []warehouse.Column
+	asked            []string // by templates
 }
 
 func (*bigQuery) Dialect() string { return "bigquery" }
@@ -131,7 +137,10 @@ func (d *bigQuery) Query(_ context.Context, query string, _ ...any) (warehouse.R
 	return &answer{rows: [][]any{{int64(0)}}}, nil
 }
 
-func (*bigQuery) Columns(context.Context, string, string) ([]warehouse.Column, error) {
+func (d *bigQuery) Columns(context.Context, string, string) ([]warehouse.Column, error) {
+	if d.columns != nil {
+		return d.columns, nil
+	}
 	return []warehouse.Column{{Name: "at", Type: warehouse.Timestamp}, {Name: "v", Type: warehouse.String}}, nil
 }
 
@@ -223,5 +232,43 @@ func TestLayoutThatChanged(t *testing.T) {
 		if dropped != test.dropped {
 			t.Errorf("%s: the table was dropped: %t", name, dropped)
 		}
+	}
+}
+
+func (d *bigQuery) ReadOnly(_ context.Context, query string) (warehouse.Rows, error) {
+	d.asked = append(d.asked, query)
+	return &answer{rows: [][]any{{"2026-03-01 2026-03-02,2026-03-03 2026-03-04", "2026-02-27 2026-02-28", "s-1 40,s-2 7"}}}, nil
+}
+
+// TestAffectedDaysAreConstants reads what BigQuery gets to build stg_events: all
+// of it that scans the landing table or the model itself does so on the affected
+// days, as constants. The text in full is there to be read in review.
+func TestAffectedDaysAreConstants(t *testing.T) {
+	d := &bigQuery{columns: []warehouse.Column{{Name: "received_at", Type: warehouse.Timestamp}}}
+	target := t.TempDir()
+	runOnly(t, load(t, runner.Options{Dir: sqlproject.Files, Target: target}), d, "stg_events")
+	if len(d.asked) != 1 {
+		t.Errorf("a run asks %d times for the affected days", len(d.asked))
+	}
+	compiled, err := os.ReadFile(filepath.Join(target, "compiled/models/staging/stg_events.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "testdata/compiled/bigquery_incremental/stg_events.sql", string(compiled))
+
+	const on = "received_at >= timestamp '%s 00:00:00+00' and received_at < timestamp '%s 00:00:00+00'"
+	first, third, before := fmt.Sprintf(on, "2026-03-01", "2026-03-02"), fmt.Sprintf(on, "2026-03-03", "2026-03-04"), fmt.Sprintf(on, "2026-02-27", "2026-02-28")
+	text := strings.Join(strings.Fields(string(compiled)), " ")
+	for table, scan := range map[string]string{
+		"sluis.events":            "from sluis.events where event_id is not null and (" + first + " or " + third + " or " + before + ") and ",
+		"sluis_models.stg_events": "from sluis_models.stg_events as t left join (select distinct event_id from landed where (" + first + " or " + third + ")) as l on l.event_id = t.event_id where l.event_id is null and (" + before + ")",
+	} {
+		if strings.Count(text, table) != 1 || !strings.Contains(text, scan) {
+			t.Errorf("not the one scan of %s, on constant days:\n%s\nin\n%s", table, scan, text)
+		}
+	}
+	days := "in (timestamp '2026-03-01 00:00:00+00', timestamp '2026-03-03 00:00:00+00', timestamp '2026-02-27 00:00:00+00')) then delete"
+	if !strings.Contains(strings.Join(d.statements, "\n"), days) {
+		t.Errorf("these days are not what is replaced:\n%s", d.statements)
 	}
 }
