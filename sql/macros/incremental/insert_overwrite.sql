@@ -14,3 +14,18 @@
     {%- if dbt_version is defined -%}{{ return('delete+insert') }}{%- endif -%}
     {{ return('insert_overwrite') }}
 {%- endmacro %}
+
+{#- partition_by for a table that is cut by the day of a timestamp. dbt-duckdb
+    has another use for that config. -#}
+{% macro by_day(field) -%}
+    {{ return(adapter.dispatch('by_day')(field)) }}
+{%- endmacro %}
+
+{% macro default__by_day(field) -%}
+    {{ return({'field': field, 'data_type': 'timestamp', 'granularity': 'day'}) }}
+{%- endmacro %}
+
+{% macro duckdb__by_day(field) -%}
+    {%- if dbt_version is defined -%}{{ return(none) }}{%- endif -%}
+    {{ return({'field': field, 'data_type': 'timestamp', 'granularity': 'day'}) }}
+{%- endmacro %}

@@ -1,7 +1,7 @@
 {{ config(
     materialized='incremental',
     incremental_strategy=insert_overwrite(),
-    partition_by={'field': 'received_at', 'data_type': 'timestamp', 'granularity': 'day'},
+    partition_by=by_day('received_at'),
     cluster_by=['source_id', 'type', 'event'],
     unique_key='cast(received_at as date)',
     post_hook="{{ remove_left_behind() }}"
