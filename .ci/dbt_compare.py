@@ -1,4 +1,4 @@
-"""Build a workspace's models with dbt and compare every table with the runner's.
+"""Build a workspace's models with dbt and compare every table with the runner's, and what dbt adds to with what it builds anew.
 
 usage: dbt_compare.py WORKSPACE DBT
 
@@ -14,57 +14,104 @@ import sys
 import duckdb
 
 workspace, dbt = pathlib.Path(sys.argv[1]), sys.argv[2]
-ours = workspace / "ours.duckdb"
-theirs = workspace / "dbt.duckdb"
-shutil.copy(workspace / "data" / "warehouse.duckdb", ours)
+ours, theirs, anew = (workspace / name for name in ("ours.duckdb", "dbt.duckdb", "anew.duckdb"))
+profiles = workspace / "profiles"
+
+
+def connect(path, other=None):
+    db = duckdb.connect(str(path))
+    db.execute("set timezone = 'UTC'")
+    if other:
+        db.execute(f"attach '{other}' as other (read_only)")
+    return db
+
+
+def build(path):
+    environment = dict(os.environ, SLUIS_DB=str(path), DBT_SEND_ANONYMOUS_USAGE_STATS="false", DO_NOT_TRACK="1")
+    command = [dbt, "build", "--project-dir", workspace / "sql", "--profiles-dir", profiles]
+    subprocess.run(command, check=True, env=environment)
+
+
+def compare(path, with_path, what):
+    """Count the rows that differ between the models in two files; exit if there are none to compare."""
+    failed = 0
+    with connect(path, with_path) as db:
+        names = [
+            name
+            for (name,) in db.execute(
+                "select table_name from duckdb_tables() where database_name = 'other' and schema_name = 'sluis_models' order by 1"
+            ).fetchall()
+        ]
+        for name in names:
+            mine, other = f"other.sluis_models.{name}", f"sluis_models.{name}"
+            extra, missing = (
+                db.execute(f"select count(*) from (select * from {a} except all select * from {b})").fetchone()[0]
+                for a, b in ((mine, other), (other, mine))
+            )
+            rows = db.execute(f"select count(*) from {mine}").fetchone()[0]
+            same = "same" if extra == missing == 0 else "DIFFERENT"
+            print(f"{same:<10} {name} ({rows} rows, {extra} only {what}, {missing} only dbt's)")
+            failed += extra + missing
+    if not names:
+        sys.exit("there is nothing to compare")
+    print(f"{len(names)} passed, 0 failed" if not failed else f"{failed} rows differ")
+    return failed
+
+
+def land(db, event, days_ago, pseudonym, offset):
+    """Land an event like the others, by a collector that was offline."""
+    at = f"(select max(received_at) from sluis.events) - interval {days_ago} day"
+    db.execute(
+        f"""insert into sluis.events select * replace ('{event}' as event_id, {at} as received_at, {at} as occurred_at,
+        '{pseudonym}' as anonymous_id, null as user_id, [{{'kind': 'anonymous_id', 'pseudonym': '{pseudonym}'}}] as identifiers,
+        'late' as spool_id, {offset} as spool_offset) from sluis.events where spool_id <> 'late' limit 1"""
+    )
+
 
 # dbt reads the landing tables from tables of the same rows: the views in our file name files that a copy may not read.
-with duckdb.connect(str(theirs)) as db:
-    db.execute("set timezone = 'UTC'")
-    db.execute(f"attach '{ours}' as ours (read_only)")
+shutil.copy(workspace / "data" / "warehouse.duckdb", ours)
+with connect(theirs, ours) as db:
     db.execute("create schema sluis")
     for (name,) in db.execute(
-        "select view_name from duckdb_views() where database_name = 'ours' and schema_name = 'sluis'"
+        "select view_name from duckdb_views() where database_name = 'other' and schema_name = 'sluis'"
     ).fetchall():
-        db.execute(f"create table sluis.{name} as select * from ours.sluis.{name}")
+        db.execute(f"create table sluis.{name} as select * from other.sluis.{name}")
 
-profiles = workspace / "profiles"
 profiles.mkdir()
 (profiles / "profiles.yml").write_text(
-    f"""sluis:
+    """sluis:
   target: duckdb
   outputs:
     duckdb:
       type: duckdb
-      path: {theirs}
+      path: "{{ env_var('SLUIS_DB') }}"
       schema: sluis_models
       threads: 1
-      settings: {{timezone: UTC}}
+      settings: {timezone: UTC}
 """
 )
-environment = dict(os.environ, DBT_SEND_ANONYMOUS_USAGE_STATS="false", DO_NOT_TRACK="1")
-subprocess.run(
-    [dbt, "build", "--project-dir", workspace / "sql", "--profiles-dir", profiles],
-    check=True,
-    env=environment,
-)
+build(theirs)
+failed = compare(theirs, ours, "ours")
 
-failed = 0
-with duckdb.connect(str(theirs)) as db:
-    db.execute("set timezone = 'UTC'")
-    db.execute(f"attach '{ours}' as ours (read_only)")
-    names = [
-        name
-        for (name,) in db.execute(
-            "select table_name from duckdb_tables() where database_name = 'ours' and schema_name = 'sluis_models' order by 1"
-        ).fetchall()
-    ]
-    for name in names:
-        mine, other = f"ours.sluis_models.{name}", f"sluis_models.{name}"
-        extra = db.execute(f"select count(*) from (select * from {mine} except all select * from {other})").fetchone()[0]
-        missing = db.execute(f"select count(*) from (select * from {other} except all select * from {mine})").fetchone()[0]
-        rows = db.execute(f"select count(*) from {mine}").fetchone()[0]
-        print(f"{'same' if extra == missing == 0 else 'DIFFERENT':<10} {name} ({rows} rows, {extra} only ours, {missing} only dbt's)")
-        failed += extra + missing
-print(f"{len(names)} passed, 0 failed" if not failed else f"{failed} rows differ")
-sys.exit(1 if failed or not names else 0)
+# What comes later: first rows of days of their own; then the erasure of all that is on one of these days, a copy on an
+# earlier day of all that is on another, and a copy on a later day of what is there already.
+with connect(theirs) as db:
+    land(db, "late-1", 3, "gone", 1)
+    land(db, "late-2", 2, "stays", 2)
+build(theirs)
+with connect(theirs) as db:
+    db.execute("insert into sluis.erasures by name select 'gone' as pseudonym, now() as erased_at")
+    land(db, "late-2", 5, "stays", 3)
+    land(db, "late-2", 0, "stays", 4)
+    land(db, "late-3", 4, "stays", 5)
+build(theirs)
+shutil.copy(theirs, anew)
+with connect(anew) as db:
+    db.execute("drop schema sluis_models cascade")
+build(anew)
+failed += compare(theirs, anew, "anew")
+with connect(theirs) as db:
+    late = db.execute("select event_id from sluis_models.stg_events where spool_id = 'late' order by 1").fetchall()
+    if late != [("late-2",), ("late-3",)]:
+        sys.exit(f"of what came later stg_events has {late}")
+sys.exit(1 if failed else 0)

@@ -1,6 +1,7 @@
 package bigquery
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/sluis-cdp/sluis/collector"
 )
@@ -346,22 +349,47 @@ func (s *Sink) table(name string) *table {
 	return nil
 }
 
-// split cuts rows into requests.
+// split cuts rows into requests, where records end: a request is written whole
+// or not at all, so whoever reads the table sees all of a spool's last record or
+// nothing of it. Only a record that is larger than a request is cut itself.
 func (s *Sink) split(rows [][]byte) []int {
 	var requests []int
-	n, size := 0, 0
-	for _, row := range rows {
-		length := len(row) + 8 // its tag and length
-		if n > 0 && size+length > s.requestSize {
-			requests = append(requests, n)
-			n, size = 0, 0
+	start, size := 0, 0
+	for i := 0; i < len(rows); i++ {
+		length := len(rows[i]) + 8 // its tag and length
+		if i > start && size+length > s.requestSize {
+			if first := firstOfRecord(rows, i); first > start {
+				i = first
+			}
+			requests = append(requests, i-start)
+			start, size = i, 0
+			length = len(rows[i]) + 8
 		}
-		n, size = n+1, size+length
+		size += length
 	}
-	if n > 0 {
-		requests = append(requests, n)
+	if start < len(rows) {
+		requests = append(requests, len(rows)-start)
 	}
 	return requests
+}
+
+// firstOfRecord finds the first row of the spool record that a row is of.
+func firstOfRecord(rows [][]byte, i int) int {
+	for i > 0 && bytes.Equal(lastField(rows[i-1]), lastField(rows[i])) {
+		i--
+	}
+	return i
+}
+
+// lastField returns the last field of an encoded row, which is spool_offset.
+func lastField(row []byte) []byte {
+	for {
+		_, _, n := protowire.ConsumeField(row)
+		if n < 0 || n == len(row) {
+			return row
+		}
+		row = row[n:]
+	}
 }
 
 // quarantineRow stands for a refused row. It has no payload: the row is no

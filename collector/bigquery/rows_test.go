@@ -101,3 +101,41 @@ func plain(t table, row reflect.Value) map[string]any {
 	}
 	return values
 }
+
+// TestRequestsEndWithRecords cuts rows of records of several events.
+func TestRequestsEndWithRecords(t *testing.T) {
+	tables, err := landingTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	events := tables[3]
+	tests := []struct {
+		records []int // events in each
+		size    int   // of a request, in events
+		want    []int
+	}{
+		{[]int{1, 1, 1, 1, 1}, 2, []int{2, 2, 1}},
+		{[]int{1, 3, 1, 2}, 4, []int{4, 3}},
+		{[]int{2, 3, 3}, 4, []int{2, 3, 3}},
+		{[]int{1, 5, 1}, 3, []int{1, 3, 3}}, // the second is larger than a request
+		{[]int{7}, 3, []int{3, 3, 1}},
+		{nil, 3, nil},
+	}
+	for _, test := range tests {
+		var rows [][]byte
+		for seq, n := range test.records {
+			for range n {
+				// Offsets from 128 on take two bytes each.
+				row := collector.EventRow{Origin: collector.Origin{SpoolID: spoolID, SpoolOffset: int64(128 + seq)}}
+				rows = append(rows, events.encode(reflect.ValueOf(row)))
+			}
+		}
+		s := &Sink{requestSize: 1}
+		if len(rows) > 0 {
+			s.requestSize = test.size * (len(rows[0]) + 8)
+		}
+		if diff := cmp.Diff(test.want, s.split(rows)); diff != "" {
+			t.Errorf("records of %v events, %d a request: (-want +got)\n%s", test.records, test.size, diff)
+		}
+	}
+}

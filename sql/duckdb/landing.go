@@ -48,7 +48,7 @@ func findLanded(root string) (landedFiles, error) {
 		return landed, fmt.Errorf("find what landed: %w", err)
 	}
 	landed.root = root
-	batches, err := findBatches(root)
+	batches, err := settled(func() ([]batch, error) { return findBatches(root) })
 	if err != nil {
 		return landed, fmt.Errorf("find what landed: %w", err)
 	}
@@ -67,6 +67,25 @@ func findLanded(root string) (landedFiles, error) {
 		}
 	}
 	return landed, nil
+}
+
+// settled lists until it finds the same twice: what was there in between. A
+// single list of several folders may have a batch, and not the one that landed
+// before it, in a folder that had been read already.
+func settled(list func() ([]batch, error)) ([]batch, error) {
+	const tries = 100
+	before, err := list()
+	for range tries {
+		if err != nil {
+			return nil, err
+		}
+		var now []batch
+		if now, err = list(); slices.Equal(before, now) {
+			return now, err
+		}
+		before = now
+	}
+	return nil, errors.New("the landing folder changes each time it is read: is more than one collector landing there?")
 }
 
 func findBatches(root string) ([]batch, error) {

@@ -19,6 +19,7 @@ type fake struct {
 	mu       sync.Mutex
 	analyzer *Analyzer
 	views    map[string]bool
+	layouts  map[string]string // of tables: how they are partitioned and clustered
 	refused  []error
 	seen     []string
 }
@@ -38,7 +39,7 @@ func newFake(t testing.TB) *fake {
 			t.Fatal(err)
 		}
 	}
-	return &fake{analyzer: a, views: map[string]bool{}}
+	return &fake{analyzer: a, views: map[string]bool{}, layouts: map[string]string{}}
 }
 
 func (f *fake) Dialect() string { return "bigquery" }
@@ -54,7 +55,10 @@ func (f *fake) check(query string, args []any) error {
 	return err
 }
 
-var created = regexp.MustCompile(`^create or replace (table|view) sluis_models\.(\w+)`)
+var (
+	created = regexp.MustCompile(`^create or replace (table|view) sluis_models\.(\w+)(.*)`)
+	dropped = regexp.MustCompile(`^drop table if exists sluis_models\.(\w+)`)
+)
 
 func (f *fake) Exec(_ context.Context, query string, args ...any) error {
 	f.mu.Lock()
@@ -65,6 +69,16 @@ func (f *fake) Exec(_ context.Context, query string, args ...any) error {
 			return fmt.Errorf("%s exists and is not a %s", m[2], m[1])
 		}
 		f.views[m[2]] = isView
+		layout, _, _ := strings.Cut(m[3], " as")
+		if before, ok := f.layouts[m[2]]; ok && before != layout && !isView {
+			return errors.New("Cannot replace a table with a different partitioning spec. Instead, DROP the table, and then recreate it.") //nolint:revive,staticcheck // BigQuery's words
+		}
+		if !isView {
+			f.layouts[m[2]] = layout
+		}
+	}
+	if m := dropped.FindStringSubmatch(query); m != nil {
+		delete(f.layouts, m[1])
 	}
 	return f.check(query, args)
 }
@@ -105,6 +119,12 @@ func (f *fake) answer(query string, args []any) [][]any {
 			return [][]any{{"VIEW"}}
 		}
 		return [][]any{{"BASE TABLE"}}
+	}
+	if strings.Contains(query, "from reached) as reached") { // the days that stg_events is to be built anew on
+		return [][]any{{"2026-03-01 2026-03-02,2026-03-03 2026-03-04", "2026-02-27 2026-02-28", "s-1 40,s-2 7"}}
+	}
+	if strings.HasPrefix(query, "select distinct cast(cast(") { // the days of new rows
+		return [][]any{{"2026-03-01"}, {nil}}
 	}
 	if m := edgesLeft.FindStringSubmatch(query); m != nil {
 		left := map[string]int64{"": 2, "1": 1}

@@ -17,6 +17,7 @@ func features() []engine.LanguageFeature {
 		engine.LanguageFeatureFeatureWithRecursive,
 		engine.LanguageFeatureFeatureWithOnSubquery,
 		engine.LanguageFeatureFeatureSelectStarExceptReplace,
+		engine.LanguageFeatureFeatureByName,
 		engine.LanguageFeatureFeatureNullsFirstLastInOrderBy,
 		engine.LanguageFeatureFeatureGroupByRollup,
 		engine.LanguageFeatureFeatureGroupingSets,

@@ -25,6 +25,11 @@ func TestModels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The second run adds to what the first has built.
+	again, err := project.Run(t.Context(), d, "")
+	if err := errors.Join(err, again.Err()); err != nil && built.Err() == nil {
+		t.Errorf("BigQuery would not build what is there already: %v", err)
+	}
 	compiled, err := project.Compile("bigquery", "")
 	if err != nil {
 		t.Fatal(err)
@@ -46,6 +51,15 @@ func TestModels(t *testing.T) {
 	}
 	if t.Failed() {
 		return
+	}
+	for _, shape := range []string{
+		"with seen as (",
+		"create or replace table sluis_models.stg_events partition by timestamp_trunc(`received_at`, day) cluster by `source_id`, `type`, `event` as",
+		"merge into sluis_models.stg_events as t using sluis_models.stg_events__new as s on false when not matched by source and (timestamp_trunc(t.`received_at`, day) in (timestamp '2026-03-01 00:00:00+00'",
+	} {
+		if !d.saw(shape) {
+			t.Errorf("no statement began with %q", shape)
+		}
 	}
 	tested, err := project.Test(t.Context(), d, "")
 	if err := errors.Join(err, d.err(), built.Err(), tested.Err()); err != nil {

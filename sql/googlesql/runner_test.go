@@ -47,6 +47,10 @@ select event_id, {{ dbt.dateadd('day', 1, 'received_at') }} as later, {{ dbt.dat
     {{ dbt.safe_cast('event_id', dbt.type_boolean()) }} as truth, {{ dbt.safe_cast('event_id', dbt.type_timestamp()) }} as instant,
     {{ dbt.concat(['event_id', dbt.safe_cast('received_at', dbt.type_string())]) }} as both, {{ dbt.current_timestamp() }} as now
 from {{ source('sluis', 'events') }}`,
+		"models/overwritten.sql": `{{ config(materialized='incremental', incremental_strategy='insert_overwrite', cluster_by='event_id',
+    partition_by={'field': 'received_at', 'data_type': 'timestamp', 'granularity': 'day'}) }}select event_id, received_at from {{ ref('inner') }} as i`,
+		"models/listed.sql": `{{ config(materialized='incremental', incremental_strategy='insert_overwrite', partitions=["date '2026-03-01'", "date '2026-03-02'"],
+    partition_by={'field': 'seen_on'}) }}select event_id, cast(received_at as date) as seen_on from {{ ref('inner') }} as i`,
 		"models/only_keys.sql":       `{{ config(materialized='incremental', unique_key='event_id') }}select event_id from {{ ref('inner') }} as i`,
 		"models/graph.sql":           `{{ config(materialized='fixpoint', meta={'fixpoint': {'kind': 'components'}}) }}select event_id as node_a, user_id as node_b from {{ source('sluis', 'events') }}`,
 		"models/consent_profile.sql": `{{ config(materialized='table') }}select 'p' as profile_id, 'marketing' as purpose, true as allowed`,
@@ -72,6 +76,7 @@ func TestRunnerStatements(t *testing.T) {
 	other := map[string]string{
 		"models/events.sql":          strings.Replace(string(everything(nil)["models/events.sql"].Data), "select", "{{ config(materialized='table') }}select", 1),
 		"models/consent_profile.sql": `select 'p' as profile_id, 'marketing' as purpose, true as allowed`,
+		"models/overwritten.sql":     `{{ config(materialized='table', cluster_by=['event_id', 'received_at']) }}select event_id, received_at from {{ ref('inner') }} as i`,
 	}
 	delete(other, "models/all.yml")
 	for _, options := range []runner.Options{
@@ -103,6 +108,12 @@ func TestRunnerStatements(t *testing.T) {
 		"drop table if exists sluis_models.consent_profile",
 		"merge into sluis_models.merged as t using sluis_models.merged__new",
 		"insert into sluis_models.appended",
+		"create or replace table sluis_models.overwritten partition by timestamp_trunc(`received_at`, day) cluster by `event_id` as",
+		"merge into sluis_models.overwritten as t using sluis_models.overwritten__new as s on false when not matched by source and (timestamp_trunc(t.`received_at`, day) in (timestamp '2026-03-01 00:00:00+00') or timestamp_trunc(t.`received_at`, day) is null) then delete",
+		"create or replace table sluis_models.listed partition by `seen_on` as",
+		"merge into sluis_models.listed as t using sluis_models.listed__new as s on false when not matched by source and (t.`seen_on` in (date '2026-03-01', date '2026-03-02')) then delete",
+		"create or replace table sluis_models.overwritten__relaid as",
+		"create or replace table sluis_models.overwritten cluster by `event_id`, `received_at` as\nselect * from sluis_models.overwritten__relaid",
 		"create or replace table sluis_models.graph__hooks1_1 as",
 		"create or replace table sluis_models.graph__roots0 as",
 		"select count(*) from (select a.profile_id from sluis_models.audience__candidate",
@@ -133,6 +144,9 @@ func TestRefuses(t *testing.T) {
 		{"select properties from sluis.events order by properties", "ORDER BY"},
 		{"select cast(1 as int32)", "Type not found: int32"},
 		{"from sluis.events", "Syntax error"},
+		{"select cast(1 as float)", "Type not found: float"},
+		{"select cast(1 as hugeint)", "Type not found: hugeint"},
+		{"select 7 // 2", "Syntax error"},
 		{"select 1 from sluis.events as a left join sluis.vault as v on true", "an outer join cannot be used"},
 		{"select 1 from sluis.events as a full join sluis.vault as v on a.user_id = v.pseudonym or a.group_id = v.pseudonym", "an outer join cannot be used"},
 		{"select 1 from sluis.events as a left join sluis.vault as v on a.user_id < v.pseudonym and v.field = 'email'", "an outer join cannot be used"},

@@ -149,6 +149,7 @@ func TestWordsByWord(t *testing.T) {
 		"select json_value(properties, '$.a')", "select x, JSON_EXTRACT (p, '$.a')", "to_hex(md5(x))", "(sha256(x))",
 		"cross join unnest(purposes) as purpose", "regexp_extract(x, 'a(b)')", "regexp_replace(x, 'a', 'b')", "array_agg(x)", "log(x)",
 		"substr(x, 0, 2)", "where at < current_timestamp", "now()", "current_date", "timestamp '2026-03-01'", "cast(x as timestamp)",
+		"cast(x as float)", "cast(x as real)", "x // 2", "div(x, 2)", "count(*), array_agg(distinct x)", "unnest([1, 2]) as x",
 		"cast(x as numeric)", "cast(x as decimal), y", "extract(week from x)", "{{ dbt.date_trunc('week', 'x') }}", `'a\n'`,
 	}
 	for _, source := range bad {
@@ -163,7 +164,7 @@ func TestWordsByWord(t *testing.T) {
 unnest({{ array }}) as {{ column }}
 {%- endmacro %}
 select {{ json_text('p', '$.a') }}, {{ sha256_hex('x') }}, {{ dbt.hash('x') }}, {{ dbt.current_timestamp() }}, {{ log('x') }},
-    substr(x, 1, 10), cast(x as numeric(38, 9)), cast(x as {{ dbt.type_timestamp() }}), known(x), week, my_md5(x)
+    substr(x, 1, 10), cast(x as numeric(38, 9)), cast(x as {{ dbt.type_timestamp() }}), known(x), week, my_md5(x), x / 2, cast(x as {{ dbt.type_float() }}), floor(x)
 from t cross join {{ unnest('t.purposes', 'purpose') }}`
 	if found := Words(good); len(found) > 0 {
 		t.Errorf("found %v", found)

@@ -37,6 +37,9 @@ func words() []trap {
 		{regexp.MustCompile(`(?i)(?:^|[^.\w])(?:current_timestamp|current_date|current_datetime|current_time)\b|(?:^|[^.\w])now\s*\(`), "its type or zone differs: use {{ dbt.current_timestamp() }}"},
 		{regexp.MustCompile(`(?i)\btimestamp\s*'|\bas\s+timestamp\b`), "it has no zone on DuckDB, and drops an offset: cast to {{ dbt.type_timestamp() }}"},
 		{regexp.MustCompile(`(?i)\bas\s+(?:numeric|decimal)\b\s*(?:[^(\s]|$)`), "it has 3 decimal places on DuckDB, and 9 on BigQuery: say numeric(38, 9)"},
+		{regexp.MustCompile(`(?i)\bas\s+(?:float|real)\b`), "it has 32 bits on DuckDB, and BigQuery has none: cast to {{ dbt.type_float() }}"},
+		{regexp.MustCompile(`//`), "it divides integers on DuckDB, and BigQuery has it not: use floor(a / b)"},
+		{called("div"), "it divides integers on BigQuery, and DuckDB has it not: use floor(a / b)"},
 		{regexp.MustCompile(`(?i)\bextract\s*\(\s*(?:dayofweek|week)\b|'week'|,\s*week\s*\)`), "weeks begin on Monday on DuckDB, and on Sunday on BigQuery: write a macro with adapter.dispatch"},
 		{regexp.MustCompile(`\\`), "a backslash is one on DuckDB, and an escape on BigQuery: do without"},
 	}

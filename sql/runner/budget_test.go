@@ -347,7 +347,7 @@ func TestNoBudgetWithoutEstimates(t *testing.T) {
 func TestMaxBytesIsANumberOfBytes(t *testing.T) {
 	for _, value := range []string{"'a lot'", "-1", "1.5", "true", "'10GB'"} {
 		_, err := runner.Load(runner.Options{Dir: project("-- models/m.sql --\n{{ config(meta={'max_bytes': " + value + "}) }}select 1 as i\n")})
-		if err == nil || !strings.Contains(err.Error(), "models/m.sql: meta.max_bytes: ") || !strings.Contains(err.Error(), "write a whole number") {
+		if err == nil || !strings.Contains(err.Error(), "models/m.sql:1: meta.max_bytes: ") || !strings.Contains(err.Error(), "write a whole number") {
 			t.Errorf("%s: %v", value, err)
 		}
 	}

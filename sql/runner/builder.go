@@ -71,7 +71,7 @@ func (b builder) table(query string) (rows int64, message string, err error) {
 	if err := b.makeRoom(isTable); err != nil {
 		return -1, "", err
 	}
-	if err := b.create(b.node.Name, query); err != nil {
+	if err := b.replace(query); err != nil {
 		return -1, "", err
 	}
 	rows, err = b.count(b.node.Name)
@@ -131,7 +131,7 @@ func (b builder) add(query string) (rows int64, message string, err error) {
 	if !slices.Equal(have, sorted) {
 		return -1, "", fmt.Errorf("the columns changed from (%s) to (%s): build it anew with --full-refresh", strings.Join(have, ", "), strings.Join(sorted, ", "))
 	}
-	if err := b.d.Exec(b.ctx, b.addition(relation(fresh), got)); err != nil {
+	if err := b.bringIn(fresh, got); err != nil {
 		return -1, "", err
 	}
 	added, err := b.count(fresh)
@@ -142,7 +142,17 @@ func (b builder) add(query string) (rows int64, message string, err error) {
 	return rows, fmt.Sprintf("%d new or changed", added), err
 }
 
-// addition is the statement that brings rows in from another relation.
+// bringIn adds the rows of a table with these columns to the node's, as the
+// strategy says.
+func (b builder) bringIn(from string, columns []string) error {
+	if b.node.config.text("incremental_strategy") == insertOverwrite {
+		return b.overwrite(from, quoteAll(b.d.Dialect(), columns))
+	}
+	return b.d.Exec(b.ctx, b.addition(relation(from), columns))
+}
+
+// addition is the statement that brings rows in from another relation, but for
+// insert_overwrite.
 func (b builder) addition(from string, columns []string) string {
 	keys := asTexts(b.node.config["unique_key"])
 	if b.node.config.text("incremental_strategy") == "append" {

@@ -34,7 +34,7 @@ func render(t *testing.T, text string) (string, error) {
 		return "", Problems(problems)
 	}
 	p := &Project{engine: e, name: "p", vars: map[string]any{"list": []any{"x", "y"}, "n": 3}}
-	s := scope{project: p, node: &Node{Name: "m", Kind: Model, Path: "models/m.sql", config: config{"meta": map[string]any{"k": "v"}}}, dialect: "duckdb", seen: &references{}}
+	s := scope{occasion: occasion{dialect: "duckdb"}, project: p, node: &Node{Name: "m", Kind: Model, Path: "models/m.sql", config: config{"meta": map[string]any{"k": "v"}}}, seen: &references{}}
 	return parsed.render(s.globals())
 }
 

@@ -44,7 +44,8 @@ type Estimate struct {
 
 // Estimate tells what Run would process with the same selector, in the same
 // order, by the warehouse's own estimates. All that it runs is a look into the
-// catalog for each incremental model. Tests are not part of Run. On a
+// catalog for each incremental model, and the queries that templates ask, which
+// are billed: which days are affected is known only once that was asked. Tests are not part of Run. On a
 // warehouse that bills nothing, which is one without a [warehouse.Estimator],
 // all of it is zero.
 //
@@ -105,31 +106,45 @@ func (p *Project) outline(ctx context.Context, d warehouse.Driver, node *Node) (
 	case SeedTable:
 		return nil, true, nil // its rows, once they are loaded
 	}
+	node = node.forRun()
 	b := builder{ctx: ctx, d: d, node: node}
 	incremental, err := p.adds(b)
 	if err != nil {
 		return nil, false, err
 	}
-	query, err := p.compile(node, d.Dialect(), incremental)
+	// What a template asks is known only once it was asked, and is billed as in
+	// a build.
+	asked := func(sql string) ([][]any, error) {
+		statements = append(statements, sql)
+		return warehouse.All(d.ReadOnly(ctx, sql))
+	}
+	query, err := p.compile(node, occasion{d.Dialect(), incremental, asked, node.config})
 	if err != nil {
 		return nil, false, err
 	}
+	statements = append(statements, query)
 	switch {
 	case node.Audience != nil:
 		nobody := standIn(d.Dialect(), []warehouse.Column{{Name: "profile_id", Type: warehouse.String}})
-		return []string{query, consentQuery(d.Dialect(), nobody, node.Audience.Purpose)}, true, nil
+		return append(statements, consentQuery(d.Dialect(), nobody, node.Audience.Purpose)), true, nil
 	case node.Materialized == View:
 		return nil, false, nil // who reads it pays for it
 	case node.Materialized == Fixpoint:
-		return []string{query}, true, nil
+		return statements, true, nil
+	case incremental && node.config.text("incremental_strategy") == insertOverwrite:
+		if days := asTexts(node.config["partitions"]); len(days) > 0 {
+			where := replaced{constants: days}.contains(d.Dialect(), *node.partitioning, "t.")
+			statements = append(statements, "select * from "+relation(node.Name)+" as t where "+where)
+		}
+		return statements, true, nil
 	case incremental:
 		columns, err := d.Columns(ctx, warehouse.SchemaModels, node.Name)
 		if err != nil {
 			return nil, false, err
 		}
-		return []string{query, b.addition(standIn(d.Dialect(), columns), namesOf(columns))}, true, nil
+		return append(statements, b.addition(standIn(d.Dialect(), columns), namesOf(columns))), true, nil
 	}
-	return []string{query}, false, nil
+	return statements, false, nil
 }
 
 // standIn is a query of one row of NULLs, as statements name a relation.

@@ -27,22 +27,27 @@ func TestCompiledSQL(t *testing.T) {
 			if filepath.Ext(c.Path) != ".sql" {
 				continue // a test that YAML declares
 			}
-			file := filepath.Join("testdata", "compiled", dialect, c.Name+".sql")
-			if *update {
-				if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(file, []byte(c.SQL+"\n"), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), c.SQL+"\n"); diff != "" {
-				t.Errorf("%s differs; look at it, then run the test with -update: (-want +got)\n%s", file, diff)
-			}
+			golden(t, filepath.Join("testdata", "compiled", dialect, c.Name+".sql"), c.SQL+"\n")
 		}
+	}
+}
+
+// golden compares a text with a file's, or writes the file.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s differs; look at it, then run the test with -update: (-want +got)\n%s", file, diff)
 	}
 }

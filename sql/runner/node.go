@@ -48,10 +48,12 @@ type Node struct {
 	sources     []string // that it reads, as "source.table"
 	maxBytes    *int64   // meta.max_bytes
 
-	config   config
-	template template
-	source   string
-	test     *testSpec
+	config       config
+	partitioning *partitioning // nil if there is none
+	cluster      []string
+	template     template
+	source       string
+	test         *testSpec
 }
 
 // Column is what a project says about a column.
@@ -73,7 +75,7 @@ type config map[string]any
 var configKeys = []string{
 	"materialized", "tags", "meta", "enabled", "unique_key", "incremental_strategy", "on_schema_change", "full_refresh",
 	"description", "contract", "column_types", "delimiter", "quote_columns", "group", "docs", "event_time", "access",
-	"partition_by", "cluster_by", "partitions", "require_partition_filter", "partition_expiration_days", "hours_to_expiration",
+	"partition_by", "cluster_by", "partitions", "partition_expiration_days", "hours_to_expiration",
 	"labels", "grants", "persist_docs", "sql_header", "severity", "where", "limit", "warn_if", "error_if", "fail_calc", "store_failures",
 }
 
@@ -87,6 +89,20 @@ var unsupportedKeys = map[string]string{
 	"post-hook": "hooks are not run: make a model of it",
 	"pre_hook":  "hooks are not run: make a model of it",
 	"post_hook": "hooks are not run: make a model of it",
+	// Those that test a model and those that read it do not filter.
+	"require_partition_filter": "models and tests read whole tables: remove it",
+}
+
+// overwriteHook does for dbt what insert_overwrite does here by itself.
+const overwriteHook = "{{ remove_left_behind() }}"
+
+// checkConfig returns what is wrong with a config in a file of SQL, or an empty
+// string.
+func checkConfig(key string, value any) string {
+	if key == "post_hook" && value == overwriteHook {
+		return ""
+	}
+	return checkConfigKey(key)
 }
 
 // checkConfigKey returns what is wrong with a key, or an empty string.
@@ -156,10 +172,10 @@ func (c config) enabled() bool {
 var identifier = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // settle takes over what the config says, and returns what is wrong with it.
-func (n *Node) settle() []string {
-	var wrong []string
+func (n *Node) settle() []fault {
+	var faults []fault
 	if !identifier.MatchString(n.Name) {
-		wrong = append(wrong, fmt.Sprintf("the name %q must be letters, digits and _: rename the file", n.Name))
+		faults = append(faults, fault{"", fmt.Sprintf("the name %q must be letters, digits and _: rename the file", n.Name)})
 	}
 	n.Tags = nil
 	for _, tag := range asTexts(n.config["tags"]) {
@@ -168,9 +184,11 @@ func (n *Node) settle() []string {
 		}
 	}
 	n.Meta, _ = n.config["meta"].(map[string]any)
-	wrong = append(wrong, n.readMaxBytes()...)
+	for _, wrong := range n.readMaxBytes() {
+		faults = append(faults, fault{"max_bytes", wrong})
+	}
 	if n.Kind != Model {
-		return wrong
+		return faults
 	}
 	n.Materialized = Materialization(n.config.text("materialized"))
 	switch n.Materialized {
@@ -178,28 +196,31 @@ func (n *Node) settle() []string {
 		n.Materialized = View
 	case View, Table, Ephemeral:
 	case Incremental:
-		wrong = append(wrong, n.checkIncremental()...)
+		faults = append(faults, n.checkIncremental()...)
 	case Fixpoint:
 		if _, err := fixpointOf(n.Meta); err != nil {
-			wrong = append(wrong, err.Error())
+			faults = append(faults, fault{"meta", err.Error()})
 		}
 	case SeedTable:
 		fallthrough
 	default:
-		wrong = append(wrong, fmt.Sprintf("unknown materialization %q: it may be view, table, ephemeral, incremental or fixpoint", n.Materialized))
+		faults = append(faults, fault{"materialized", fmt.Sprintf("unknown materialization %q: it may be view, table, ephemeral, incremental or fixpoint", n.Materialized)})
 	}
-	return wrong
+	return append(faults, n.readLayout()...)
 }
 
-func (n *Node) checkIncremental() []string {
-	switch strategy := n.config.text("incremental_strategy"); strategy {
-	case "", "append", "delete+insert", "merge":
-		if strategy != "" && strategy != "append" && len(asTexts(n.config["unique_key"])) == 0 {
-			return []string{fmt.Sprintf("incremental_strategy %q needs a unique_key", strategy)}
+func (n *Node) checkIncremental() []fault {
+	const key = "incremental_strategy"
+	switch strategy := n.config.text(key); strategy {
+	case "", "append", insertOverwrite:
+		return nil
+	case "delete+insert", "merge":
+		if len(asTexts(n.config["unique_key"])) == 0 {
+			return []fault{{key, fmt.Sprintf("incremental_strategy %q needs a unique_key", strategy)}}
 		}
 		return nil
 	default:
-		return []string{fmt.Sprintf("incremental_strategy %q is not supported: use append, merge or delete+insert", strategy)}
+		return []fault{{key, fmt.Sprintf("incremental_strategy %q is not supported: use append, merge, delete+insert or insert_overwrite", strategy)}}
 	}
 }
 

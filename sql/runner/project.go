@@ -101,6 +101,7 @@ type properties struct {
 	line        int
 	description string
 	config      config
+	configLines map[string]int // by key
 	columns     []Column
 	tests       []*testSpec
 	used        bool
@@ -227,7 +228,8 @@ func (l *loader) resolve() {
 			l.inspect(node)
 		}
 		for _, wrong := range node.settle() {
-			l.problem(node.Path, 0, "%s", wrong)
+			path, line := l.lineOfConfig(node, wrong.key)
+			l.problem(path, line, "%s", wrong.message)
 		}
 		if node.isAudience() && node.config.enabled() {
 			for _, wrong := range node.readAudience(asTexts(l.vars["purposes"])) {
@@ -252,13 +254,13 @@ func (l *loader) resolve() {
 
 func (l *loader) inspect(node *Node) {
 	seen := &references{}
-	scope := scope{project: l.Project, node: node, dialect: "duckdb", seen: seen}
+	scope := scope{occasion: occasion{dialect: "duckdb"}, project: l.Project, node: node, seen: seen}
 	if _, err := node.template.render(scope.globals()); err != nil {
 		l.problems = append(l.problems, asProblem(node.Path, err))
 		return
 	}
-	for key := range seen.config {
-		if wrong := checkConfigKey(key); wrong != "" {
+	for key, value := range seen.config {
+		if wrong := checkConfig(key, value); wrong != "" {
 			l.problem(node.Path, lineWith(node.source, key), "%s", wrong)
 		}
 	}
@@ -269,6 +271,22 @@ func (l *loader) inspect(node *Node) {
 			l.problem(node.Path, lineWith(node.source, s[strings.Index(s, ".")+1:]), "there is no source %s: declare it under sources in a file of models", s)
 		}
 	}
+}
+
+// lineOfConfig tells where a key of a node's config is: in its own file, in
+// YAML about it, or, without a line, in what dbt_project.yml says of its folder.
+func (l *loader) lineOfConfig(node *Node, key string) (path string, line int) {
+	if key == "" {
+		return node.Path, 0
+	}
+	if line := lineWith(node.source, key); line > 0 {
+		return node.Path, line
+	}
+	p := l.properties[string(node.Kind)+" "+node.Name]
+	if line, ok := p.configLines[key]; ok {
+		return p.path, line
+	}
+	return node.Path, 0
 }
 
 func asProblem(path string, err error) Problem {

@@ -34,7 +34,7 @@ func (l *loader) loadProperties(file string) {
 
 func (l *loader) loadNodes(f *yamlFile, kind Kind, node *yaml.Node) {
 	for _, item := range f.list(node, string(kind)+"s") {
-		p := properties{path: f.path, line: item.Line, config: config{}}
+		p := properties{path: f.path, line: item.Line, config: config{}, configLines: map[string]int{}}
 		name := ""
 		entries := f.entries(item, "a "+string(kind), "name", "description", "config", "columns", "data_tests", "tests", "docs", "meta", "tags", "access", "group", "constraints", "latest_version", "versions", "deprecation_date")
 		for _, e := range entries {
@@ -64,7 +64,7 @@ func (l *loader) loadProperty(f *yamlFile, e entry, kind Kind, name string, p *p
 				f.report(&yaml.Node{Line: c.line}, "%s", wrong)
 				continue
 			}
-			p.config[c.key] = f.value(c.node)
+			p.config[c.key], p.configLines[c.key] = f.value(c.node), c.line
 		}
 	case "columns":
 		for _, item := range f.list(e.node, "columns") {
@@ -244,7 +244,7 @@ func (l *loader) renderText(f *yamlFile, node *yaml.Node) string {
 		f.report(node, "%s", problems[0].Message)
 		return ""
 	}
-	scope := scope{project: l.Project, node: &Node{Path: f.path}, dialect: "duckdb", seen: &references{}}
+	scope := scope{project: l.Project, node: &Node{Path: f.path}, occasion: occasion{dialect: "duckdb"}, seen: &references{}}
 	rendered, err := parsed.render(scope.globals())
 	if err != nil {
 		f.report(node, "%s", asProblem(f.path, err).Message)

@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -55,6 +56,17 @@ func randomHistory(random *rand.Rand) history {
 	return h
 }
 
+// inSpool gives rows their places in a spool, in the order in which they
+// arrive.
+func inSpool(rows []map[string]any) []map[string]any {
+	placed := make([]map[string]any, len(rows))
+	for i, row := range rows {
+		placed[i] = maps.Clone(row)
+		placed[i]["spool_offset"] = i
+	}
+	return placed
+}
+
 // outcome is everything that people and machines read of the models.
 func outcome(t *testing.T, p *runner.Project, d warehouse.Driver) map[string][][]string {
 	t.Helper()
@@ -90,6 +102,7 @@ func TestAnyArrivalOrderGivesTheSame(t *testing.T) {
 				events = append(events, events[i]) // delivered twice
 			}
 			random.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+			events = inSpool(events)
 			random.Shuffle(len(consents), func(i, j int) { consents[i], consents[j] = consents[j], consents[i] })
 			cut := random.IntN(len(events))
 			shuffled.land("events", events[:cut])

@@ -109,6 +109,7 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 	if err := ctx.Err(); err != nil {
 		return -1, "", err
 	}
+	node = node.forRun()
 	b := builder{ctx: ctx, d: d, node: node}
 	if node.Kind == Seed {
 		return b.seed()
@@ -120,8 +121,11 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 	if err != nil {
 		return -1, "", err
 	}
-	query, err := p.compile(node, d.Dialect(), incremental)
-	if err != nil {
+	query, err := p.compile(node, occasion{d.Dialect(), incremental, reading(ctx, d), node.config})
+	switch {
+	case err != nil && incremental:
+		return -1, "", fmt.Errorf("%w (if what it reads of itself changed, build it anew with --full-refresh)", err)
+	case err != nil:
 		return -1, "", err
 	}
 	if err := p.keep(node, query); err != nil {
@@ -151,6 +155,21 @@ func (p *Project) adds(b builder) (bool, error) {
 	}
 	existing, err := b.existing(b.node.Name)
 	return existing == isTable, err
+}
+
+// forRun is the node with a config of its own, which a template may change in a
+// run: config.partitions can be the result of a query.
+func (n *Node) forRun() *Node {
+	copied := *n
+	copied.config = n.config.merge(nil)
+	return &copied
+}
+
+// reading runs the queries of templates.
+func reading(ctx context.Context, d warehouse.Driver) func(sql string) ([][]any, error) {
+	return func(sql string) ([][]any, error) {
+		return warehouse.All(d.ReadOnly(ctx, sql))
+	}
 }
 
 // keep writes compiled SQL to the target folder, if there is one.

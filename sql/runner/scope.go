@@ -10,12 +10,22 @@ import (
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
-// scope is what a template sees: dbt's names, for one node.
-type scope struct {
-	project     *Project
-	node        *Node
+// occasion is what a template is rendered for.
+type occasion struct {
 	dialect     string
 	incremental bool // the node adds to what is there
+	// query runs a query that only reads; nil where there is no warehouse.
+	query func(sql string) ([][]any, error)
+	// config, if not nil, takes the partitions that the template configures: for
+	// a run it knows more than when the project was read.
+	config config
+}
+
+// scope is what a template sees: dbt's names, for one node.
+type scope struct {
+	occasion
+	project *Project
+	node    *Node
 	// seen is set when a project is read: then references are collected and
 	// nothing has to exist yet.
 	seen *references
@@ -36,7 +46,7 @@ func (s scope) globals() map[string]any {
 	return map[string]any{
 		"ref":    function(s.ref),
 		"source": function(s.source),
-		"config": callable{call: s.config, attributes: map[string]any{
+		"config": callable{call: s.configure, attributes: map[string]any{
 			"get":     function(s.configGet),
 			"require": function(s.configGet),
 		}},
@@ -48,6 +58,7 @@ func (s scope) globals() map[string]any {
 		"execute":             !reading,
 		"is_incremental":      constant(s.incremental),
 		"should_full_refresh": constant(s.project.options.FullRefresh),
+		"run_query":           function(s.runQuery),
 		"log":                 function(s.log),
 		"print":               function(s.log),
 		"adapter":             object{attributes: map[string]any{"dispatch": function(s.dispatch)}},
@@ -85,7 +96,7 @@ func (s scope) ref(args []any, named map[string]any) (any, error) {
 	}
 	if target := s.project.nodes[name]; target.Materialized == Ephemeral {
 		inner := s
-		inner.node, inner.incremental = target, false
+		inner.node, inner.incremental, inner.config = target, false, nil
 		text, err := inner.compile()
 		if err != nil {
 			return nil, err
@@ -118,7 +129,7 @@ func (s scope) source(args []any, _ map[string]any) (any, error) {
 	return relationObject(found.schema, found.table), nil
 }
 
-func (s scope) config(args []any, named map[string]any) (any, error) {
+func (s scope) configure(args []any, named map[string]any) (any, error) {
 	if len(args) == 1 && len(named) == 0 {
 		named, _ = args[0].(map[string]any)
 	} else if len(args) > 0 {
@@ -126,6 +137,9 @@ func (s scope) config(args []any, named map[string]any) (any, error) {
 	}
 	if s.seen != nil {
 		s.seen.config = s.seen.config.merge(named)
+	}
+	if partitions, ok := named["partitions"]; ok && s.config != nil {
+		s.config["partitions"] = partitions
 	}
 	return "", nil
 }
@@ -147,6 +161,31 @@ func (s scope) configGet(args []any, named map[string]any) (any, error) {
 		return args[1], nil
 	}
 	return named["default"], nil
+}
+
+// runQuery asks the warehouse while a model is rendered for a run. As under
+// dbt, there is no answer while the project is read.
+func (s scope) runQuery(args []any, _ map[string]any) (any, error) {
+	sql, ok := firstText(args)
+	switch {
+	case !ok || len(args) != 1:
+		return nil, errors.New("run_query takes a query")
+	case s.seen != nil:
+		return nil, nil
+	case s.query == nil:
+		return nil, errors.New("run_query needs a warehouse, and none is open: ask only in a run, as in {% if is_incremental() %}")
+	}
+	rows, err := s.query(sql)
+	if err != nil {
+		// Lines that the warehouse tells are those of the query, not of the file.
+		message, _, _ := strings.Cut(err.Error(), "\n")
+		return nil, errors.New("run_query: " + message)
+	}
+	all := make([]any, len(rows))
+	for i, row := range rows {
+		all[i] = row
+	}
+	return object{attributes: map[string]any{"rows": all}}, nil
 }
 
 func firstText(args []any) (string, bool) {

@@ -118,7 +118,7 @@ func (p *Project) Compile(dialect, selector string) ([]Compiled, error) {
 		if !picked[name] || node.Kind == Seed {
 			continue
 		}
-		text, err := p.compile(node, dialect, false)
+		text, err := p.compile(node, occasion{dialect: dialect})
 		if err != nil {
 			return nil, fmt.Errorf("compile %s: %w", name, err)
 		}
@@ -127,9 +127,9 @@ func (p *Project) Compile(dialect, selector string) ([]Compiled, error) {
 	return compiled, nil
 }
 
-func (p *Project) compile(node *Node, dialect string, incremental bool) (string, error) {
+func (p *Project) compile(node *Node, o occasion) (string, error) {
 	if node.template == nil {
-		return node.test.query(dialect)
+		return node.test.query(o.dialect)
 	}
-	return scope{project: p, node: node, dialect: dialect, incremental: incremental}.compile()
+	return scope{occasion: o, project: p, node: node}.compile()
 }

@@ -153,7 +153,7 @@ func (p *Project) report(result NodeResult) NodeResult {
 func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) NodeResult {
 	found := int64(-1)
 	result := timed(node, Passed, func() (int64, string, error) {
-		query, err := p.compile(node, d.Dialect(), false)
+		query, err := p.compile(node, occasion{dialect: d.Dialect(), query: reading(ctx, d)})
 		if err != nil {
 			return -1, "", err
 		}

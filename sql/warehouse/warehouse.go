@@ -97,7 +97,11 @@ var (
 // Collect reads all rows of a query into memory. For results that are known
 // to be small.
 func Collect(ctx context.Context, d Driver, query string, args ...any) ([][]any, error) {
-	rows, err := d.Query(ctx, query, args...)
+	return All(d.Query(ctx, query, args...))
+}
+
+// All reads all rows of a result, if there is no error yet, and closes it.
+func All(rows Rows, err error) ([][]any, error) {
 	if err != nil {
 		return nil, err
 	}

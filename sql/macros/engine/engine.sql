@@ -27,7 +27,8 @@
     coalesce(list_contains({{ array }}, {{ element }}), false)
 {%- endmacro %}
 
-{#- A value inside JSON as text; NULL if there is none. Path is like '$.plan'. -#}
+{#- A value inside JSON as text; NULL if there is none, or if it is an object or a
+    list. Path is like '$.plan'. -#}
 {% macro json_text(json, path) -%}
     {{ return(adapter.dispatch('json_text')(json, path)) }}
 {%- endmacro %}
@@ -37,7 +38,7 @@
 {%- endmacro %}
 
 {% macro duckdb__json_text(json, path) -%}
-    json_extract_string({{ json }}, '{{ path }}')
+    case when json_type({{ json }}, '{{ path }}') not in ('OBJECT', 'ARRAY') then json_extract_string({{ json }}, '{{ path }}') end
 {%- endmacro %}
 
 {#- SHA-256 of a text, in hexadecimal. Unlike an engine's own hash it is the
@@ -52,4 +53,17 @@
 
 {% macro duckdb__sha256_hex(text) -%}
     sha256({{ text }})
+{%- endmacro %}
+
+{#- An array of a group's values, in order, without NULL. -#}
+{% macro ordered_array(value) -%}
+    {{ return(adapter.dispatch('ordered_array')(value)) }}
+{%- endmacro %}
+
+{% macro default__ordered_array(value) -%}
+    array_agg({{ value }} ignore nulls order by {{ value }})
+{%- endmacro %}
+
+{% macro duckdb__ordered_array(value) -%}
+    array_agg({{ value }} order by {{ value }}) filter (where {{ value }} is not null)
 {%- endmacro %}

@@ -1,24 +1,38 @@
--- Exactly one row per event: the first one received. An event that carries an
--- erased pseudonym is left out whole, since its content is about that person.
-with received as (
+-- Exactly one row per event: the first one received. An event of which a copy
+-- carries an erased pseudonym is left out whole, since its content is about that
+-- person. A run builds the days anew that something changed on.
+with landed as (
     select * from sluis.events
     where event_id is not null
+),
+
+received as (
+    select * from landed
+    where true
     qualify row_number() over (partition by event_id order by received_at, spool_id, spool_offset) = 1
 ),
 
-erased as (
-    select e.event_id
-    from sluis.events as e
+carried as (
+    select e.event_id, identifier.pseudonym
+    from landed as e
     cross join unnest(e.identifiers) as identifier
-    join sluis.erasures as x on x.pseudonym = identifier.pseudonym
     union distinct
-    select e.event_id
-    from sluis.events as e
-    join sluis.erasures as x on x.pseudonym = e.anonymous_id
+    select event_id, anonymous_id as pseudonym from landed
     union distinct
-    select e.event_id
-    from sluis.events as e
-    join sluis.erasures as x on x.pseudonym = e.user_id
+    select event_id, user_id as pseudonym from landed
+),
+
+pseudonyms as (
+    select event_id, array_agg(pseudonym ignore nulls order by pseudonym) as pseudonyms
+    from carried
+    where pseudonym is not null
+    group by event_id
+),
+
+erased as (
+    select distinct c.event_id
+    from carried as c
+    join sluis.erasures as x on x.pseudonym = c.pseudonym
 )
 
 select
@@ -51,7 +65,11 @@ select
     coalesce(r.is_bot, false) as is_bot,
     r.properties,
     r.traits,
-    r.plan_version
+    r.plan_version,
+    p.pseudonyms,
+    r.spool_id,
+    r.spool_offset
 from received as r
+left join pseudonyms as p on p.event_id = r.event_id
 left join erased as x on x.event_id = r.event_id
 where x.event_id is null

@@ -1,0 +1,31 @@
+{#- The strategy that replaces the partitions its rows fall into, by the name it
+    goes by. dbt-duckdb has none; there, delete+insert does the same if the
+    model's unique_key is the day. -#}
+{% macro insert_overwrite() -%}
+    {{ return(adapter.dispatch('insert_overwrite')()) }}
+{%- endmacro %}
+
+{% macro default__insert_overwrite() -%}
+    {{ return('insert_overwrite') }}
+{%- endmacro %}
+
+{% macro duckdb__insert_overwrite() -%}
+    {#- `sluis models` has it everywhere, and no dbt_version. -#}
+    {%- if dbt_version is defined -%}{{ return('delete+insert') }}{%- endif -%}
+    {{ return('insert_overwrite') }}
+{%- endmacro %}
+
+{#- partition_by for a table that is cut by the day of a timestamp. dbt-duckdb
+    has another use for that config. -#}
+{% macro by_day(field) -%}
+    {{ return(adapter.dispatch('by_day')(field)) }}
+{%- endmacro %}
+
+{% macro default__by_day(field) -%}
+    {{ return({'field': field, 'data_type': 'timestamp', 'granularity': 'day'}) }}
+{%- endmacro %}
+
+{% macro duckdb__by_day(field) -%}
+    {%- if dbt_version is defined -%}{{ return(none) }}{%- endif -%}
+    {{ return({'field': field, 'data_type': 'timestamp', 'granularity': 'day'}) }}
+{%- endmacro %}

@@ -1,0 +1,315 @@
+package runner_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	sqlproject "github.com/sluis-cdp/sluis/sql"
+	"github.com/sluis-cdp/sluis/sql/runner"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+)
+
+// openTables opens a warehouse whose landing tables are tables, as BigQuery's
+// are: rows can land while it is open.
+func openTables(t testing.TB) warehouse.Driver {
+	t.Helper()
+	d := newWorld(t).open()
+	t.Cleanup(func() { d.Close() })
+	for _, table := range warehouse.Landing() {
+		var columns []string
+		for _, c := range table.Columns {
+			columns = append(columns, c.Name+" "+c.Type.In("duckdb"))
+		}
+		for _, statement := range []string{"DROP VIEW sluis." + table.Name, "CREATE TABLE sluis." + table.Name + " (" + strings.Join(columns, ", ") + ")"} {
+			if err := d.Exec(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return d
+}
+
+func appendRows(t testing.TB, d warehouse.Driver, table string, rows []map[string]any) {
+	t.Helper()
+	names, values := tableOf(landingTable(t, table), rows)
+	if err := d.Append(t.Context(), warehouse.SchemaLanding, table, names, values); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// collectors land what they receive, each through a spool of its own: late,
+// more than once, and in no order but that of the spool.
+type collectors struct {
+	t       testing.TB
+	d       warehouse.Driver
+	random  *rand.Rand
+	offsets map[string]int
+	landed  []map[string]any
+}
+
+func newCollectors(t testing.TB, d warehouse.Driver, random *rand.Rand) *collectors {
+	return &collectors{t: t, d: d, random: random, offsets: map[string]int{}}
+}
+
+// land lands a record of a spool with up to four events.
+func (c *collectors) land() {
+	var rows []map[string]any
+	for range 1 + c.random.IntN(4) {
+		rows = append(rows, c.receive())
+	}
+	c.record(fmt.Sprint("spool", c.random.IntN(3)), rows)
+}
+
+// record lands rows as the next record of a spool.
+func (c *collectors) record(spool string, rows []map[string]any) {
+	for _, row := range rows {
+		row["spool_id"], row["spool_offset"] = spool, c.offsets[spool]
+	}
+	c.offsets[spool]++
+	appendRows(c.t, c.d, "events", rows)
+	c.landed = append(c.landed, rows...)
+}
+
+// receive makes a new event or, often, another copy of one, which may differ.
+func (c *collectors) receive() map[string]any {
+	at := day.AddDate(0, 0, c.random.IntN(6)).Add(time.Duration(c.random.IntN(3)) * 8 * time.Hour)
+	row := map[string]any{
+		"event_id": fmt.Sprint("e", len(c.landed), "-", c.random.IntN(1000)), "type": "page", "occurred_at": at, "received_at": at,
+		"purposes": []string{"identity", "analytics", "marketing"}, "page_path": fmt.Sprint("/", c.random.IntN(9)),
+		"identifiers": []any{map[string]any{"kind": "anonymous_id", "pseudonym": fmt.Sprint("device", c.random.IntN(9))}},
+	}
+	if len(c.landed) > 0 && c.random.IntN(3) == 0 {
+		row["event_id"] = c.landed[c.random.IntN(len(c.landed))]["event_id"]
+	}
+	if c.random.IntN(3) == 0 {
+		row["user_id"] = fmt.Sprint("user", c.random.IntN(5))
+	}
+	return row
+}
+
+func (c *collectors) erase() {
+	pseudonym := []string{fmt.Sprint("device", c.random.IntN(9)), fmt.Sprint("user", c.random.IntN(5))}[c.random.IntN(2)]
+	appendRows(c.t, c.d, "erasures", []map[string]any{{"pseudonym": pseudonym, "erased_at": day}})
+}
+
+// interrupted is a warehouse whose context ends before a statement.
+type interrupted struct {
+	warehouse.Driver
+	statements int // until then
+	cancel     context.CancelFunc
+}
+
+func (d *interrupted) Exec(ctx context.Context, query string, args ...any) error {
+	if d.statements == 0 {
+		d.cancel()
+	}
+	d.statements--
+	return d.Driver.Exec(ctx, query, args...)
+}
+
+// runInterrupted runs a model, and gives up before a statement.
+func runInterrupted(t testing.TB, p *runner.Project, d warehouse.Driver, statements int, model string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if _, err := p.Run(ctx, &interrupted{d, statements, cancel}, model); err == nil && ctx.Err() != nil {
+		t.Error("a run that was interrupted reported no error")
+	}
+}
+
+func runOnly(t testing.TB, p *runner.Project, d warehouse.Driver, model string) {
+	t.Helper()
+	results, err := p.Run(t.Context(), d, model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := results.Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// full is what a full refresh of stg_events would give.
+func full(t testing.TB, p *runner.Project, d warehouse.Driver) [][]string {
+	t.Helper()
+	compiled, err := p.Compile(d.Dialect(), "stg_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rowsOf(t, d, nil, compiled[0].SQL)
+}
+
+const allStaged = "SELECT * FROM sluis_models.stg_events"
+
+// seen counts what histories came to, since a test of nothing passes too.
+type seen struct{ emptied, untouched, shared, interrupted int }
+
+// checkIncremental lets a history happen, with runs in between, and compares
+// after each run with a full refresh.
+func checkIncremental(t *testing.T, d warehouse.Driver, random *rand.Rand, steps int, s *seen) {
+	target := t.TempDir()
+	p := load(t, runner.Options{Dir: sqlproject.Files, Target: target})
+	c := newCollectors(t, d, random)
+	for step := range steps {
+		for range random.IntN(3) {
+			c.land()
+		}
+		if random.IntN(3) == 0 {
+			c.erase()
+		}
+		if step > 0 && random.IntN(4) == 0 {
+			runInterrupted(t, p, d, random.IntN(3), "stg_events")
+			s.interrupted++
+			continue
+		}
+		var before map[string]bool
+		if step > 0 {
+			before = daysStaged(t, d)
+		}
+		runOnly(t, p, d, "stg_events")
+		if diff := cmp.Diff(full(t, p, d), rowsOf(t, d, nil, allStaged)); diff != "" {
+			t.Fatalf("step %d: (-full refresh +incremental)\n%s", step, diff)
+		}
+		s.count(t, target, before, daysStaged(t, d))
+	}
+}
+
+func daysStaged(t testing.TB, d warehouse.Driver) map[string]bool {
+	t.Helper()
+	days := map[string]bool{}
+	for _, row := range rowsOf(t, d, nil, "SELECT DISTINCT cast(cast(received_at as date) as string) FROM sluis_models.stg_events") {
+		days[row[0]] = true
+	}
+	return days
+}
+
+func (s *seen) count(t testing.TB, target string, before, after map[string]bool) {
+	t.Helper()
+	compiled, err := os.ReadFile(filepath.Join(target, "compiled/models/staging/stg_events.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	untouched := false
+	for day := range before {
+		if !after[day] {
+			s.emptied++
+		}
+		untouched = untouched || !strings.Contains(string(compiled), day)
+	}
+	if untouched {
+		s.untouched++
+	}
+	if strings.Contains(string(compiled), "union all by name") {
+		s.shared++
+	}
+}
+
+// Whatever lands when, however often and on which day, whoever is erased, and
+// wherever a run is interrupted: a run gives the rows of a full refresh.
+func TestIncrementalIsFullRefresh(t *testing.T) {
+	var s seen
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			checkIncremental(t, openTables(t), rand.New(rand.NewPCG(seed, 3)), 10, &s)
+		})
+	}
+	t.Logf("%+v", s)
+	if s.emptied == 0 || s.untouched == 0 || s.shared == 0 || s.interrupted == 0 {
+		t.Errorf("the histories had too little in them: %+v", s)
+	}
+}
+
+// All models, and not only the first, come out the same.
+func TestIncrementalModelsAreThoseOfAFullRefresh(t *testing.T) {
+	d := openTables(t)
+	p := load(t, runner.Options{Dir: sqlproject.Files, Threads: 2})
+	c := newCollectors(t, d, rand.New(rand.NewPCG(1, 4)))
+	var got map[string][][]string
+	for range 4 {
+		for range 8 {
+			c.land()
+		}
+		got = outcome(t, p, d)
+		c.erase()
+	}
+	got = outcome(t, p, d)
+	if len(got["profiles"]) == 0 {
+		t.Error("there are no profiles, so this shows little")
+	}
+	want := outcome(t, load(t, runner.Options{Dir: sqlproject.Files, FullRefresh: true}), d)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-full refresh +incremental)\n%s", diff)
+	}
+}
+
+// meanwhile is a warehouse where something happens after the first query of a
+// template, and before what was rendered with it runs.
+type meanwhile struct {
+	warehouse.Driver
+	happens func()
+}
+
+func (d *meanwhile) ReadOnly(ctx context.Context, query string) (warehouse.Rows, error) {
+	rows, err := d.Driver.ReadOnly(ctx, query)
+	if d.happens != nil {
+		d.happens()
+		d.happens = nil
+	}
+	return rows, err
+}
+
+// What lands while a run goes on is for the next run, whole: an event of it may
+// have copies on days that the run does not look at.
+func TestRowsThatLandMeanwhile(t *testing.T) { checkMeanwhile(t, openTables(t)) }
+
+func checkMeanwhile(t *testing.T, d warehouse.Driver) {
+	p := load(t, runner.Options{Dir: sqlproject.Files})
+	c := newCollectors(t, d, rand.New(rand.NewPCG(0, 5)))
+	event := func(id string, days int) map[string]any {
+		at := day.AddDate(0, 0, days)
+		return map[string]any{"event_id": id, "type": "page", "received_at": at, "occurred_at": at}
+	}
+	c.record("a", []map[string]any{event("old", 0)})
+	runOnly(t, p, d, "stg_events")
+	c.record("a", []map[string]any{event("new", 5)})
+	want := full(t, p, d)
+	runOnly(t, p, &meanwhile{d, func() {
+		c.record("a", []map[string]any{event("old", 5), event("more", 5)})
+		c.record("b", []map[string]any{event("other", 5), event("old", 5)})
+	}}, "stg_events")
+	if diff := cmp.Diff(want, rowsOf(t, d, nil, allStaged)); diff != "" {
+		t.Errorf("(-full refresh before +incremental)\n%s", diff)
+	}
+	runOnly(t, p, d, "stg_events")
+	if diff := cmp.Diff(full(t, p, d), rowsOf(t, d, nil, allStaged)); diff != "" {
+		t.Errorf("the run after: (-full refresh +incremental)\n%s", diff)
+	}
+}
+
+// Nothing new means nothing to read.
+func TestNothingNew(t *testing.T) {
+	d, target := openTables(t), t.TempDir()
+	p := load(t, runner.Options{Dir: sqlproject.Files, Target: target})
+	newCollectors(t, d, rand.New(rand.NewPCG(0, 6))).record("a", []map[string]any{{"event_id": "e", "type": "page", "received_at": day, "occurred_at": day}})
+	for range 2 {
+		runOnly(t, p, d, "stg_events")
+	}
+	compiled, err := os.ReadFile(filepath.Join(target, "compiled/models/staging/stg_events.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(compiled), "and false\n") {
+		t.Errorf("the second run reads something:\n%s", compiled)
+	}
+	if rows := rowsOf(t, d, nil, allStaged); len(rows) != 1 || !slices.Contains(rows[0], "e") {
+		t.Errorf("the table has %v", rows)
+	}
+}
