@@ -40,9 +40,9 @@ func demoCommand() *cli.Command {
 			if c.Bool("json") {
 				out = io.Discard
 			}
-			d := &demo{out: out, stderr: c.App.ErrWriter, runs: make(map[string]*syncTotals), began: time.Now()}
+			d := &demo{out: out, stderr: c.App.ErrWriter, runs: make(map[string]*syncTotals), began: time.Now(), options: initOptions{Name: "demo"}}
 			if project := c.String("bigquery"); project != "" {
-				d.bigQuery = &workspace.BigQuery{Project: project, Location: c.String("location")}
+				d.options.Project, d.options.Location = project, c.String("location")
 			}
 			err := d.live(c.Context, c.String("dir"), c.String("listen"), c.Bool("once"))
 			if c.Bool("json") {
@@ -65,7 +65,7 @@ type demo struct {
 	receiver  *receiver
 	pages     struct{ shop, receiver string }
 	temporary bool
-	bigQuery  *workspace.BigQuery // nil for the embedded warehouse
+	options   initOptions
 
 	sent    int // events, by the visitors' own count
 	emma    *visitor
@@ -131,7 +131,7 @@ func (d *demo) start(ctx context.Context, dir, listen string) (stop func() error
 		}
 		return errors.Join(errs...)
 	}
-	if d.w, err = initWorkspace(dir, initOptions{Name: "demo"}); err != nil {
+	if d.w, err = initWorkspace(dir, d.options); err != nil {
 		return stop, err
 	}
 	secret, err := os.ReadFile(filepath.Join(dir, "keys", "webhook.secret"))
@@ -147,7 +147,7 @@ func (d *demo) start(ctx context.Context, dir, listen string) (stop func() error
 	if err := d.pointAtPages(dir); err != nil {
 		return stop, err
 	}
-	if d.bigQuery != nil {
+	if d.w.Warehouse.BigQuery != nil {
 		remove, err := d.claimBigQuery(ctx)
 		if err != nil {
 			return stop, err
@@ -199,14 +199,8 @@ func (d *demo) pointAtPages(dir string) (err error) {
 	if err := pointWebhook(dir, d.pages.receiver); err != nil {
 		return err
 	}
-	config := filepath.Join(dir, workspace.File)
-	if err := replace(config, "origins: []", "origins: ["+d.pages.shop+"]"); err != nil {
+	if err := replace(filepath.Join(dir, workspace.File), "origins: []", "origins: ["+d.pages.shop+"]"); err != nil {
 		return err
-	}
-	if b := d.bigQuery; b != nil {
-		if err := replace(config, "\nwarehouse:\n", fmt.Sprintf("\nwarehouse:\n  bigquery: {project: %s, location: %s}\n", b.Project, b.Location)); err != nil {
-			return err
-		}
 	}
 	d.w, err = workspace.Open(dir)
 	return err
@@ -222,7 +216,7 @@ func (d *demo) claimBigQuery(ctx context.Context) (remove func() error, err erro
 			return nil
 		}
 		if err == nil {
-			err = fmt.Errorf("the project %s has a table sluis.events already: give the demo a project of its own", d.bigQuery.Project)
+			err = fmt.Errorf("the project %s has a table sluis.events already: give the demo a project of its own", d.options.Project)
 		}
 		return err
 	})
@@ -555,18 +549,22 @@ func (d *demo) verdict() error {
 
 // stayUp lets a person click, and runs models and syncs often.
 func (d *demo) stayUp(ctx context.Context) {
+	every := 5 * time.Second
+	if b := d.w.Warehouse.BigQuery; b != nil && b.Endpoint == "" {
+		every = time.Minute // each run costs something there
+	}
 	d.say(`
-It stays up, and runs models and syncs every 5 seconds:
+It stays up, and runs models and syncs every %[6]s:
 
-  shop page   %s
-  receiver    %s
-  collector   %s
-  workspace   %s
+  shop page   %[1]s
+  receiver    %[2]s
+  collector   %[3]s
+  workspace   %[4]s
   look inside sluis sql --workspace %[4]s "select * from profiles"
 
 Ctrl-C ends it%[5]s.
-`, d.pages.shop, d.pages.receiver, d.edge.URL(), d.w.Dir, map[bool]string{true: " and removes the workspace"}[d.temporary])
-	d.scheduler.run(ctx, 5*time.Second)
+`, d.pages.shop, d.pages.receiver, d.edge.URL(), d.w.Dir, map[bool]string{true: " and removes the workspace"}[d.temporary], every)
+	d.scheduler.run(ctx, every)
 }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format, args...) }

@@ -200,6 +200,7 @@ func Open(dir string) (*Workspace, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.settle()
 	w.check(doc)
 	w.load(doc)
 	if len(doc.problems) > 0 {
@@ -214,7 +215,17 @@ func defaults() Config {
 		Consent:   Consent{Version: "1", SealFor: []consent.Purpose{consent.Personalization, consent.Marketing, consent.Advertising}},
 		Spool:     Spool{MaxBytes: 4 << 30},
 		Warehouse: Warehouse{MemoryLimit: "2GB"},
-		Schedule:  Schedule{Every: 30 * time.Second},
+	}
+}
+
+// settle gives the schedule its default, which depends on the warehouse.
+func (w *Workspace) settle() {
+	if w.Schedule.Every != 0 {
+		return
+	}
+	w.Schedule.Every = 30 * time.Second
+	if w.Warehouse.BigQuery != nil {
+		w.Schedule.Every = 10 * time.Minute
 	}
 }
 
@@ -270,6 +281,9 @@ func (w *Workspace) checkBigQuery(doc *document, b *BigQuery) {
 	}
 	if price := *b.PricePerTiB; price < 0 || math.IsNaN(price) || math.IsInf(price, 0) {
 		doc.report("warehouse.bigquery.price_per_tib", "must be a price, such as %v, or 0 if queries are not billed by the byte", listPrice)
+	}
+	if w.Schedule.Every < time.Minute {
+		doc.report("schedule.every", "must be at least 1m with BigQuery, which lets a table be replaced 1,500 times a day; 10m costs a tenth")
 	}
 	if b.LoadEvery == 0 {
 		b.LoadEvery = 5 * time.Minute

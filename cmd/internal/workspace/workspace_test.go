@@ -109,9 +109,10 @@ func TestLanding(t *testing.T) {
 		base + "load":             ":5: sources.0.landing: is a choice that only BigQuery gives",
 		base + "stream":           ":5: sources.0.landing: is a choice that only BigQuery gives",
 		base + "often" + bigQuery: ":5: sources.0.landing: must be stream",
-		base + "load" + bigQuery + "    load_every: 59s": ":10: warehouse.bigquery.load_every: must be at least 1m",
-		base + "load" + bigQuery:                         "",
-		base + "load" + bigQuery + "    load_every: 1m":  "",
+		base + "load" + bigQuery + "    load_every: 59s":    ":10: warehouse.bigquery.load_every: must be at least 1m",
+		base + "load" + bigQuery + "schedule: {every: 59s}": ":10: schedule.every: must be at least 1m with BigQuery",
+		base + "load" + bigQuery:                            "",
+		base + "load" + bigQuery + "    load_every: 1m":     "",
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, File), []byte(text), 0o600); err != nil {
