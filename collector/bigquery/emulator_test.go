@@ -35,7 +35,7 @@ func TestLoadOnEmulator(t *testing.T) {
 		Project: "loads", Dataset: warehouse.SchemaLanding, Location: "EU", StateFile: filepath.Join(t.TempDir(), "state"),
 		Endpoint: server.Endpoint, StorageEndpoint: server.StorageEndpoint,
 		LoadSources: []string{"web"}, LoadEvery: time.Millisecond, Labels: map[string]string{"program": "sluis"},
-		http: transport(unpacked), Logger: slog.New(announcer{slog.NewTextHandler(io.Discard, nil), loaded, t}),
+		http: transport(unpacked), Logger: slog.New(announcer{slog.DiscardHandler, loaded, t}),
 	})
 	if err != nil {
 		t.Fatal(err)
