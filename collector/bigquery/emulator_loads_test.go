@@ -34,7 +34,7 @@ func TestLoadsOnBigQuery(t *testing.T) {
 		Project: config.Project, Dataset: warehouse.SchemaLanding, Location: config.Location, StateFile: filepath.Join(t.TempDir(), "state"),
 		Endpoint: config.Endpoint, StorageEndpoint: config.StorageEndpoint,
 		LoadSources: []string{"web"}, LoadEvery: time.Millisecond, Labels: map[string]string{"program": "sluis"},
-		http: unpackedFor(config), Logger: slog.New(announcer{slog.NewTextHandler(io.Discard, nil), loaded, t}),
+		http: unpackedFor(config), Logger: slog.New(announcer{slog.DiscardHandler, loaded, t}),
 	})
 	if err != nil {
 		t.Fatal(err)

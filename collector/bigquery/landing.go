@@ -299,7 +299,7 @@ func (l *landing) kept(t table, refused []refusal) []int {
 	}
 	var kept []int
 	for i := range t.in(&l.batch.Rows).Len() {
-		if !out[i] && !(t.name == events && l.staged[i]) {
+		if !out[i] && (t.name != events || !l.staged[i]) {
 			kept = append(kept, i)
 		}
 	}

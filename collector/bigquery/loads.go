@@ -32,8 +32,7 @@ const (
 
 // openStaging finds what waits, according to the state.
 func (s *Sink) openStaging() error {
-	landed := func(spoolID string) uint64 { return s.spool(spoolID).Next }
-	if err := s.staging.open(landed, func(spoolID string) uint64 { return landed(loadsOf(spoolID)) }); err != nil {
+	if err := s.staging.open(func(spoolID string) uint64 { return s.spool(spoolID).Next }); err != nil {
 		return fmt.Errorf("looking through %s: %w", s.staging.dir, err)
 	}
 	return nil

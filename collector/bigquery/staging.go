@@ -58,8 +58,8 @@ func (f stagedFile) name() string {
 func (g *staging) path(f stagedFile) string { return filepath.Join(g.dir, f.name()) }
 
 // open finds the files of the processes before. One that is aside counts if its
-// batch has landed; one whose rows are in the table is left over.
-func (g *staging) open(landed, loaded func(spoolID string) uint64) error {
+// batch has landed.
+func (g *staging) open(landed func(spoolID string) uint64) error {
 	entries, err := os.ReadDir(g.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -81,7 +81,7 @@ func (g *staging) open(landed, loaded func(spoolID string) uint64) error {
 		f.last, _ = strconv.ParseUint(parts[3], 10, 64)
 		aside := parts[4] != ""
 		switch {
-		case f.last <= loaded(f.spool), aside && f.last > landed(f.spool):
+		case aside && f.last > landed(f.spool):
 			err = errors.Join(err, os.Remove(path))
 		case aside:
 			err = errors.Join(err, g.publish(f))

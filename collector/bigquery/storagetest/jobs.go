@@ -283,7 +283,7 @@ func parseObject(text []byte, fields []*storagepb.TableFieldSchema) (map[string]
 }
 
 func parseValue(text json.RawMessage, f *storagepb.TableFieldSchema) (any, error) {
-	switch f.GetType() {
+	switch f.GetType() { //nolint:exhaustive // the rest is refused
 	case storagepb.TableFieldSchema_STRING:
 		var s string
 		err := json.Unmarshal(text, &s)
