@@ -132,8 +132,10 @@ func (l *landing) stage(sources []string) error {
 	l.staged = make(map[int]bool)
 	table := l.sink.table(events)
 	for i := range l.batch.Events {
-		if slices.Contains(sources, l.batch.Events[i].SourceID) {
-			lines, l.staged[i] = table.appendLine(lines, reflect.ValueOf(l.batch.Events[i]))
+		event := l.batch.Events[i]
+		if slices.Contains(sources, event.SourceID) {
+			event.SpoolID = loadsOf(l.batch.SpoolID)
+			lines, l.staged[i] = table.appendLine(lines, reflect.ValueOf(event))
 		}
 	}
 	maps.DeleteFunc(l.staged, func(_ int, staged bool) bool { return !staged })

@@ -77,8 +77,9 @@ func (j job) id(spoolID string) string {
 	return fmt.Sprintf("sluis_load_%s_%d_%d_%s_%d", spoolID, j.First, j.Last, j.Digest, j.Attempt)
 }
 
-// loadsOf is the id under which the state has the loads of a spool. Rows that
-// the sink itself makes of them carry it, too.
+// loadsOf is the id under which the state has the loads of a spool. Their rows
+// carry it too: each spool id lands in order, by which readers find what is new,
+// and loads come later than what went by the stream.
 func loadsOf(spoolID string) string { return spoolID + loadsEnd }
 
 const loadsEnd = "-loads"

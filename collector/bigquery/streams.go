@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 
 	"cloud.google.com/go/bigquery/storage/apiv1/storagepb"
@@ -122,7 +120,7 @@ func (l *landing) arrived(ctx context.Context, t table) (int, error) {
 	if done.certain() {
 		return sum(p.Requests[:done.acked]), nil
 	}
-	n, err := l.sink.count(ctx, t, l.origin(t))
+	n, err := l.sink.count(ctx, t, within(l.batch.SpoolID, l.batch.First, l.batch.Last))
 	if err != nil {
 		return 0, fmt.Errorf("a stream has expired in the middle of a batch, and how much of it arrived must be read from the table: %w. "+
 			"If access is denied, grant the collector roles/bigquery.dataViewer on the dataset and roles/bigquery.readSessionUser on the project until this has gone through", err)
@@ -130,20 +128,7 @@ func (l *landing) arrived(ctx context.Context, t table) (int, error) {
 	return int(n) - p.Landed, nil
 }
 
-// origin is the condition that a table's rows of the batch meet, and no others.
-func (l *landing) origin(t table) string {
-	spoolID, byLoad := strings.CutSuffix(l.batch.SpoolID, loadsEnd)
-	if !byLoad || t.name != events {
-		return within(l.batch.SpoolID, l.batch.First, l.batch.Last)
-	}
-	// The table has the other sources' rows of the same records, too.
-	of := make(map[string]bool)
-	for i := range l.batch.Events {
-		of["'"+strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(l.batch.Events[i].SourceID)+"'"] = true
-	}
-	return fmt.Sprintf("%s AND source_id IN (%s)", within(spoolID, l.batch.First, l.batch.Last), strings.Join(slices.Sorted(maps.Keys(of)), ", "))
-}
-
+// within is the condition that the rows of a batch meet, and no others.
 func within(spoolID string, first, last uint64) string {
 	return fmt.Sprintf("spool_id = '%s' AND spool_offset >= %d AND spool_offset < %d", spoolID, first, last)
 }
