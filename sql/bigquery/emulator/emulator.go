@@ -159,7 +159,7 @@ func answers(ctx context.Context, endpoint string) error {
 		}
 		response, err := client.Do(request)
 		if err == nil {
-			response.Body.Close() //nolint:errcheck // it was only asked for
+			response.Body.Close()
 			if response.StatusCode == http.StatusOK {
 				return nil
 			}
