@@ -17,7 +17,6 @@ from bqemulator.api.routes import jobs as routes
 from bqemulator.api.routes import tabledata
 from bqemulator.catalog import ddl_sync
 from bqemulator.grpc_api import write_servicer
-from bqemulator.grpc_api.read_servicer import BigQueryReadHandler
 from bqemulator.grpc_api.write_servicer import BigQueryWriteHandler
 from bqemulator.jobs import executor
 from bqemulator.sql import parameters
@@ -68,8 +67,9 @@ server.EmulatorServer.start = with_loop(server.EmulatorServer.start)
 
 def in_turn(method):
     """Both servers share a connection to DuckDB, which can do one thing at a
-    time: what the gRPC server, which has threads, wants of it is done between
-    two statements of the REST server."""
+    time: what the gRPC server, which has threads, writes is written between two
+    statements of the REST server. (What it reads cannot: it waits for that
+    server by itself.)"""
 
     @functools.wraps(method)
     def handle(self, *args):
@@ -85,7 +85,6 @@ def in_turn(method):
 # An open connection takes a thread, of which there are as many as processors and four.
 grpc.aio.server = functools.partial(grpc.aio.server, futures.ThreadPoolExecutor(100))
 BigQueryWriteHandler._flush_to_target = in_turn(BigQueryWriteHandler._flush_to_target)
-BigQueryReadHandler._handle_create_read_session = in_turn(BigQueryReadHandler._handle_create_read_session)
 
 
 def all_or_nothing(append):
