@@ -17,7 +17,6 @@ func features() []engine.LanguageFeature {
 		engine.LanguageFeatureFeatureWithRecursive,
 		engine.LanguageFeatureFeatureWithOnSubquery,
 		engine.LanguageFeatureFeatureSelectStarExceptReplace,
-		engine.LanguageFeatureFeatureByName,
 		engine.LanguageFeatureFeatureNullsFirstLastInOrderBy,
 		engine.LanguageFeatureFeatureGroupByRollup,
 		engine.LanguageFeatureFeatureGroupingSets,

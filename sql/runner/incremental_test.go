@@ -207,7 +207,7 @@ func (s *seen) count(t testing.TB, target string, before, after map[string]bool)
 	if untouched {
 		s.untouched++
 	}
-	if strings.Contains(string(compiled), "union all by name") {
+	if strings.Contains(string(compiled), "union all") {
 		s.shared++
 	}
 }

@@ -78,3 +78,23 @@ e6,2026-03-01 10:00,anonymous_id:d,analytics,,/pricing
 	build(t, load(t, runner.Options{Dir: workspace(t, audience("3")), Vars: vars}), d, "undecided")
 	wantRows(t, d, "SELECT profile_id FROM undecided")
 }
+
+// A model of a team's own, cut by day as the README shows.
+func TestModelByDayOfOnesOwn(t *testing.T) {
+	d := openTables(t)
+	p := load(t, runner.Options{Dir: workspace(t, map[string]string{"models/recent.sql": `{{ config(
+    materialized='incremental', incremental_strategy=insert_overwrite(),
+    partition_by=by_day('received_at'), cluster_by=['event'],
+    unique_key='cast(received_at as date)'
+) }}
+select event, received_at from {{ ref('stg_events') }}
+{% if is_incremental() %}where received_at >= {{ midnight('2026-03-02') }}{% endif %}`})})
+	for i, landed := range []string{"e1,2026-03-01 10:00,First", "e2,2026-03-02 10:00,Second", "e3,2026-03-01 11:00,Too late"} {
+		rows := parseLanded(t, "events", []byte("event_id,received_at,event\n"+landed+"\n"))
+		rows[0]["spool_offset"] = i
+		appendRows(t, d, "events", rows)
+		build(t, p, d, "stg_events recent")
+	}
+	wantRows(t, d, "SELECT event FROM recent", []string{"First"}, []string{"Second"})
+	build(t, load(t, runner.Options{Dir: workspace(t, nil), FullRefresh: true}), d, "stg_events")
+}

@@ -6,6 +6,14 @@
     unique_key='cast(received_at as date)',
     post_hook="{{ remove_left_behind() }}"
 ) }}
+{#- Once, since two queries below must have them in one order. -#}
+{%- set columns = [
+    'event_id', 'source_id', 'type', 'event', 'occurred_at', 'received_at', 'anonymous_id', 'user_id',
+    'group_id', 'identifiers', 'purposes', 'denied', 'decision_id', 'policy_version', 'region', 'page_url',
+    'page_path', 'page_title', 'referrer_host', 'utm_source', 'utm_medium', 'utm_campaign', 'utm_term',
+    'utm_content', 'click_id_kind', 'device_class', 'is_bot', 'properties', 'traits', 'plan_version',
+    'pseudonyms', 'spool_id', 'spool_offset'
+] -%}
 {%- if is_incremental() -%}
 {%- set days = affected_days() -%}
 {{ config(partitions=days.partitions) }}
@@ -48,53 +56,26 @@ erased as (
     select distinct c.event_id
     from carried as c
     join {{ source('sluis', 'erasures') }} as x on x.pseudonym = c.pseudonym
+),
+
+built as (
+    select
+        r.* replace (coalesce(r.occurred_at, r.received_at) as occurred_at, coalesce(r.is_bot, false) as is_bot),
+        p.pseudonyms
+    from received as r
+    left join pseudonyms as p on p.event_id = r.event_id
+    left join erased as x on x.event_id = r.event_id
+    where x.event_id is null
 )
 
-select
-    r.event_id,
-    r.source_id,
-    r.type,
-    r.event,
-    coalesce(r.occurred_at, r.received_at) as occurred_at,
-    r.received_at,
-    r.anonymous_id,
-    r.user_id,
-    r.group_id,
-    r.identifiers,
-    r.purposes,
-    r.denied,
-    r.decision_id,
-    r.policy_version,
-    r.region,
-    r.page_url,
-    r.page_path,
-    r.page_title,
-    r.referrer_host,
-    r.utm_source,
-    r.utm_medium,
-    r.utm_campaign,
-    r.utm_term,
-    r.utm_content,
-    r.click_id_kind,
-    r.device_class,
-    coalesce(r.is_bot, false) as is_bot,
-    r.properties,
-    r.traits,
-    r.plan_version,
-    p.pseudonyms,
-    r.spool_id,
-    r.spool_offset
-from received as r
-left join pseudonyms as p on p.event_id = r.event_id
-left join erased as x on x.event_id = r.event_id
-where x.event_id is null
+select {{ columns | join(', ') }}
+from built
 {%- if is_incremental() %}
-    and r.event_id in (select event_id from landed where {{ days.changed }})
+where event_id in (select event_id from landed where {{ days.changed }})
 {%- if days.shared %}
-union all by name
-select t.*
-from {{ this }} as t
-left join (select distinct event_id from landed where {{ days.changed }}) as l on l.event_id = t.event_id
-where l.event_id is null and {{ days.shared }}
+union all
+select {{ columns | join(', ') }}
+from {{ this }}
+where {{ days.shared }} and event_id not in (select event_id from landed where {{ days.changed }})
 {%- endif %}
 {%- endif %}

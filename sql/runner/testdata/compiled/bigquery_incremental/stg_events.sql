@@ -34,49 +34,22 @@ erased as (
     select distinct c.event_id
     from carried as c
     join sluis.erasures as x on x.pseudonym = c.pseudonym
+),
+
+built as (
+    select
+        r.* replace (coalesce(r.occurred_at, r.received_at) as occurred_at, coalesce(r.is_bot, false) as is_bot),
+        p.pseudonyms
+    from received as r
+    left join pseudonyms as p on p.event_id = r.event_id
+    left join erased as x on x.event_id = r.event_id
+    where x.event_id is null
 )
 
-select
-    r.event_id,
-    r.source_id,
-    r.type,
-    r.event,
-    coalesce(r.occurred_at, r.received_at) as occurred_at,
-    r.received_at,
-    r.anonymous_id,
-    r.user_id,
-    r.group_id,
-    r.identifiers,
-    r.purposes,
-    r.denied,
-    r.decision_id,
-    r.policy_version,
-    r.region,
-    r.page_url,
-    r.page_path,
-    r.page_title,
-    r.referrer_host,
-    r.utm_source,
-    r.utm_medium,
-    r.utm_campaign,
-    r.utm_term,
-    r.utm_content,
-    r.click_id_kind,
-    r.device_class,
-    coalesce(r.is_bot, false) as is_bot,
-    r.properties,
-    r.traits,
-    r.plan_version,
-    p.pseudonyms,
-    r.spool_id,
-    r.spool_offset
-from received as r
-left join pseudonyms as p on p.event_id = r.event_id
-left join erased as x on x.event_id = r.event_id
-where x.event_id is null
-    and r.event_id in (select event_id from landed where (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00'))
-union all by name
-select t.*
-from sluis_models.stg_events as t
-left join (select distinct event_id from landed where (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00')) as l on l.event_id = t.event_id
-where l.event_id is null and (received_at >= timestamp '2026-02-27 00:00:00+00' and received_at < timestamp '2026-02-28 00:00:00+00')
+select event_id, source_id, type, event, occurred_at, received_at, anonymous_id, user_id, group_id, identifiers, purposes, denied, decision_id, policy_version, region, page_url, page_path, page_title, referrer_host, utm_source, utm_medium, utm_campaign, utm_term, utm_content, click_id_kind, device_class, is_bot, properties, traits, plan_version, pseudonyms, spool_id, spool_offset
+from built
+where event_id in (select event_id from landed where (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00'))
+union all
+select event_id, source_id, type, event, occurred_at, received_at, anonymous_id, user_id, group_id, identifiers, purposes, denied, decision_id, policy_version, region, page_url, page_path, page_title, referrer_host, utm_source, utm_medium, utm_campaign, utm_term, utm_content, click_id_kind, device_class, is_bot, properties, traits, plan_version, pseudonyms, spool_id, spool_offset
+from sluis_models.stg_events
+where (received_at >= timestamp '2026-02-27 00:00:00+00' and received_at < timestamp '2026-02-28 00:00:00+00') and event_id not in (select event_id from landed where (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00'))
