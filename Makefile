@@ -21,7 +21,7 @@ endif
 
 # All tests, with the race detector.
 test:
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 30m ./...
 
 # Driver, landing, models, syncer and demo against a BigQuery emulator (needs Python), and all SQL before GoogleSQL
 # (a slow build).
