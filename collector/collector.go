@@ -41,7 +41,8 @@ const (
 
 // Spool is where accepted events wait to be landed; see collector/spool.
 type Spool interface {
-	// Append returns when the record is on disk. It may be called concurrently.
+	// Append returns when the record is on disk. It may be called concurrently,
+	// and does not hold on to the record.
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
@@ -74,6 +75,10 @@ type Collector struct {
 	seen    *lru.Cache[string, struct{}] // message ids that were kept lately
 	known   *lru.Cache[string, struct{}] // sealed values that the vault has
 	written sync.Map                     // ids of data keys that are on disk
+
+	// decisions by the signals of the request and the text of the event's own.
+	decisions *lru.Cache[string, decision]
+	names     nameClasses
 }
 
 // How many message ids and sealed values are remembered. What is forgotten is
@@ -81,6 +86,12 @@ type Collector struct {
 const (
 	seenIDs      = 1 << 17
 	knownSecrets = 1 << 16
+)
+
+// How many decisions are remembered, and by how long a key at most.
+const (
+	knownDecisions = 1 << 10
+	maxDecisionKey = 1 << 10
 )
 
 // New checks the configuration.
@@ -108,6 +119,9 @@ func New(c Config) (*Collector, error) {
 		col.sources[s.WriteKey] = &s
 	}
 	var err error
+	if col.decisions, err = lru.New[string, decision](knownDecisions); err != nil {
+		return nil, err
+	}
 	if col.seen, err = lru.New[string, struct{}](seenIDs); err != nil {
 		return nil, err
 	}
@@ -121,6 +135,7 @@ type request struct {
 	received  time.Time
 	sentAt    time.Time // zero if the client did not say
 	signals   []consent.Signal
+	signalKey string // the same for the same signals
 	userAgent string
 	region    string
 }
@@ -173,25 +188,25 @@ type result struct {
 // accept takes the messages of one request through the steps and appends what
 // may be kept to the spool as one record. When it returns nil, the record is on
 // disk.
-func (c *Collector) accept(ctx context.Context, req *request, messages []map[string]any) ([]result, error) {
-	rec := record{ReceivedAt: req.received}
+func (c *Collector) accept(ctx context.Context, req *request, messages []message) ([]result, error) {
+	rec := Record{ReceivedAt: req.received}
 	tally := newTally(req)
 	results := make([]result, 0, len(messages))
-	events := make([]*Event, 0, len(messages))
+	events := make([]Event, len(messages))
 	inRequest := make(map[string]bool, len(messages))
-	for i, message := range messages {
-		e := &Event{req: req, raw: message, rows: &rec.Rows, inRequest: inRequest}
+	for i := range events {
+		e := &events[i]
+		e.message, e.req, e.rows, e.inRequest = messages[i], req, &rec.Rows, inRequest
 		v := c.walk(e)
 		tally.add(v, e)
 		results = append(results, result{i, v.outcome, v.reason})
-		events = append(events, e)
 	}
 	tally.into(&rec.Rows)
 	if err := c.write(ctx, rec); err != nil {
 		return nil, err
 	}
-	for _, e := range events {
-		e.remember(c)
+	for i := range events {
+		events[i].remember(c)
 	}
 	return results, nil
 }
@@ -205,14 +220,16 @@ func (c *Collector) walk(e *Event) verdict {
 	return verdict{outcome: Landed}
 }
 
+// records are buffers to encode in.
+var records = sync.Pool{New: func() any { return new([]byte) }}
+
 // write appends a record and, once it is on disk, remembers that its data keys
 // are.
-func (c *Collector) write(ctx context.Context, rec record) error {
-	b, err := encodeRecord(rec)
-	if err != nil {
-		return err
-	}
-	if _, err := c.Spool.Append(ctx, b); err != nil {
+func (c *Collector) write(ctx context.Context, rec Record) error {
+	buffer := records.Get().(*[]byte)
+	defer records.Put(buffer)
+	*buffer = rec.AppendTo((*buffer)[:0])
+	if _, err := c.Spool.Append(ctx, *buffer); err != nil {
 		return fmt.Errorf("appending to the spool: %w", err)
 	}
 	for _, key := range rec.SealKeys {

@@ -62,7 +62,7 @@ func (s *memorySpool) rows(t testing.TB) Rows {
 	defer s.mu.Unlock()
 	var all Rows
 	for i, b := range s.records {
-		r, err := decodeRecord(b)
+		r, err := ParseRecord(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -434,7 +434,7 @@ func TestIdsDoNotReturnByOtherFields(t *testing.T) {
 	if first.Traits != `{"id":"[identifier]","motto":"Ask [identifier]"}` {
 		t.Errorf("traits: %s", first.Traits)
 	}
-	if second.Event != "Order of [identifier]" || second.Properties != `{"by":"[identifier]","note":"x100234","total":1002345}` {
+	if second.Event != "Order of [identifier]" || second.Properties != `{"total":1002345,"by":"[identifier]","note":"x100234"}` {
 		t.Errorf("%s %s", second.Event, second.Properties)
 	}
 }

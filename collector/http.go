@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -10,8 +9,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/sluis-cdp/sluis/collector/jsontree"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -63,74 +64,70 @@ type httpError struct {
 func (e *httpError) Error() string { return e.message }
 
 // receive reads and authenticates a request. Its error is fit for [Collector.fail].
-func (c *Collector) receive(r *http.Request, limit int64) (body map[string]any, req *request, err error) {
-	if body, err = readObject(r, limit); err != nil {
+// The caller gives the tree back to trees when it is done with it and with all
+// values of it.
+func (c *Collector) receive(r *http.Request, limit int64) (*jsontree.Tree, *request, error) {
+	tree, err := readObject(r, limit)
+	if err != nil {
 		return nil, nil, err
 	}
-	req, err = c.open(r, body)
-	return body, req, err
+	req, err := c.open(r, tree.Root())
+	if err != nil {
+		trees.Put(tree)
+		return nil, nil, err
+	}
+	return tree, req, nil
 }
 
+// trees are used again from one request to the next.
+var trees = sync.Pool{New: func() any { return new(jsontree.Tree) }}
+
 func (c *Collector) serveEvent(w http.ResponseWriter, r *http.Request, typ string) {
-	body, req, err := c.receive(r, maxCall)
+	tree, req, err := c.receive(r, maxCall)
 	if err != nil {
 		c.fail(w, err)
 		return
 	}
-	body["type"] = typ
-	results, err := c.accept(r.Context(), req, []map[string]any{body})
+	defer trees.Put(tree)
+	results, err := c.accept(r.Context(), req, []message{{typ: typ, body: tree.Root()}})
 	c.reply(w, results, err)
 }
 
 func (c *Collector) serveBatch(w http.ResponseWriter, r *http.Request) {
-	body, req, err := c.receive(r, maxBatch)
+	tree, req, err := c.receive(r, maxBatch)
 	if err != nil {
 		c.fail(w, err)
 		return
 	}
-	list, ok := body["batch"].([]any)
-	if !ok || len(list) > maxEvents {
-		c.fail(w, &httpError{http.StatusBadRequest, "invalid_batch", "batch must be an array of at most 2500 events", ""})
+	defer trees.Put(tree)
+	messages, err := batchMessages(tree.Root())
+	if err != nil {
+		c.fail(w, err)
 		return
-	}
-	messages := make([]map[string]any, len(list))
-	for i, element := range list {
-		messages[i] = batchMessage(element, body)
 	}
 	results, err := c.accept(r.Context(), req, messages)
 	c.reply(w, results, err)
 }
 
-// batchMessage gives an event of a batch the context that it shares with the
-// others. What is no object becomes an event without type, so that it is
-// counted like any other.
-func batchMessage(element any, body map[string]any) map[string]any {
-	message, ok := element.(map[string]any)
-	if !ok {
-		return map[string]any{}
+// batchMessages are the events of a batch, with the context that they share.
+// What is no object is an event without type, so that it is counted like any
+// other.
+func batchMessages(body jsontree.Value) ([]message, error) {
+	batch, shared := body.Get("batch"), body.Get("context")
+	n := batch.Len()
+	if batch.Kind() != jsontree.Array || n > maxEvents {
+		return nil, &httpError{http.StatusBadRequest, "invalid_batch", "batch must be an array of at most 2500 events", ""}
 	}
-	shared, ok := body["context"].(map[string]any)
-	if !ok {
-		return message
+	messages := make([]message, 0, n)
+	for element := range batch.Elements() {
+		messages = append(messages, message{body: element, shared: shared})
 	}
-	own, ok := message["context"].(map[string]any)
-	if !ok {
-		if message["context"] == nil {
-			message["context"] = shared
-		}
-		return message
-	}
-	for key, value := range shared {
-		if _, ok := own[key]; !ok {
-			own[key] = value
-		}
-	}
-	return message
+	return messages, nil
 }
 
 // readObject reads a JSON object of at most limit bytes, also where it comes
 // compressed.
-func readObject(r *http.Request, limit int64) (map[string]any, error) {
+func readObject(r *http.Request, limit int64) (*jsontree.Tree, error) {
 	var body io.Reader = r.Body
 	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
 		unzipped, err := gzip.NewReader(r.Body)
@@ -139,24 +136,34 @@ func readObject(r *http.Request, limit int64) (map[string]any, error) {
 		}
 		body = unzipped
 	}
-	text, err := io.ReadAll(io.LimitReader(body, limit+1))
+	text, err := readText(body, r.ContentLength, limit)
 	if err != nil {
-		return nil, &httpError{http.StatusBadRequest, "unreadable_body", "the body could not be read to its end", ""}
+		return nil, err
 	}
-	if int64(len(text)) > limit {
-		return nil, &httpError{http.StatusBadRequest, "too_large", "the body is larger than the API allows: 32 KB for a call, 500 KB for a batch", ""}
-	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	var object map[string]any
-	if err := decoder.Decode(&object); err != nil || object == nil || decoder.More() {
+	tree := trees.Get().(*jsontree.Tree)
+	if err := tree.Parse(text); err != nil || tree.Root().Kind() != jsontree.Object {
+		trees.Put(tree)
 		return nil, &httpError{http.StatusBadRequest, "invalid_json", "the body is not a JSON object", ""}
 	}
-	return object, nil
+	return tree, nil
+}
+
+// readText reads at most limit bytes; expected is a guess of how many there are.
+func readText(from io.Reader, expected, limit int64) (string, error) {
+	var text strings.Builder
+	text.Grow(int(min(max(expected, 512), limit)))
+	n, err := io.Copy(&text, io.LimitReader(from, limit+1))
+	switch {
+	case err != nil:
+		return "", &httpError{http.StatusBadRequest, "unreadable_body", "the body could not be read to its end", ""}
+	case n > limit:
+		return "", &httpError{http.StatusBadRequest, "too_large", "the body is larger than the API allows: 32 KB for a call, 500 KB for a batch", ""}
+	}
+	return text.String(), nil
 }
 
 // open authenticates a request and collects what its events share.
-func (c *Collector) open(r *http.Request, body map[string]any) (*request, error) {
+func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error) {
 	key := writeKey(r, body)
 	source := c.sources[key]
 	if source == nil {
@@ -168,7 +175,7 @@ func (c *Collector) open(r *http.Request, body map[string]any) (*request, error)
 	req := &request{
 		source:    source,
 		received:  c.Now().UTC().Truncate(time.Microsecond),
-		sentAt:    clientTime(body["sentAt"]),
+		sentAt:    clientTime(body.Get("sentAt")),
 		userAgent: r.UserAgent(),
 	}
 	if c.RegionHeader != "" {
@@ -182,6 +189,9 @@ func (c *Collector) open(r *http.Request, body map[string]any) (*request, error)
 			req.signals = append(req.signals, s)
 		}
 	}
+	for _, s := range req.signals {
+		req.signalKey += s.Digest()
+	}
 	return req, nil
 }
 
@@ -194,14 +204,14 @@ func region(code string) string {
 	return code
 }
 
-func writeKey(r *http.Request, body map[string]any) string {
+func writeKey(r *http.Request, body jsontree.Value) string {
 	if user, _, ok := r.BasicAuth(); ok {
 		return strings.TrimSuffix(user, ":")
 	}
 	if key := r.Header.Get("X-Write-Key"); key != "" {
 		return key
 	}
-	if key, ok := body["writeKey"].(string); ok {
+	if key := body.Get("writeKey").String(); key != "" {
 		return key
 	}
 	key, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -252,12 +262,13 @@ func (c *Collector) knownOrigin(origin string, r *http.Request) bool {
 // anonymousId, userId or email of the person, or none. It answers with the
 // decision, and with a cookie by which later requests carry it.
 func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
-	body, req, err := c.receive(r, maxCall)
+	tree, req, err := c.receive(r, maxCall)
 	if err != nil {
 		c.fail(w, err)
 		return
 	}
-	choice, err := c.choice(body)
+	defer trees.Put(tree)
+	choice, err := c.choice(tree.Root())
 	if err != nil {
 		c.fail(w, err)
 		return
@@ -265,13 +276,13 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	// The new choice takes the place of the one that the cookie carries.
 	signals := slices.DeleteFunc(req.signals, func(s consent.Signal) bool { return s.Kind == consent.Stored })
 	decision := c.Policy.Decide(append(signals, choice)...)
-	subjects, err := c.subjects(body)
+	subjects, err := c.subjects(tree.Root())
 	if err != nil {
 		c.fail(w, err)
 		return
 	}
 	rows := c.consentRows(req, decision, choice, subjects, decision.Granted())
-	if err := c.write(r.Context(), record{ReceivedAt: req.received, Rows: Rows{Consents: rows}}); err != nil {
+	if err := c.write(r.Context(), Record{ReceivedAt: req.received, Rows: Rows{Consents: rows}}); err != nil {
 		c.fail(w, err)
 		return
 	}
@@ -291,18 +302,17 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-func (c *Collector) choice(body map[string]any) (consent.Signal, error) {
-	object, ok := body["purposes"].(map[string]any)
-	if !ok || len(object) == 0 {
+func (c *Collector) choice(body jsontree.Value) (consent.Signal, error) {
+	object := body.Get("purposes")
+	if object.Empty() || object.Kind() != jsontree.Object {
 		return consent.Signal{}, &httpError{http.StatusBadRequest, "invalid_choice", `purposes must be an object such as {"analytics": true, "marketing": false}`, ""}
 	}
-	purposes := make(map[string]bool, len(object))
-	for name, value := range object {
-		granted, ok := value.(bool)
-		if !ok {
+	purposes := make(map[string]bool)
+	for name, value := range object.Members() {
+		if value.Kind() != jsontree.True && value.Kind() != jsontree.False {
 			return consent.Signal{}, &httpError{http.StatusBadRequest, "invalid_choice", "each purpose must be true or false", ""}
 		}
-		purposes[name] = granted
+		purposes[name] = value.Kind() == jsontree.True
 	}
 	signal, err := c.Policy.FromChoice(purposes)
 	if err != nil {
@@ -312,13 +322,13 @@ func (c *Collector) choice(body map[string]any) (consent.Signal, error) {
 }
 
 // subjects are the pseudonyms of the person who chose.
-func (c *Collector) subjects(body map[string]any) ([]seal.Pseudonym, error) {
+func (c *Collector) subjects(body jsontree.Value) ([]seal.Pseudonym, error) {
 	var subjects []seal.Pseudonym
 	for _, id := range []struct {
 		kind seal.Kind
 		key  string
 	}{{seal.UserID, "userId"}, {seal.AnonymousID, "anonymousId"}, {seal.Email, "email"}} {
-		text, ok := scalar(body[id.key])
+		text, ok := scalar(body.Get(id.key))
 		if !ok {
 			return nil, &httpError{http.StatusBadRequest, "invalid_id", id.key + " must be a text or number", ""}
 		}

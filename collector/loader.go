@@ -195,7 +195,7 @@ func (b *batcher) take(ctx context.Context) (spool.Record, error) {
 // belongs to another day and sameDay is asked for. A record that cannot be
 // decoded does not block the rest: it is kept aside.
 func (b *batcher) add(batch *Batch, r spool.Record, sameDay bool) bool {
-	rec, err := decodeRecord(r.Data)
+	rec, err := ParseRecord(r.Data)
 	if err != nil {
 		b.loader.Logger.Error("a spool record cannot be read by this version and is kept aside", "seq", r.Seq, "error", err)
 		batch.Unreadable = append(batch.Unreadable, Unreadable{r.Seq, r.Data})

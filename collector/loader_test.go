@@ -31,13 +31,10 @@ func openSpool(t testing.TB, dir string) *spool.Spool {
 
 func appendEvent(t testing.TB, s *spool.Spool, id string, at time.Time) {
 	t.Helper()
-	b, err := encodeRecord(record{ReceivedAt: at, Rows: Rows{
+	b := (&Record{ReceivedAt: at, Rows: Rows{
 		Events: []EventRow{{EventID: id, SourceID: "web", Type: "track", Event: "X", OccurredAt: at, ReceivedAt: at}},
 		Ledger: []LedgerRow{{SourceID: "web", Minute: at.Truncate(time.Minute), Outcome: "landed", N: 1}},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	}}).AppendTo(nil)
 	if _, err := s.Append(context.Background(), b); err != nil {
 		t.Fatal(err)
 	}

@@ -120,12 +120,12 @@ func (p *TrackingPlan) find(typ, name string) *PlannedEvent {
 }
 
 // class says what the plan decided for a path; ok is false if nothing.
-func (p *TrackingPlan) class(e *PlannedEvent, path string) (Class, bool) {
+func (p *TrackingPlan) class(e *PlannedEvent, path []byte) (Class, bool) {
 	if e != nil {
-		if f, ok := e.Fields[path]; ok {
+		if f, ok := e.Fields[string(path)]; ok {
 			return f.Class, true
 		}
 	}
-	f, ok := p.Fields[path]
+	f, ok := p.Fields[string(path)]
 	return f.Class, ok
 }

@@ -1,10 +1,6 @@
 package collector
 
-import (
-	"encoding/json"
-	"fmt"
-	"time"
-)
+import "time"
 
 // The rows of the landing tables, column for column as warehouse.Landing has
 // them. An empty string lands as NULL. They are all that the spool ever holds:
@@ -143,37 +139,6 @@ type Rows struct {
 	Ledger     []LedgerRow     `json:"ledger,omitempty"`
 	Counts     []CountRow      `json:"counts,omitempty"`
 	SealKeys   []SealKeyRow    `json:"seal_keys,omitempty"`
-}
-
-// record is what one request appends to the spool: all of it or, if the append
-// fails, nothing. So the ledger balances for every acknowledged request, and a
-// sealed value never lands without the key it was sealed with.
-type record struct {
-	Version    int       `json:"v"`
-	ReceivedAt time.Time `json:"t"`
-	Rows
-}
-
-const recordVersion = 1
-
-func encodeRecord(r record) ([]byte, error) {
-	r.Version = recordVersion
-	b, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encoding a spool record: %w", err)
-	}
-	return b, nil
-}
-
-func decodeRecord(b []byte) (record, error) {
-	var r record
-	if err := json.Unmarshal(b, &r); err != nil {
-		return record{}, fmt.Errorf("decoding a spool record: %w", err)
-	}
-	if r.Version != recordVersion {
-		return record{}, fmt.Errorf("decoding a spool record: version %d, this program reads %d", r.Version, recordVersion)
-	}
-	return r, nil
 }
 
 // append adds the rows of one record, which had the sequence number seq in the

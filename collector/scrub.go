@@ -1,12 +1,12 @@
 package collector
 
 import (
-	"encoding/json"
-	"maps"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
-	"unicode"
+
+	"github.com/sluis-cdp/sluis/collector/jsontree"
 )
 
 // Bounds of what lands of one event's free fields. What exceeds them is cut
@@ -26,60 +26,62 @@ func (c *Collector) scrub(e *Event) verdict {
 	e.row.Event = c.text(e, "event", e.eventName())
 	c.scrubPage(e)
 	c.scrubAgent(e)
-	e.row.Properties = c.object(e, "properties", withoutPage(e))
-	if e.typ == "identify" || e.typ == "group" {
-		traits, _ := e.raw["traits"].(map[string]any)
-		e.row.Traits = c.object(e, "traits", traits)
+	if e.typ == "page" {
+		e.row.Properties = c.object(e, "properties", e.properties, pageKeys)
+	} else {
+		e.row.Properties = c.object(e, "properties", e.properties, nil)
 	}
-	e.row.Context = c.object(e, "context", allowedContext(e))
+	if e.typ == "identify" || e.typ == "group" {
+		e.row.Traits = c.object(e, "traits", e.traits, nil)
+	}
+	e.row.Context = c.landingContext(e)
 	return verdict{}
 }
 
-// eventName is what the column event shows: the name of a track or screen,
-// the type of anything else.
-func (e *Event) eventName() string {
-	switch {
-	case e.name != "":
-		return e.name
-	case e.typ == "screen":
-		if name, _ := e.raw["name"].(string); name != "" {
-			return name
-		}
-	}
-	return e.typ
-}
-
-// text masks one string.
+// text masks the value of a column.
 func (c *Collector) text(e *Event, path, value string) string {
-	if len(value) > maxText {
-		value = strings.ToValidUTF8(value[:maxText], "")
-		e.violate("%s: cut at %d bytes", path, maxText)
-	}
-	masked, kinds := c.detector.mask(value)
-	for _, word := range e.words {
-		var found bool
-		if masked, found = maskWord(masked, word); found {
-			kinds = append(kinds, "identifier")
-		}
-	}
+	masked, kinds := c.mask(e, value)
 	for _, kind := range kinds {
-		e.violate("%s: %s masked", path, kind)
+		e.violate("%s: %s", path, kind)
 	}
 	return masked
 }
+
+// cut is what mask says of a text that was too long.
+var cut = fmt.Sprintf("cut at %d bytes", maxText)
+
+// mask replaces what looks personal, and says what it did.
+func (c *Collector) mask(e *Event, value string) (masked string, did []string) {
+	masked = value
+	if len(value) > maxText {
+		masked = strings.ToValidUTF8(value[:maxText], "")
+		did = append(did, cut)
+	}
+	masked, kinds := c.detector.mask(masked)
+	for _, kind := range kinds {
+		did = append(did, kind+" masked")
+	}
+	masked, found := maskWords(masked, e.words)
+	if found {
+		did = append(did, "identifier masked")
+	}
+	return masked, did
+}
+
+// minWord: shorter words are found by chance in anything.
+const minWord = 4
 
 // ownWords are what the event itself says of the person: ids, and the values
 // that are sealed. They turn up again in paths, titles and other fields.
 func ownWords(e *Event) []string {
 	words := make([]string, 0, 3+len(e.personal))
 	add := func(word string) {
-		// Shorter ones are found by chance in anything.
-		if word = strings.ToLower(word); len(word) >= 4 && !slices.Contains(words, word) {
+		if word = strings.ToLower(word); len(word) >= minWord && !slices.Contains(words, word) {
 			words = append(words, word)
 		}
 	}
-	for _, key := range []string{"userId", "anonymousId", "previousId"} {
-		word, _ := scalar(e.raw[key])
+	for _, id := range []jsontree.Value{e.userID, e.anonymousID, e.previousID} {
+		word, _ := scalar(id)
 		add(word)
 	}
 	for _, p := range e.personal {
@@ -88,13 +90,26 @@ func ownWords(e *Event) []string {
 	return words
 }
 
-// maskWord replaces a word, given in lower case, where it stands by itself.
-func maskWord(text, word string) (masked string, found bool) {
-	lower := strings.ToLower(text)
-	switch {
-	case !strings.Contains(lower, word):
+// maskWords replaces words, given in lower case, where they stand by themselves.
+func maskWords(text string, words []string) (masked string, found bool) {
+	if len(words) == 0 || len(text) < minWord {
 		return text, false
-	case len(lower) != len(text): // letters whose length changes with their case: the places differ
+	}
+	lower := strings.ToLower(text)
+	for _, word := range words {
+		if !strings.Contains(lower, word) {
+			continue
+		}
+		var replaced bool
+		if text, replaced = maskWord(text, lower, word); replaced {
+			lower, found = strings.ToLower(text), true
+		}
+	}
+	return text, found
+}
+
+func maskWord(text, lower, word string) (masked string, found bool) {
+	if len(lower) != len(text) { // letters whose length changes with their case: the places differ
 		return "[identifier]", true
 	}
 	var b strings.Builder
@@ -119,154 +134,6 @@ func maskWord(text, word string) (masked string, found bool) {
 	return b.String(), found
 }
 
-// object scrubs a JSON object and encodes it; "" for an empty one.
-func (c *Collector) object(e *Event, path string, object map[string]any) string {
-	if len(object) == 0 {
-		return ""
-	}
-	left := maxFields
-	clean := c.scrubObject(e, path, object, 1, &left)
-	if len(clean) == 0 {
-		return ""
-	}
-	b, err := json.Marshal(clean)
-	if err != nil { // cannot be: it was made of JSON
-		e.violate("%s: cannot be encoded", path)
-		return ""
-	}
-	return string(b)
-}
-
-func (c *Collector) scrubObject(e *Event, path string, object map[string]any, depth int, left *int) map[string]any {
-	clean := make(map[string]any, len(object))
-	for _, key := range sortedKeys(object) {
-		name := c.text(e, path, key)
-		at := path + "." + name
-		own := depth == 1 && path == "traits" && e.typ == "identify" // seal has seen to these
-		switch class := c.classOf(e, at, name, own); class {
-		case Clear:
-			if value, ok := c.scrubValue(e, at, object[key], depth, left); ok {
-				clean[name] = value
-			}
-		case EmailAdr, PhoneNr, Name, Personal:
-			if !own {
-				e.violate("%s: left out, its name looks personal", at)
-			}
-		case Drop:
-			e.violate("%s: left out", at)
-		}
-	}
-	return clean
-}
-
-func (c *Collector) scrubValue(e *Event, path string, value any, depth int, left *int) (any, bool) {
-	if *left--; *left < 0 || depth > maxDepth {
-		e.violate("%s: too many fields or levels, cut off", rootOf(path))
-		return nil, false
-	}
-	switch v := value.(type) {
-	case string:
-		return c.text(e, path, withoutQuery(v)), true
-	case json.Number:
-		if masked := c.text(e, path, v.String()); masked != v.String() {
-			return masked, true
-		}
-		return v, true
-	case map[string]any:
-		return c.scrubObject(e, path, v, depth+1, left), true
-	case []any:
-		list := make([]any, 0, len(v))
-		for _, element := range v {
-			if clean, ok := c.scrubValue(e, path+"[]", element, depth+1, left); ok {
-				list = append(list, clean)
-			}
-		}
-		return list, true
-	default: // bool, nil
-		return v, true
-	}
-}
-
-func rootOf(path string) string {
-	root, _, _ := strings.Cut(path, ".")
-	return root
-}
-
-// classOf is the plan's class for a path, else a judgement by the name.
-// person tells whether the field is a trait of a person.
-func (c *Collector) classOf(e *Event, path, key string, person bool) Class {
-	if class, ok := e.req.source.Plan.class(e.planned, path); ok {
-		return class
-	}
-	return classByName(key, person)
-}
-
-// Names that say what a field holds, in the spelling of squash.
-var (
-	emailNames    = []string{"email", "emailaddress", "mail", "useremail"}
-	phoneNames    = []string{"phone", "phonenumber", "mobile", "mobilephone", "telephone", "cell"}
-	personNames   = []string{"name", "firstname", "lastname", "fullname", "surname", "middlename", "displayname", "nickname", "username", "givenname", "familyname"}
-	personalNames = []string{
-		"firstname", "lastname", "fullname", "surname", "middlename", "givenname", "familyname", "username", "displayname", "nickname",
-		"mail", "tel", "mobile", "cell", "dob", "birthday", "ssn", "bsn", "nino", "iban", "bic", "password", "passwd", "pwd", "secret",
-		"token", "accesstoken", "refreshtoken", "apikey", "authorization", "cookie", "session", "sessionid", "card", "cardnumber",
-		"creditcard", "cvv", "cvc", "pan", "ip", "ipaddress", "ipv4", "ipv6", "address", "street", "streetaddress", "housenumber",
-		"postalcode", "postcode", "zip", "zipcode", "passport", "license", "licenseplate", "latitude", "longitude", "lat", "lng", "lon",
-		"userid", "anonymousid", "customerid", "visitorid", "memberid", "clientid", "deviceid", "distinctid", "externalid", "previousid",
-		"gender", "sex", "religion", "ethnicity", "avatar", "photo", "advertisingid", "idfa", "gaid", "imei", "mac", "macaddress",
-	}
-	personalParts = []string{"email", "phone", "password", "birth", "passport", "creditcard", "cardnumber", "socialsecurity", "firstname", "lastname", "fullname", "surname"}
-)
-
-// classByName judges a field that the plan does not name.
-func classByName(key string, person bool) Class {
-	name := squash(key)
-	if person {
-		switch {
-		case slices.Contains(emailNames, name):
-			return EmailAdr
-		case slices.Contains(phoneNames, name):
-			return PhoneNr
-		case slices.Contains(personNames, name):
-			return Name
-		}
-	}
-	if slices.Contains(personalNames, name) {
-		return Drop
-	}
-	for _, part := range personalParts {
-		if strings.Contains(name, part) {
-			return Drop
-		}
-	}
-	return Clear
-}
-
-// squash drops what differs between first_name, firstName and First-Name.
-func squash(key string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || r == '-' || r == '.' || r == ' ' {
-			return -1
-		}
-		return unicode.ToLower(r)
-	}, key)
-}
-
-// snakeCase writes firstName as first_name.
-func snakeCase(key string) string {
-	var b strings.Builder
-	for i, r := range key {
-		switch {
-		case r == '-' || r == ' ' || r == '.':
-			r = '_'
-		case unicode.IsUpper(r) && i > 0:
-			b.WriteByte('_')
-		}
-		b.WriteRune(unicode.ToLower(r))
-	}
-	return b.String()
-}
-
 // pageKeys are the fields of a page that have columns of their own. Their raw
 // form, with query strings, lands nowhere.
 var pageKeys = []string{"url", "path", "referrer", "referring_domain", "search", "title", "initial_referrer", "initial_referring_domain", "hash"}
@@ -274,17 +141,14 @@ var pageKeys = []string{"url", "path", "referrer", "referring_domain", "search",
 // page collects what the message says of the page, from context.page or the
 // properties of a page event.
 func (e *Event) page() func(key string) string {
-	object, _ := e.raw["context"].(map[string]any)
-	page, _ := object["page"].(map[string]any)
-	properties, _ := e.raw["properties"].(map[string]any)
+	page := e.inContext("page")
 	return func(key string) string {
 		if e.typ == "page" {
-			if text, ok := properties[key].(string); ok && text != "" {
+			if text := e.properties.Get(key).String(); text != "" {
 				return text
 			}
 		}
-		text, _ := page[key].(string)
-		return text
+		return page.Get(key).String()
 	}
 }
 
@@ -335,12 +199,11 @@ func (c *Collector) path(e *Event, path string) string {
 var clickIDs = []string{"gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid", "sccid", "rdt_cid"}
 
 func (c *Collector) scrubCampaign(e *Event, query url.Values) {
-	object, _ := e.raw["context"].(map[string]any)
-	campaign, _ := object["campaign"].(map[string]any)
+	campaign := e.inContext("campaign")
 	value := func(parameter, key string) string {
 		text := query.Get(parameter)
 		if text == "" {
-			text, _ = campaign[key].(string)
+			text = campaign.Get(key).String()
 		}
 		return c.text(e, parameter, text)
 	}
@@ -357,68 +220,10 @@ func (c *Collector) scrubCampaign(e *Event, query url.Values) {
 	}
 }
 
-// withoutPage is the event's properties but for those that have a column.
-func withoutPage(e *Event) map[string]any {
-	properties, _ := e.raw["properties"].(map[string]any)
-	if e.typ != "page" {
-		return properties
-	}
-	properties = maps.Clone(properties)
-	for _, key := range pageKeys {
-		delete(properties, key)
-	}
-	return properties
-}
-
-// contextKeys are the parts of context that land. SDKs repeat traits, page,
-// address and device ids there, so that everything else is left out unsaid.
-var contextKeys = map[string][]string{
-	"library": {"name", "version"},
-	"app":     {"name", "version", "build"},
-	"os":      {"name", "version"},
-	"screen":  {"width", "height", "density"},
-	"network": {"wifi", "cellular"},
-}
-
-func allowedContext(e *Event) map[string]any {
-	object, _ := e.raw["context"].(map[string]any)
-	allowed := make(map[string]any)
-	for _, key := range []string{"locale", "timezone"} {
-		if text, ok := object[key].(string); ok {
-			allowed[key] = text
-		}
-	}
-	for group, keys := range contextKeys {
-		part, _ := object[group].(map[string]any)
-		kept := make(map[string]any)
-		for _, key := range keys {
-			if value, ok := part[key]; ok {
-				kept[key] = value
-			}
-		}
-		if len(kept) > 0 {
-			allowed[group] = kept
-		}
-	}
-	return allowed
-}
-
-// withoutQuery cuts query and fragment off a value that is an address.
-func withoutQuery(value string) string {
-	if !strings.HasPrefix(value, "http://") && !strings.HasPrefix(value, "https://") {
-		return value
-	}
-	if i := strings.IndexAny(value, "?#"); i >= 0 {
-		return value[:i]
-	}
-	return value
-}
-
 // scrubAgent keeps of the user agent the class of the device, and whether it
 // says that it is a program.
 func (c *Collector) scrubAgent(e *Event) {
-	object, _ := e.raw["context"].(map[string]any)
-	agent, _ := object["userAgent"].(string)
+	agent := e.inContext("userAgent").String()
 	if agent == "" {
 		agent = e.req.userAgent
 	}
@@ -446,8 +251,4 @@ func deviceClass(agent string) string {
 	default:
 		return "other"
 	}
-}
-
-func sortedKeys(object map[string]any) []string {
-	return slices.Sorted(maps.Keys(object))
 }

@@ -1,44 +1,15 @@
 package collector
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/sluis-cdp/sluis/collector/jsontree"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
-
-// types are the messages of the Segment specification.
-var types = []string{"identify", "track", "page", "screen", "group", "alias"}
-
-// Event is one message on its way through the steps.
-type Event struct {
-	req       *request
-	raw       map[string]any
-	rows      *Rows           // of the request: only steps after the gate add to it
-	inRequest map[string]bool // message ids of the same request
-
-	typ, name  string
-	messageID  string
-	fault      string // what validate found wrong; a faulty event is quarantined if it passes the gate
-	planned    *PlannedEvent
-	decision   consent.Decision
-	row        EventRow
-	subject    seal.Pseudonym // whom the vault files its values under
-	people     map[string]any // what the message says about the person
-	personal   []personalValue
-	words      []string // what the event says of the person, in lower case; see ownWords
-	remembered []string // keys for Collector.known, once the record is on disk
-}
-
-// personalValue is a value to seal.
-type personalValue struct{ field, value string }
 
 // choiceEvent is the event by which Segment's consent tools tell of a choice.
 const choiceEvent = "Segment Consent Preference Updated"
@@ -47,18 +18,19 @@ const choiceEvent = "Segment Consent Preference Updated"
 // wait until the gate has spoken: without consent nothing is kept of a faulty
 // event either.
 func (c *Collector) validate(e *Event) verdict {
-	e.typ, _ = e.raw["type"].(string)
-	e.name, _ = e.raw["event"].(string)
-	e.messageID, _ = scalar(e.raw["messageId"])
-	if e.messageID == "" {
-		e.messageID = newMessageID()
+	e.read()
+	messageID, messageOK := scalar(e.messageID)
+	if e.id = messageID; e.id == "" {
+		e.id = newMessageID()
 	}
-	user, userOK := scalar(e.raw["userId"])
-	anonymous, anonymousOK := scalar(e.raw["anonymousId"])
+	user, userOK := scalar(e.userID)
+	anonymous, anonymousOK := scalar(e.anonymousID)
 	switch {
 	case !slices.Contains(types, e.typ):
 		e.fault, e.typ = "unknown type", ""
-	case len(e.messageID) > 100:
+	case !messageOK:
+		e.fault = "messageId is not a text or number"
+	case len(e.id) > 100:
 		e.fault = "messageId is longer than 100 characters"
 	case !userOK:
 		e.fault = "userId is not a text or number"
@@ -70,43 +42,23 @@ func (c *Collector) validate(e *Event) verdict {
 		e.fault = "userId or anonymousId is too long"
 	case e.typ == "track" && e.name == "":
 		e.fault = "track without event"
-	}
-	for _, field := range []string{"properties", "traits", "context"} {
-		if value := e.raw[field]; value != nil && e.fault == "" {
-			if _, ok := value.(map[string]any); !ok {
-				e.fault = field + " is not an object"
-			}
-		}
+	case !objectOrNull(e.properties):
+		e.fault = "properties is not an object"
+	case !objectOrNull(e.traits):
+		e.fault = "traits is not an object"
+	case !objectOrNull(e.context):
+		e.fault = "context is not an object"
 	}
 	return verdict{}
 }
 
-// scalar reads an id as text: SDKs send null, "" and numbers too. ok is false
-// for anything that is no scalar.
-func scalar(v any) (text string, ok bool) {
-	switch v := v.(type) {
-	case nil:
-		return "", true
-	case string:
-		return strings.TrimSpace(v), true
-	case json.Number:
-		return v.String(), true
-	default:
-		return "", false
-	}
-}
-
-func newMessageID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	return "sluis-" + hex.EncodeToString(b[:])
-}
+func objectOrNull(v jsontree.Value) bool { return v.IsNull() || v.Kind() == jsontree.Object }
 
 // classify finds what the tracking plan says of the event.
 func (c *Collector) classify(e *Event) verdict {
 	name := e.name
 	if name == "" {
-		name, _ = e.raw["name"].(string)
+		name = e.title.String()
 	}
 	e.planned = e.req.source.Plan.find(e.typ, name)
 	return verdict{}
@@ -114,34 +66,45 @@ func (c *Collector) classify(e *Event) verdict {
 
 // decide weighs the signals of the request and of the event itself.
 func (c *Collector) decide(e *Event) verdict {
+	said := e.inContext("consent")
+	key := e.req.signalKey + said.Raw()
+	if known, ok := c.decisions.Get(key); ok {
+		e.decision = known
+		return verdict{}
+	}
 	signals := slices.Clone(e.req.signals)
 	if s, ok := c.eventSignal(e); ok {
 		signals = append(signals, s)
 	}
-	e.decision = c.Policy.Decide(signals...)
+	d := c.Policy.Decide(signals...)
+	e.decision = decision{Decision: d, granted: texts(d.Granted()), denied: texts(d.Denied())}
+	if len(key) <= maxDecisionKey {
+		c.decisions.Add(strings.Clone(key), e.decision)
+	}
 	return verdict{}
 }
 
 // eventSignal reads context.consent. Where it is there and is not what the
 // specification says, it denies.
 func (c *Collector) eventSignal(e *Event) (consent.Signal, bool) {
-	object, ok := e.raw["context"].(map[string]any)
-	if !ok {
+	said := e.inContext("consent")
+	if said.IsNull() {
 		return consent.Signal{}, false
 	}
-	value, ok := object["consent"]
-	if !ok || value == nil {
-		return consent.Signal{}, false
+	preferences := said.Get("categoryPreferences")
+	if preferences.Kind() != jsontree.Object {
+		return consent.Signal{Kind: consent.SegmentConsent, Unreadable: true}, true
 	}
-	unreadable := consent.Signal{Kind: consent.SegmentConsent, Unreadable: true}
-	if object, ok = value.(map[string]any); !ok {
-		return unreadable, true
+	categories := make(map[string]any)
+	for name, value := range preferences.Members() {
+		switch value.Kind() {
+		case jsontree.True, jsontree.False:
+			categories[name] = value.Kind() == jsontree.True
+		default:
+			categories[name] = nil // no boolean: the policy will not read it
+		}
 	}
-	preferences, ok := object["categoryPreferences"].(map[string]any)
-	if !ok {
-		return unreadable, true
-	}
-	return c.Policy.FromCategories(preferences), true
+	return c.Policy.FromCategories(categories), true
 }
 
 // gate lets an event pass whose purposes are all granted. Of any other event
@@ -173,7 +136,7 @@ func (c *Collector) gate(e *Event) verdict {
 // something: an explicit choice, or the word of a customer who is signed in.
 // Of a passing visitor who refuses no identifier is kept at all.
 func (c *Collector) recordDenials(e *Event, choice bool) {
-	user, _ := scalar(e.raw["userId"])
+	user, _ := scalar(e.userID)
 	if user == "" && !choice {
 		return
 	}
@@ -181,7 +144,7 @@ func (c *Collector) recordDenials(e *Event, choice bool) {
 	if p, err := c.Pseudonymizer.Pseudonym(seal.UserID, user); err == nil {
 		subjects = append(subjects, p)
 	}
-	if anonymous, _ := scalar(e.raw["anonymousId"]); choice && anonymous != "" {
+	if anonymous, _ := scalar(e.anonymousID); choice && anonymous != "" {
 		if p, err := c.Pseudonymizer.Pseudonym(seal.AnonymousID, anonymous); err == nil {
 			subjects = append(subjects, p)
 		}
@@ -196,7 +159,7 @@ func (c *Collector) recordDenials(e *Event, choice bool) {
 	if !choice {
 		granted = nil
 	}
-	e.rows.Consents = append(e.rows.Consents, c.consentRows(e.req, e.decision, signal, subjects, granted)...)
+	e.rows.Consents = append(e.rows.Consents, c.consentRows(e.req, e.decision.Decision, signal, subjects, granted)...)
 }
 
 // consentRows is the proof of a decision about some subjects.
@@ -221,10 +184,16 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 	return rows
 }
 
+// quarantined is what is sealed of a faulty event.
+type quarantined struct {
+	Type    string          `json:"type,omitempty"`
+	Message json.RawMessage `json:"message"`
+	Shared  json.RawMessage `json:"context,omitempty"` // of its batch
+}
+
 // quarantine seals a faulty event whole, to be looked at and replayed.
 func (c *Collector) quarantine(e *Event) verdict {
-	v := verdict{Quarantined, e.fault}
-	body, err := json.Marshal(e.raw)
+	body, err := json.Marshal(quarantined{e.typ, json.RawMessage(e.body.Raw()), json.RawMessage(e.shared.Raw())})
 	if err != nil {
 		return verdict{Withheld, "cannot be encoded"}
 	}
@@ -239,15 +208,17 @@ func (c *Collector) quarantine(e *Event) verdict {
 		QuarantineID: id, SourceID: e.req.source.ID, Type: e.typ, Reason: e.fault,
 		KeyID: s.KeyID, Ciphertext: s.Ciphertext, ReceivedAt: e.req.received,
 	})
-	return v
+	return verdict{Quarantined, e.fault}
 }
 
 // deduplicate ends the way of a message that was kept before. Only messages
 // that are on disk count: a retry may overtake its first try, and must not be
 // answered as a duplicate of something that then fails.
 func (c *Collector) deduplicate(e *Event) verdict {
-	if masked, kinds := c.detector.mask(e.messageID); len(kinds) > 0 || masked != e.messageID {
-		e.messageID = "digest-" + c.Pseudonymizer.Digest("message_id", e.messageID)
+	if !seal.IsUUID(e.id) {
+		if _, kinds := c.detector.mask(e.id); len(kinds) > 0 {
+			e.id = "digest-" + c.Pseudonymizer.Digest("message_id", e.id)
+		}
 	}
 	key := e.seenKey()
 	if c.seen.Contains(key) || e.inRequest[key] {
@@ -257,7 +228,7 @@ func (c *Collector) deduplicate(e *Event) verdict {
 	return verdict{}
 }
 
-func (e *Event) seenKey() string { return e.req.source.ID + "\x00" + e.messageID }
+func (e *Event) seenKey() string { return e.req.source.ID + "\x00" + e.id }
 
 // remember is called when the request's record is on disk.
 func (e *Event) remember(c *Collector) {
@@ -275,9 +246,8 @@ func (e *Event) remember(c *Collector) {
 func (c *Collector) pseudonymize(e *Event) verdict {
 	e.people = traitsOf(e)
 	linked := e.decision.Allows(consent.Identity) == nil
-	add := func(kind seal.Kind, value any) string {
-		text, ok := scalar(value)
-		if !ok || text == "" || !linked && len(e.row.Identifiers) > 0 {
+	add := func(kind seal.Kind, text string) string {
+		if text == "" || !linked && len(e.row.Identifiers) > 0 {
 			return ""
 		}
 		p, err := c.Pseudonymizer.Pseudonym(kind, text)
@@ -298,15 +268,17 @@ func (c *Collector) pseudonymize(e *Event) verdict {
 		}
 		return p.Token()
 	}
-	e.row.AnonymousID = add(seal.AnonymousID, e.raw["anonymousId"])
-	e.row.UserID = add(seal.UserID, e.raw["userId"])
-	if user, _ := scalar(e.raw["userId"]); strings.Contains(user, "@") {
+	anonymous, _ := scalar(e.anonymousID)
+	user, _ := scalar(e.userID)
+	e.row.AnonymousID = add(seal.AnonymousID, anonymous)
+	e.row.UserID = add(seal.UserID, user)
+	if strings.Contains(user, "@") {
 		if _, err := seal.Normalize(seal.Email, user, ""); err == nil {
 			add(seal.Email, user)
 		}
 	}
 	if e.typ == "alias" {
-		if previous, _ := scalar(e.raw["previousId"]); previous != "" {
+		if previous, _ := scalar(e.previousID); previous != "" {
 			add(previousKind(previous), previous)
 		}
 	}
@@ -321,48 +293,26 @@ func (c *Collector) pseudonymize(e *Event) verdict {
 
 // previousKind: alias joins a visitor's id or an older user id to a user id.
 func previousKind(id string) seal.Kind {
-	if len(id) == 36 && strings.Count(id, "-") == 4 {
+	if seal.IsUUID(id) {
 		return seal.AnonymousID
 	}
 	return seal.UserID
 }
 
-func groupOf(e *Event) string {
-	if group, _ := scalar(e.raw["groupId"]); group != "" {
-		return group
-	}
-	object, _ := e.raw["context"].(map[string]any)
-	group, _ := scalar(object["groupId"])
-	return group
-}
-
-// traitsOf returns what the message says about the person: the traits of an
-// identify, or what SDKs repeat in context.traits. A group's traits are about
-// the group.
-func traitsOf(e *Event) map[string]any {
-	if traits, ok := e.raw["traits"].(map[string]any); ok && e.typ == "identify" {
-		return traits
-	}
-	object, _ := e.raw["context"].(map[string]any)
-	traits, _ := object["traits"].(map[string]any)
-	return traits
-}
-
 // personalTraits takes the person's own e-mail address, phone number, name and
 // what else the plan calls personal out of the message: they become
 // identifiers where they are such, and wait to be sealed.
-func (c *Collector) personalTraits(e *Event, add func(seal.Kind, any) string) {
-	for _, key := range sortedKeys(e.people) {
-		class := c.classOf(e, "traits."+key, key, true)
+func (c *Collector) personalTraits(e *Event, add func(seal.Kind, string) string) {
+	for key, v := range e.people.Members() {
+		class := c.classOf(e, []byte("traits."+key), key, true)
 		if class == Clear || class == Drop {
 			continue
 		}
-		value, ok := scalar(e.people[key])
+		value, ok := scalar(v)
 		if !ok || value == "" {
 			continue
 		}
-		kind := map[Class]seal.Kind{EmailAdr: seal.Email, PhoneNr: seal.Phone}[class]
-		if kind != "" {
+		if kind := identifierKind[class]; kind != "" {
 			add(kind, value)
 			if normal, err := seal.Normalize(kind, value, c.PhoneRegion); err == nil {
 				value = normal
@@ -371,6 +321,9 @@ func (c *Collector) personalTraits(e *Event, add func(seal.Kind, any) string) {
 		e.personal = append(e.personal, personalValue{fieldName(class, key), value})
 	}
 }
+
+// identifierKind tells which classes are identifiers.
+var identifierKind = map[Class]seal.Kind{EmailAdr: seal.Email, PhoneNr: seal.Phone}
 
 // fieldName is the vault's name for a field: e-mail addresses and phone
 // numbers under one name, however the site spells it.
@@ -440,13 +393,13 @@ func (e *Event) addKey(c *Collector, key seal.DataKey) {
 
 // land adds the event's row to the record.
 func (c *Collector) land(e *Event) verdict {
-	e.row.EventID = e.messageID
+	e.row.EventID = e.id
 	e.row.SourceID = e.req.source.ID
 	e.row.Type = e.typ
 	e.row.OccurredAt = occurredAt(e)
 	e.row.ReceivedAt = e.req.received
-	e.row.Purposes = texts(e.decision.Granted())
-	e.row.Denied = texts(e.decision.Denied())
+	e.row.Purposes = e.decision.granted
+	e.row.Denied = e.decision.denied
 	e.row.DecisionID = e.decision.ID()
 	e.row.PolicyVersion = c.Policy.Version()
 	e.row.Region = e.req.region
@@ -461,45 +414,4 @@ func texts(purposes []consent.Purpose) []string {
 		list[i] = string(p)
 	}
 	return list
-}
-
-// occurredAt corrects the client's clock by what it was when the request was
-// sent (Segment: timestamp = receivedAt - (sentAt - originalTimestamp)). Nothing
-// has happened later than it was received.
-func occurredAt(e *Event) time.Time {
-	at := clientTime(e.raw["originalTimestamp"])
-	if at.IsZero() {
-		at = clientTime(e.raw["timestamp"])
-	}
-	sent := clientTime(e.raw["sentAt"])
-	if sent.IsZero() {
-		sent = e.req.sentAt
-	}
-	received := e.req.received
-	if at.IsZero() {
-		return received
-	}
-	if !sent.IsZero() {
-		at = at.Add(received.Sub(sent))
-	}
-	if at.After(received) || at.Year() < 2000 {
-		return received
-	}
-	return at.UTC().Truncate(time.Microsecond)
-}
-
-func clientTime(v any) time.Time {
-	text, _ := v.(string)
-	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return time.Time{}
-	}
-	return at
-}
-
-func (e *Event) violate(format string, args ...any) {
-	const most = 20 // a hostile event could have thousands
-	if text := fmt.Sprintf(format, args...); len(e.row.Violations) < most && !slices.Contains(e.row.Violations, text) {
-		e.row.Violations = append(e.row.Violations, text)
-	}
 }

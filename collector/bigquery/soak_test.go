@@ -121,18 +121,11 @@ func collect(dir, address, rest, name string) error {
 			properties = `{` // and this the stream
 		}
 		source := fmt.Sprintf("s%d", i%3)
-		data, err := json.Marshal(struct {
-			Version    int       `json:"v"`
-			ReceivedAt time.Time `json:"t"`
-			collector.Rows
-		}{1, day, collector.Rows{
+		record := collector.Record{ReceivedAt: day, Rows: collector.Rows{
 			Events: []collector.EventRow{{EventID: id, SourceID: source, ReceivedAt: day, OccurredAt: day, Properties: properties}},
 			Ledger: []collector.LedgerRow{{SourceID: source, Minute: day, Outcome: string(collector.Landed), N: 1}},
-		}})
-		if err != nil {
-			return err
-		}
-		if _, err := s.Append(context.Background(), data); err != nil {
+		}}
+		if _, err := s.Append(context.Background(), record.AppendTo(nil)); err != nil {
 			return err
 		}
 		fmt.Println(id)

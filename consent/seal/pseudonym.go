@@ -9,7 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"regexp"
+	"strings"
 
 	"github.com/cloudflare/circl/group"
 	"github.com/cloudflare/circl/oprf"
@@ -102,8 +102,26 @@ func derive(seed []byte, info string) ([]byte, error) {
 	return key, nil
 }
 
-// uuid matches the random ids that SDKs make for visitors.
-var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[1-8][0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$`)
+// IsUUID tells whether an id has the form of a UUID (RFC 9562) with a version
+// and variant, as the random ids that SDKs make for visitors and messages have.
+func IsUUID(id string) bool {
+	if len(id) != 36 || id[14] < '1' || id[14] > '8' || strings.IndexByte("89abAB", id[19]) < 0 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		if dash := i == 8 || i == 13 || i == 18 || i == 23; dash {
+			if c != '-' {
+				return false
+			}
+			continue
+		}
+		if c |= 0x20; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
 
 // Pseudonym normalises a value (see [Normalize]) and returns its pseudonym.
 // Equal values of one kind give equal pseudonyms, in every process that has
@@ -114,7 +132,7 @@ func (p *Pseudonymizer) Pseudonym(kind Kind, value string) (Pseudonym, error) {
 		return Pseudonym{}, err
 	}
 	input := join("sluis/pid/v1", p.workspace, string(kind), normVersion, value)
-	if kind == AnonymousID && uuid.MatchString(value) {
+	if kind == AnonymousID && IsUUID(value) {
 		return newPseudonym(kind, mac(p.random, input)), nil
 	}
 	key := [32]byte(mac(p.cacheKey, input))

@@ -1,0 +1,206 @@
+package collector
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sluis-cdp/sluis/collector/jsontree"
+	"github.com/sluis-cdp/sluis/consent"
+	"github.com/sluis-cdp/sluis/consent/seal"
+)
+
+// types are the messages of the Segment specification.
+var types = []string{"identify", "track", "page", "screen", "group", "alias"}
+
+// message is an event as it was sent.
+type message struct {
+	typ    string         // said by the request's path; "" leaves it to the body
+	body   jsontree.Value // an object; anything else is no event
+	shared jsontree.Value // the context that it shares with its batch
+}
+
+// Event is one message on its way through the steps.
+type Event struct {
+	message
+	fields
+
+	req       *request
+	rows      *Rows           // of the request: only steps after the gate add to it
+	inRequest map[string]bool // message ids of the same request
+
+	name       string
+	id         string // the message's own, or one made for it
+	fault      string // what validate found wrong; a faulty event is quarantined if it passes the gate
+	planned    *PlannedEvent
+	decision   decision
+	row        EventRow
+	subject    seal.Pseudonym // whom the vault files its values under
+	people     jsontree.Value // what the message says about the person
+	personal   []personalValue
+	words      []string // what the event says of the person, in lower case; see ownWords
+	remembered []string // keys for Collector.known, once the record is on disk
+}
+
+// fields are the members of a message that steps look at.
+type fields struct {
+	messageID, userID, anonymousID, previousID, groupID jsontree.Value
+	properties, traits, context                         jsontree.Value
+	timestamp, originalTimestamp, sentAt                jsontree.Value
+	title                                               jsontree.Value // its member "name"
+}
+
+// personalValue is a value to seal.
+type personalValue struct{ field, value string }
+
+// decision is a consent decision, with its purposes as rows have them.
+type decision struct {
+	consent.Decision
+	granted, denied []string
+}
+
+// read finds the fields in one pass.
+func (e *Event) read() {
+	typ := ""
+	for name, v := range e.body.Members() {
+		switch name {
+		case "type":
+			typ = v.String()
+		case "event":
+			e.name = v.String()
+		case "name":
+			e.title = v
+		case "messageId":
+			e.messageID = v
+		case "userId":
+			e.userID = v
+		case "anonymousId":
+			e.anonymousID = v
+		case "previousId":
+			e.previousID = v
+		case "groupId":
+			e.groupID = v
+		case "properties":
+			e.properties = v
+		case "traits":
+			e.traits = v
+		case "context":
+			e.context = v
+		case "timestamp":
+			e.timestamp = v
+		case "originalTimestamp":
+			e.originalTimestamp = v
+		case "sentAt":
+			e.sentAt = v
+		}
+	}
+	if e.typ == "" {
+		e.typ = typ
+	}
+}
+
+// inContext is a part of the message's context, or else of its batch's.
+func (e *Event) inContext(name string) jsontree.Value {
+	if e.context.IsNull() {
+		return e.shared.Get(name)
+	}
+	if own := e.context.Get(name); own.Kind() != jsontree.Missing || e.context.Kind() != jsontree.Object {
+		return own
+	}
+	return e.shared.Get(name)
+}
+
+// scalar reads an id as text: SDKs send null, "" and numbers too. ok is false
+// for anything that is no scalar.
+func scalar(v jsontree.Value) (text string, ok bool) {
+	switch v.Kind() {
+	case jsontree.Missing, jsontree.Null:
+		return "", true
+	case jsontree.String, jsontree.Number:
+		return strings.TrimSpace(v.Text()), true
+	default:
+		return "", false
+	}
+}
+
+func newMessageID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return "sluis-" + hex.EncodeToString(b[:])
+}
+
+// eventName is what the column event shows: the name of a track or screen,
+// the type of anything else.
+func (e *Event) eventName() string {
+	switch {
+	case e.name != "":
+		return e.name
+	case e.typ == "screen" && e.title.String() != "":
+		return e.title.String()
+	}
+	return e.typ
+}
+
+func groupOf(e *Event) string {
+	if group, _ := scalar(e.groupID); group != "" {
+		return group
+	}
+	group, _ := scalar(e.inContext("groupId"))
+	return group
+}
+
+// traitsOf returns what the message says about the person: the traits of an
+// identify, or what SDKs repeat in context.traits. A group's traits are about
+// the group.
+func traitsOf(e *Event) jsontree.Value {
+	if e.typ == "identify" && e.traits.Kind() == jsontree.Object {
+		return e.traits
+	}
+	return e.inContext("traits")
+}
+
+// occurredAt corrects the client's clock by what it was when the request was
+// sent (Segment: timestamp = receivedAt - (sentAt - originalTimestamp)). Nothing
+// has happened later than it was received.
+func occurredAt(e *Event) time.Time {
+	at := clientTime(e.originalTimestamp)
+	if at.IsZero() {
+		at = clientTime(e.timestamp)
+	}
+	sent := clientTime(e.sentAt)
+	if sent.IsZero() {
+		sent = e.req.sentAt
+	}
+	received := e.req.received
+	if at.IsZero() {
+		return received
+	}
+	if !sent.IsZero() {
+		at = at.Add(received.Sub(sent))
+	}
+	if at.After(received) || at.Year() < 2000 {
+		return received
+	}
+	return at.UTC().Truncate(time.Microsecond)
+}
+
+func clientTime(v jsontree.Value) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, v.String())
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+func (e *Event) violate(format string, args ...any) {
+	const most = 20 // a hostile event could have thousands
+	if len(e.row.Violations) >= most {
+		return
+	}
+	if text := fmt.Sprintf(format, args...); !slices.Contains(e.row.Violations, text) {
+		e.row.Violations = append(e.row.Violations, text)
+	}
+}

@@ -1,0 +1,113 @@
+package collector
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode"
+)
+
+// classOf is the plan's class for a path, else a judgement by the name.
+// person tells whether the field is a trait of a person.
+func (c *Collector) classOf(e *Event, path []byte, key string, person bool) Class {
+	if class, ok := e.req.source.Plan.class(e.planned, path); ok {
+		return class
+	}
+	return c.names.class(key, person)
+}
+
+// nameClasses remembers the judgements on names. Names are few and come with
+// each event; what comes beyond the bound is judged anew each time.
+type nameClasses struct {
+	known [2]sync.Map // by whether the field is a trait of a person: name → Class
+	n     atomic.Int32
+}
+
+// How many names are remembered, and of what length at most.
+const (
+	knownNames   = 4096
+	maxKnownName = 64
+)
+
+func (n *nameClasses) class(name string, person bool) Class {
+	known := &n.known[0]
+	if person {
+		known = &n.known[1]
+	}
+	if class, ok := known.Load(name); ok {
+		return class.(Class)
+	}
+	class := classByName(name, person)
+	if len(name) <= maxKnownName && n.n.Load() < knownNames {
+		n.n.Add(1)
+		known.Store(strings.Clone(name), class)
+	}
+	return class
+}
+
+// Names that say what a field holds, in the spelling of squash.
+var (
+	emailNames    = []string{"email", "emailaddress", "mail", "useremail"}
+	phoneNames    = []string{"phone", "phonenumber", "mobile", "mobilephone", "telephone", "cell"}
+	personNames   = []string{"name", "firstname", "lastname", "fullname", "surname", "middlename", "displayname", "nickname", "username", "givenname", "familyname"}
+	personalNames = []string{
+		"firstname", "lastname", "fullname", "surname", "middlename", "givenname", "familyname", "username", "displayname", "nickname",
+		"mail", "tel", "mobile", "cell", "dob", "birthday", "ssn", "bsn", "nino", "iban", "bic", "password", "passwd", "pwd", "secret",
+		"token", "accesstoken", "refreshtoken", "apikey", "authorization", "cookie", "session", "sessionid", "card", "cardnumber",
+		"creditcard", "cvv", "cvc", "pan", "ip", "ipaddress", "ipv4", "ipv6", "address", "street", "streetaddress", "housenumber",
+		"postalcode", "postcode", "zip", "zipcode", "passport", "license", "licenseplate", "latitude", "longitude", "lat", "lng", "lon",
+		"userid", "anonymousid", "customerid", "visitorid", "memberid", "clientid", "deviceid", "distinctid", "externalid", "previousid",
+		"gender", "sex", "religion", "ethnicity", "avatar", "photo", "advertisingid", "idfa", "gaid", "imei", "mac", "macaddress",
+	}
+	personalParts = []string{"email", "phone", "password", "birth", "passport", "creditcard", "cardnumber", "socialsecurity", "firstname", "lastname", "fullname", "surname"}
+)
+
+// classByName judges a field that the plan does not name.
+func classByName(key string, person bool) Class {
+	name := squash(key)
+	if person {
+		switch {
+		case slices.Contains(emailNames, name):
+			return EmailAdr
+		case slices.Contains(phoneNames, name):
+			return PhoneNr
+		case slices.Contains(personNames, name):
+			return Name
+		}
+	}
+	if slices.Contains(personalNames, name) {
+		return Drop
+	}
+	for _, part := range personalParts {
+		if strings.Contains(name, part) {
+			return Drop
+		}
+	}
+	return Clear
+}
+
+// squash drops what differs between first_name, firstName and First-Name.
+func squash(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || r == '-' || r == '.' || r == ' ' {
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, key)
+}
+
+// snakeCase writes firstName as first_name.
+func snakeCase(key string) string {
+	var b strings.Builder
+	for i, r := range key {
+		switch {
+		case r == '-' || r == ' ' || r == '.':
+			r = '_'
+		case unicode.IsUpper(r) && i > 0:
+			b.WriteByte('_')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}

@@ -1,0 +1,216 @@
+package collector
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/sluis-cdp/sluis/collector/jsontree"
+)
+
+// scrubber writes what may land of a JSON object, as JSON.
+type scrubber struct {
+	*Collector
+	*Event
+	out  []byte
+	path []byte // of the value at hand, such as properties.cart.total
+	left int    // fields that may still land
+}
+
+func (c *Collector) scrubber(e *Event, path string) scrubber {
+	return scrubber{Collector: c, Event: e, path: append(make([]byte, 0, 64), path...), left: maxFields}
+}
+
+// object scrubs a JSON object but for the members to skip; "" if nothing of it
+// lands.
+func (c *Collector) object(e *Event, path string, object jsontree.Value, skip []string) string {
+	if object.Empty() {
+		return ""
+	}
+	s := c.scrubber(e, path)
+	s.out = make([]byte, 0, len(object.Raw()))
+	s.members(object, 1, skip)
+	return s.text()
+}
+
+// text is what was written; "" for an empty object.
+func (s *scrubber) text() string {
+	if len(s.out) == len("{}") {
+		return ""
+	}
+	return string(s.out)
+}
+
+// members writes an object. Names that masking made equal are written once.
+func (s *scrubber) members(object jsontree.Value, depth int, skip []string) {
+	own := depth == 1 && s.typ == "identify" && string(s.path) == "traits" // seal has seen to these
+	var masked []string
+	s.out = append(s.out, '{')
+	for key, v := range object.Members() {
+		if slices.Contains(skip, key) {
+			continue
+		}
+		name, did := s.mask(s.Event, key)
+		if len(did) > 0 {
+			s.report(did)
+			if slices.Contains(masked, name) || object.Get(name).Kind() != jsontree.Missing {
+				continue
+			}
+			masked = append(masked, name)
+		}
+		s.member(name, v, depth, own)
+	}
+	s.out = append(s.out, '}')
+}
+
+// member writes one member of an object that has been begun, or nothing.
+func (s *scrubber) member(name string, v jsontree.Value, depth int, own bool) {
+	path, out := len(s.path), len(s.out)
+	s.path = append(append(s.path, '.'), name...)
+	s.comma()
+	s.out = append(jsontree.AppendString(s.out, name), ':')
+	if !s.lands(name, own) || !s.value(v, depth) {
+		s.out = s.out[:out]
+	}
+	s.path = s.path[:path]
+}
+
+// comma separates from what was written before in the same object or array.
+func (s *scrubber) comma() {
+	if last := s.out[len(s.out)-1]; last != '{' && last != '[' {
+		s.out = append(s.out, ',')
+	}
+}
+
+// lands tells whether the field at the path may land at all.
+func (s *scrubber) lands(name string, own bool) bool {
+	switch class := s.classOf(s.Event, s.path, name, own); class {
+	case Clear:
+		return true
+	case Drop:
+		s.violate("%s: left out", s.path)
+	case EmailAdr, PhoneNr, Name, Personal:
+		if !own {
+			s.violate("%s: left out, its name looks personal", s.path)
+		}
+	}
+	return false
+}
+
+// value writes a value, or nothing if there are too many.
+func (s *scrubber) value(v jsontree.Value, depth int) bool {
+	if s.left--; s.left < 0 || depth > maxDepth {
+		s.violate("%s: too many fields or levels, cut off", rootOf(string(s.path)))
+		return false
+	}
+	switch v.Kind() {
+	case jsontree.String:
+		masked, did := s.mask(s.Event, withoutQuery(v.Text()))
+		s.report(did)
+		s.out = jsontree.AppendString(s.out, masked)
+	case jsontree.Number:
+		masked, did := s.mask(s.Event, v.Text())
+		if s.report(did); len(did) > 0 {
+			s.out = jsontree.AppendString(s.out, masked)
+		} else {
+			s.out = append(s.out, v.Text()...)
+		}
+	case jsontree.Object:
+		s.members(v, depth+1, nil)
+	case jsontree.Array:
+		s.elements(v, depth+1)
+	case jsontree.True, jsontree.False, jsontree.Null, jsontree.Missing:
+		s.out = append(s.out, v.Raw()...)
+	}
+	return true
+}
+
+func (s *scrubber) elements(array jsontree.Value, depth int) {
+	path := len(s.path)
+	s.path = append(s.path, "[]"...)
+	s.out = append(s.out, '[')
+	for v := range array.Elements() {
+		out := len(s.out)
+		if s.comma(); !s.value(v, depth) {
+			s.out = s.out[:out]
+		}
+	}
+	s.out = append(s.out, ']')
+	s.path = s.path[:path]
+}
+
+func (s *scrubber) report(did []string) {
+	for _, what := range did {
+		s.violate("%s: %s", s.path, what)
+	}
+}
+
+func rootOf(path string) string {
+	root, _, _ := strings.Cut(path, ".")
+	return root
+}
+
+// withoutQuery cuts query and fragment off a value that is an address.
+func withoutQuery(value string) string {
+	if !strings.HasPrefix(value, "http://") && !strings.HasPrefix(value, "https://") {
+		return value
+	}
+	if i := strings.IndexAny(value, "?#"); i >= 0 {
+		return value[:i]
+	}
+	return value
+}
+
+// contextKeys are the parts of context that land. SDKs repeat traits, page,
+// address and device ids there, so that everything else is left out unsaid.
+var contextKeys = []struct {
+	part string
+	keys []string // nil: the part is a text
+}{
+	{"locale", nil},
+	{"timezone", nil},
+	{"library", []string{"name", "version"}},
+	{"app", []string{"name", "version", "build"}},
+	{"os", []string{"name", "version"}},
+	{"screen", []string{"width", "height", "density"}},
+	{"network", []string{"wifi", "cellular"}},
+}
+
+// landingContext scrubs the parts of the context that land; "" if there are none.
+func (c *Collector) landingContext(e *Event) string {
+	s := c.scrubber(e, "context")
+	s.out = append(s.out, '{')
+	for _, allowed := range contextKeys {
+		part := e.inContext(allowed.part)
+		switch {
+		case allowed.keys != nil:
+			s.group(allowed.part, part, allowed.keys)
+		case part.Kind() == jsontree.String:
+			s.member(allowed.part, part, 1, false)
+		}
+	}
+	s.out = append(s.out, '}')
+	return s.text()
+}
+
+// group writes the members of an object that are listed, or nothing if it has
+// none of them.
+func (s *scrubber) group(name string, object jsontree.Value, keys []string) {
+	if object.Kind() != jsontree.Object {
+		return
+	}
+	path, out := len(s.path), len(s.out)
+	s.path = append(append(s.path, '.'), name...)
+	s.comma()
+	s.out = append(jsontree.AppendString(s.out, name), ":{"...)
+	for _, key := range keys {
+		if v := object.Get(key); v.Kind() != jsontree.Missing {
+			s.member(key, v, 2, false)
+		}
+	}
+	if s.out[len(s.out)-1] == '{' {
+		s.out = s.out[:out]
+	} else {
+		s.out = append(s.out, '}')
+	}
+	s.path = s.path[:path]
+}
