@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test test-bigquery test-bigquery-live soak check bench scale fuzz lint golden proto clean
+.PHONY: all demo test test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz lint golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -38,7 +38,7 @@ test-bigquery-live:
 	SLUIS_TEST_BIGQUERY_PROJECT=$(PROJECT) SLUIS_TEST_BIGQUERY_LOCATION=$(LOCATION) $(GO) $(subst -timeout 40m,-timeout 6h -p 1,$(ON_BIGQUERY))
 
 # Kill the collector, BigQuery's stand-in and the connections between them while events land, ROUNDS times.
-ROUNDS ?= 200
+soak: ROUNDS ?= 200
 soak:
 	SLUIS_ROUNDS=$(ROUNDS) $(GO) test -race -count=1 -timeout 60m -run Killed -v ./collector/bigquery
 	SLUIS_KILLS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run TestKilledCollectorLosesNothing -v ./cmd/sluis
@@ -51,6 +51,10 @@ check: lint test
 # Speeds, side by side with a reference where there is one.
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 1s ./collector/... ./consent/... ./sync ./plugins/host ./sql/runner
+
+# The collector under load beside references, in one run: some ten minutes. ROUNDS=1 is quicker and less certain.
+bench-collector: all
+	$(GO) run ./cmd/internal/bench $(if $(ROUNDS),-rounds $(ROUNDS))
 
 # Calculate the tables of SCALE.md anew.
 scale:

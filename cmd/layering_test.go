@@ -20,6 +20,7 @@ const module = "github.com/sluis-cdp/sluis/"
 var allowed = map[string][]string{
 	// Leaves: they import no other part of the product.
 	"consent":                      {},
+	"collector/jsontree":           {},
 	"collector/spool":              {},
 	"sql":                          {},
 	"sql/warehouse":                {},
@@ -29,7 +30,7 @@ var allowed = map[string][]string{
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/spool", "consent", "consent/seal"},
+	"collector":  {"collector/jsontree", "collector/spool", "consent", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 
@@ -49,6 +50,7 @@ var allowed = map[string][]string{
 
 	// Programs: only they import drivers, the host and plugins.
 	"cmd":                    {},
+	"cmd/internal/bench":     {"collector", "collector/spool", "consent", "consent/seal"},
 	"cmd/internal/scale":     {},
 	"cmd/internal/workspace": {"collector", "consent", "sql/warehouse"},
 	"cmd/internal/edge":      {"collector/bigquery", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "consent/seal"},

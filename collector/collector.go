@@ -62,8 +62,10 @@ type Config struct {
 	// of the visitor; empty if there is none.
 	RegionHeader string
 	Spool        Spool
-	Logger       *slog.Logger
-	Now          func() time.Time
+	// Window remembers message ids; nil is one that forgets them with the process.
+	Window *Window
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // Collector is the main flow. All its methods may be called concurrently.
@@ -72,21 +74,17 @@ type Collector struct {
 	sources  map[string]*Source // by write key
 	detector detector
 
-	seen    *lru.Cache[string, struct{}] // message ids that were kept lately
-	known   *lru.Cache[string, struct{}] // sealed values that the vault has
-	written sync.Map                     // ids of data keys that are on disk
+	known   *lru.Cache[knownValue, struct{}] // sealed values that the vault has
+	written sync.Map                         // ids of data keys that are on disk
 
 	// decisions by the signals of the request and the text of the event's own.
 	decisions *lru.Cache[string, decision]
 	names     nameClasses
 }
 
-// How many message ids and sealed values are remembered. What is forgotten is
+// knownSecrets is how many sealed values are remembered. What is forgotten is
 // written twice, which the models tolerate.
-const (
-	seenIDs      = 1 << 17
-	knownSecrets = 1 << 16
-)
+const knownSecrets = 1 << 16
 
 // How many decisions are remembered, and by how long a key at most.
 const (
@@ -118,14 +116,14 @@ func New(c Config) (*Collector, error) {
 		}
 		col.sources[s.WriteKey] = &s
 	}
+	if col.Window == nil {
+		col.Window = NewWindow(0)
+	}
 	var err error
 	if col.decisions, err = lru.New[string, decision](knownDecisions); err != nil {
 		return nil, err
 	}
-	if col.seen, err = lru.New[string, struct{}](seenIDs); err != nil {
-		return nil, err
-	}
-	col.known, err = lru.New[string, struct{}](knownSecrets)
+	col.known, err = lru.New[knownValue, struct{}](knownSecrets)
 	return col, err
 }
 
@@ -190,24 +188,20 @@ type result struct {
 // disk.
 func (c *Collector) accept(ctx context.Context, req *request, messages []message) ([]result, error) {
 	rec := Record{ReceivedAt: req.received}
-	tally := newTally(req)
+	tally := tally{req: req, rows: &rec.Rows}
 	results := make([]result, 0, len(messages))
-	events := make([]Event, len(messages))
-	inRequest := make(map[string]bool, len(messages))
-	for i := range events {
-		e := &events[i]
-		e.message, e.req, e.rows, e.inRequest = messages[i], req, &rec.Rows, inRequest
+	kept := &keeping{few: len(messages)}
+	e := new(Event)
+	for i, m := range messages {
+		*e = Event{message: m, req: req, rows: &rec.Rows, kept: kept, scratch: e.scratch}
 		v := c.walk(e)
 		tally.add(v, e)
 		results = append(results, result{i, v.outcome, v.reason})
 	}
-	tally.into(&rec.Rows)
 	if err := c.write(ctx, rec); err != nil {
 		return nil, err
 	}
-	for i := range events {
-		events[i].remember(c)
-	}
+	c.remember(kept)
 	return results, nil
 }
 
@@ -238,40 +232,27 @@ func (c *Collector) write(ctx context.Context, rec Record) error {
 	return nil
 }
 
-// tally counts what became of the events of one request.
+// tally counts what became of the events of one request. There are few kinds
+// of it in one, so that it looks through what it has.
 type tally struct {
-	req    *request
-	ledger map[verdict]int64
-	counts map[[2]string]int64
-}
-
-func newTally(req *request) *tally {
-	return &tally{req: req, ledger: make(map[verdict]int64), counts: make(map[[2]string]int64)}
+	req  *request
+	rows *Rows
 }
 
 func (t *tally) add(v verdict, e *Event) {
-	t.ledger[verdict{outcome: Received}]++
-	t.ledger[v]++
-	if v.outcome == Counted {
-		name := "" // a name that the plan does not have could be anything
-		if e.planned != nil {
-			name = e.planned.Name
-		}
-		t.counts[[2]string{e.typ, name}]++
+	t.count(verdict{outcome: Received})
+	t.count(v)
+	if v.outcome != Counted {
+		return
 	}
+	row := CountRow{SourceID: t.req.source.ID, Hour: t.req.received.Truncate(time.Hour), Type: e.typ, N: 1}
+	if e.planned != nil { // a name that the plan does not have could be anything
+		row.Event = e.planned.Name
+	}
+	t.rows.Counts = addUp(t.rows.Counts, row, (*CountRow).same, (*CountRow).add)
 }
 
-func (t *tally) into(rows *Rows) {
-	for v, n := range t.ledger {
-		rows.Ledger = append(rows.Ledger, LedgerRow{
-			SourceID: t.req.source.ID, Minute: t.req.received.Truncate(time.Minute),
-			Outcome: string(v.outcome), Reason: v.reason, N: n,
-		})
-	}
-	for key, n := range t.counts {
-		rows.Counts = append(rows.Counts, CountRow{
-			SourceID: t.req.source.ID, Hour: t.req.received.Truncate(time.Hour),
-			Type: key[0], Event: key[1], N: n,
-		})
-	}
+func (t *tally) count(v verdict) {
+	row := LedgerRow{SourceID: t.req.source.ID, Minute: t.req.received.Truncate(time.Minute), Outcome: string(v.outcome), Reason: v.reason, N: 1}
+	t.rows.Ledger = addUp(t.rows.Ledger, row, (*LedgerRow).same, (*LedgerRow).add)
 }

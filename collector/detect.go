@@ -26,17 +26,18 @@ type detector struct {
 // mask replaces what looks personal by its kind in brackets, and lists the
 // kinds found. Text in which it is percent-encoded is replaced whole.
 func (d detector) mask(text string) (masked string, kinds []string) {
-	if !suspicious(text) {
+	signs := signsOf(text)
+	if signs == 0 {
 		return text, nil
 	}
-	if strings.Contains(text, "%") {
+	if signs&percent != 0 {
 		if decoded, err := url.QueryUnescape(text); err == nil && decoded != text {
-			if found := d.find(decoded); len(found) > 0 {
+			if found := d.find(decoded, signsOf(decoded)); len(found) > 0 {
 				return "[" + found[0].kind + "]", kindsOf(found)
 			}
 		}
 	}
-	found := d.find(text)
+	found := d.find(text, signs)
 	if len(found) == 0 {
 		return text, nil
 	}
@@ -61,32 +62,69 @@ func kindsOf(found []finding) []string {
 	return kinds
 }
 
-// suspicious tells whether a text can hold anything that find looks for.
-func suspicious(text string) bool {
-	digits, colons := 0, 0
+// sign is a mark without which some personal data cannot be in a text.
+type sign uint8
+
+const (
+	at      sign = 1 << iota // of an address
+	percent                  // of an encoded text
+	colons                   // two, of an IPv6 address
+	token                    // how a JSON Web Token begins
+	digits                   // four, of a number
+)
+
+// signsOf looks once at each byte; nearly all text has none of the signs.
+func signsOf(text string) (signs sign) {
+	nDigits, nColons := 0, 0
 	for i := range len(text) {
-		switch c := text[i]; {
-		case isDigit(c):
-			if digits++; digits >= 4 {
-				return true
-			}
-		case c == '@' || c == '%':
-			return true
+		c := text[i]
+		if !marks[c] {
+			continue
+		}
+		switch {
+		case c == '@':
+			signs |= at
+		case c == '%':
+			signs |= percent
 		case c == ':':
-			if colons++; colons >= 2 {
-				return true
+			if nColons++; nColons == 2 {
+				signs |= colons
 			}
-		case c == 'J' && i >= 2 && text[i-2:i] == "ey":
-			return true
+		case c == 'J':
+			if i >= 2 && text[i-2:i] == "ey" {
+				signs |= token
+			}
+		default:
+			if nDigits++; nDigits == 4 {
+				signs |= digits
+			}
 		}
 	}
-	return false
+	return signs
 }
+
+// marks are the bytes that signsOf has to look at.
+var marks = func() (table [256]bool) {
+	for _, c := range []byte("@%:J0123456789") {
+		table[c] = true
+	}
+	return table
+}()
 
 // find returns findings in order, without overlap. Where two overlap, the one
 // that starts first wins.
-func (d detector) find(text string) []finding {
-	all := slices.Concat(findEmails(text), findTokens(text), findIBANs(text), findIPv6(text), d.findNumbers(text))
+func (d detector) find(text string, signs sign) []finding {
+	var all []finding
+	for _, look := range []struct {
+		needs sign
+		find  func(string) []finding
+	}{
+		{at, findEmails}, {token, findTokens}, {digits, findIBANs}, {colons, findIPv6}, {digits, d.findNumbers},
+	} {
+		if signs&look.needs != 0 {
+			all = append(all, look.find(text)...)
+		}
+	}
 	slices.SortStableFunc(all, func(a, b finding) int { return a.start - b.start })
 	kept := all[:0]
 	end := 0
@@ -254,12 +292,14 @@ type number struct {
 
 func numberRun(text string, start int) number {
 	n := number{end: start}
+	var few [24]byte // no number has more; of longer runs it matters only that they are
+	digits := few[:0]
 	group, separators := 0, 0
 	for i := start; i < len(text); i++ {
 		c := text[i]
 		switch {
 		case isDigit(c):
-			n.digits += string(c)
+			digits = append(digits, c)
 			group++
 			separators = 0
 			n.end = i + 1
@@ -277,7 +317,7 @@ func numberRun(text string, start int) number {
 	if group > 0 {
 		n.groups = append(n.groups, group)
 	}
-	n.text = text[start:n.end]
+	n.text, n.digits = text[start:n.end], string(digits)
 	return n
 }
 

@@ -28,9 +28,10 @@ type Event struct {
 	message
 	fields
 
-	req       *request
-	rows      *Rows           // of the request: only steps after the gate add to it
-	inRequest map[string]bool // message ids of the same request
+	req     *request
+	rows    *Rows    // of the request: only steps after the gate add to it
+	kept    *keeping // of the request
+	scratch scratch
 
 	name       string
 	id         string // the message's own, or one made for it
@@ -41,9 +42,19 @@ type Event struct {
 	subject    seal.Pseudonym // whom the vault files its values under
 	people     jsontree.Value // what the message says about the person
 	personal   []personalValue
-	words      []string // what the event says of the person, in lower case; see ownWords
-	remembered []string // keys for Collector.known, once the record is on disk
+	words      []string     // what the event says of the person, in lower case; see ownWords
+	remembered []knownValue // for Collector.known, once the record is on disk
 }
+
+// keeping is what is remembered of a request once its record is on disk.
+type keeping struct {
+	messages []messageKey
+	values   []knownValue
+	few      int // how many messages the request has
+}
+
+// scratch is memory that one event after the other writes in.
+type scratch struct{ out, path []byte }
 
 // fields are the members of a message that steps look at.
 type fields struct {
@@ -53,8 +64,17 @@ type fields struct {
 	title                                               jsontree.Value // its member "name"
 }
 
-// personalValue is a value to seal.
-type personalValue struct{ field, value string }
+// personalValue is a value to seal, as it came.
+type personalValue struct {
+	field, value string
+	kind         seal.Kind // of the identifier that it is; "" if it is none
+}
+
+// knownValue is a value of a person that the vault has, for a purpose.
+type knownValue struct {
+	digest  [32]byte
+	purpose consent.Purpose
+}
 
 // decision is a consent decision, with its purposes as rows have them.
 type decision struct {
@@ -188,7 +208,11 @@ func occurredAt(e *Event) time.Time {
 }
 
 func clientTime(v jsontree.Value) time.Time {
-	at, err := time.Parse(time.RFC3339Nano, v.String())
+	text := v.String()
+	if text == "" {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
 	if err != nil {
 		return time.Time{}
 	}

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -136,7 +137,7 @@ func readObject(r *http.Request, limit int64) (*jsontree.Tree, error) {
 		}
 		body = unzipped
 	}
-	text, err := readText(body, r.ContentLength, limit)
+	text, err := readText(body, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -148,18 +149,21 @@ func readObject(r *http.Request, limit int64) (*jsontree.Tree, error) {
 	return tree, nil
 }
 
-// readText reads at most limit bytes; expected is a guess of how many there are.
-func readText(from io.Reader, expected, limit int64) (string, error) {
-	var text strings.Builder
-	text.Grow(int(min(max(expected, 512), limit)))
-	n, err := io.Copy(&text, io.LimitReader(from, limit+1))
-	switch {
+// bodies are buffers to read in.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// readText reads at most limit bytes.
+func readText(from io.Reader, limit int64) (string, error) {
+	body := bodies.Get().(*bytes.Buffer)
+	defer bodies.Put(body)
+	body.Reset()
+	switch n, err := body.ReadFrom(io.LimitReader(from, limit+1)); {
 	case err != nil:
 		return "", &httpError{http.StatusBadRequest, "unreadable_body", "the body could not be read to its end", ""}
 	case n > limit:
 		return "", &httpError{http.StatusBadRequest, "too_large", "the body is larger than the API allows: 32 KB for a call, 500 KB for a batch", ""}
 	}
-	return text.String(), nil
+	return body.String(), nil
 }
 
 // open authenticates a request and collects what its events share.
@@ -351,11 +355,13 @@ func (c *Collector) reply(w http.ResponseWriter, results []result, err error) {
 		c.fail(w, err)
 		return
 	}
-	body := map[string]any{"success": true}
-	if rest := slices.DeleteFunc(results, func(r result) bool { return r.Outcome == Landed }); len(rest) > 0 {
-		body["notLanded"] = rest
+	rest := slices.DeleteFunc(results, func(r result) bool { return r.Outcome == Landed })
+	if len(rest) == 0 {
+		w.Header()["Content-Type"] = contentTypeJSON
+		_, _ = io.WriteString(w, "{\"success\":true}\n") // if it fails, the client is gone
+		return
 	}
-	answer(w, http.StatusOK, body)
+	answer(w, http.StatusOK, map[string]any{"success": true, "notLanded": rest})
 }
 
 // fail answers an error. What is not the client's fault is 503, upon which
@@ -381,8 +387,10 @@ func (c *Collector) fail(w http.ResponseWriter, err error) {
 	answer(w, e.status, map[string]any{"success": false, "code": e.code, "message": e.message})
 }
 
+var contentTypeJSON = []string{"application/json"}
+
 func answer(w http.ResponseWriter, status int, body map[string]any) {
-	w.Header().Set("Content-Type", "application/json")
+	w.Header()["Content-Type"] = contentTypeJSON
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
 		return // the client is gone

@@ -19,6 +19,9 @@ type Loader struct {
 	Spool  *spool.Spool
 	Sink   Sink
 	Logger *slog.Logger
+	// Window writes down the ids of what landed before the spool forgets them; nil
+	// if nobody asks.
+	Window *Window
 	// Every is how long the first record of a batch waits for others; the default
 	// is a second.
 	Every time.Duration
@@ -47,6 +50,10 @@ func (l *Loader) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("finding where to go on landing: %w", err)
 	}
+	if l.Window == nil {
+		l.Window = NewWindow(0)
+	}
+	l.forgotten(l.Window.settle(ctx, l.Spool, position))
 	if err := l.Spool.Trim(position); err != nil {
 		l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
 	}
@@ -64,10 +71,19 @@ func (l *Loader) Run(ctx context.Context) error {
 		if err := l.land(ctx, batch); err != nil {
 			return err
 		}
+		l.forgotten(l.Window.landed(&batch))
 		if err := l.Spool.Trim(batch.Last); err != nil {
 			l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
 		}
 		l.compact(batch.Day)
+	}
+}
+
+// forgotten logs that message ids were not written down. Landing goes on: on a
+// full disk, trimming the spool is what helps, and models remove copies.
+func (l *Loader) forgotten(err error) {
+	if err != nil {
+		l.Logger.Warn("message ids were not written down; after a restart, some that are sent again land twice", "error", err)
 	}
 }
 

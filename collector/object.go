@@ -17,7 +17,7 @@ type scrubber struct {
 }
 
 func (c *Collector) scrubber(e *Event, path string) scrubber {
-	return scrubber{Collector: c, Event: e, path: append(make([]byte, 0, 64), path...), left: maxFields}
+	return scrubber{Collector: c, Event: e, out: e.scratch.out[:0], path: append(e.scratch.path[:0], path...), left: maxFields}
 }
 
 // object scrubs a JSON object but for the members to skip; "" if nothing of it
@@ -27,13 +27,13 @@ func (c *Collector) object(e *Event, path string, object jsontree.Value, skip []
 		return ""
 	}
 	s := c.scrubber(e, path)
-	s.out = make([]byte, 0, len(object.Raw()))
 	s.members(object, 1, skip)
 	return s.text()
 }
 
 // text is what was written; "" for an empty object.
 func (s *scrubber) text() string {
+	s.scratch = scratch{s.out, s.path}
 	if len(s.out) == len("{}") {
 		return ""
 	}

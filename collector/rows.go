@@ -153,17 +153,26 @@ func (rows *Rows) append(r Rows, spoolID string, seq uint64) {
 	rows.SealKeys = appendRows(rows.SealKeys, r.SealKeys, func(k *SealKeyRow) { k.Origin = origin })
 	for _, l := range r.Ledger {
 		l.Origin = origin
-		rows.Ledger = addUp(rows.Ledger, l, func(a, b *LedgerRow) bool {
-			return a.SourceID == b.SourceID && a.Minute.Equal(b.Minute) && a.Outcome == b.Outcome && a.Reason == b.Reason
-		}, func(into *LedgerRow, n LedgerRow) { into.N += n.N })
+		rows.Ledger = addUp(rows.Ledger, l, (*LedgerRow).same, (*LedgerRow).add)
 	}
 	for _, c := range r.Counts {
 		c.Origin = origin
-		rows.Counts = addUp(rows.Counts, c, func(a, b *CountRow) bool {
-			return a.SourceID == b.SourceID && a.Hour.Equal(b.Hour) && a.Type == b.Type && a.Event == b.Event
-		}, func(into *CountRow, n CountRow) { into.N += n.N })
+		rows.Counts = addUp(rows.Counts, c, (*CountRow).same, (*CountRow).add)
 	}
 }
+
+// same tells whether two rows count the same.
+func (l *LedgerRow) same(m *LedgerRow) bool {
+	return l.SourceID == m.SourceID && l.Outcome == m.Outcome && l.Reason == m.Reason && l.Minute.Equal(m.Minute)
+}
+
+func (l *LedgerRow) add(m *LedgerRow) { l.N += m.N }
+
+func (c *CountRow) same(d *CountRow) bool {
+	return c.SourceID == d.SourceID && c.Type == d.Type && c.Event == d.Event && c.Hour.Equal(d.Hour)
+}
+
+func (c *CountRow) add(d *CountRow) { c.N += d.N }
 
 func appendRows[T any](to, from []T, stamp func(*T)) []T {
 	for _, row := range from {
@@ -173,10 +182,10 @@ func appendRows[T any](to, from []T, stamp func(*T)) []T {
 	return to
 }
 
-func addUp[T any](to []T, row T, same func(a, b *T) bool, add func(*T, T)) []T {
+func addUp[T any](to []T, row T, same func(a, b *T) bool, add func(into, n *T)) []T {
 	for i := range to {
 		if same(&to[i], &row) {
-			add(&to[i], row)
+			add(&to[i], &row)
 			return to
 		}
 	}

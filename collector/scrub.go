@@ -172,7 +172,7 @@ func (c *Collector) scrubPage(e *Event) {
 			e.row.PagePath = "/"
 		}
 	}
-	c.scrubCampaign(e, address.Query())
+	c.scrubCampaign(e, address.RawQuery)
 	if address.RawQuery != "" {
 		if _, kinds := c.detector.mask(address.RawQuery); len(kinds) > 0 {
 			e.violate("page.url: %s in the query, left out", strings.Join(kinds, ", "))
@@ -182,8 +182,14 @@ func (c *Collector) scrubPage(e *Event) {
 
 // path masks each segment of a URL's path; the query and fragment go.
 func (c *Collector) path(e *Event, path string) string {
-	path, _, _ = strings.Cut(path, "?")
-	path, _, _ = strings.Cut(path, "#")
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		path = path[:i]
+	}
+	if signsOf(path) == 0 && len(path) <= maxText {
+		if _, found := maskWords(path, e.words); !found {
+			return path // nor is there anything in a segment of it
+		}
+	}
 	segments := strings.Split(path, "/")
 	for i, segment := range segments {
 		if decoded, err := url.PathUnescape(segment); err == nil {
@@ -198,26 +204,44 @@ func (c *Collector) path(e *Event, path string) string {
 // which of them was there is kept: their values are identifiers.
 var clickIDs = []string{"gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid", "sccid", "rdt_cid"}
 
-func (c *Collector) scrubCampaign(e *Event, query url.Values) {
+func (c *Collector) scrubCampaign(e *Event, query string) {
 	campaign := e.inContext("campaign")
-	value := func(parameter, key string) string {
-		text := query.Get(parameter)
-		if text == "" {
-			text = campaign.Get(key).String()
+	for _, column := range []struct {
+		parameter, key string
+		value          *string
+	}{
+		{"utm_source", "source", &e.row.UTMSource}, {"utm_medium", "medium", &e.row.UTMMedium}, {"utm_campaign", "name", &e.row.UTMCampaign},
+		{"utm_term", "term", &e.row.UTMTerm}, {"utm_content", "content", &e.row.UTMContent},
+	} {
+		value := parameter(query, column.parameter)
+		if value == "" {
+			value = campaign.Get(column.key).String()
 		}
-		return c.text(e, parameter, text)
+		*column.value = c.text(e, column.parameter, value)
 	}
-	e.row.UTMSource = value("utm_source", "source")
-	e.row.UTMMedium = value("utm_medium", "medium")
-	e.row.UTMCampaign = value("utm_campaign", "name")
-	e.row.UTMTerm = value("utm_term", "term")
-	e.row.UTMContent = value("utm_content", "content")
 	for _, id := range clickIDs {
-		if query.Get(id) != "" {
+		if parameter(query, id) != "" {
 			e.row.ClickIDKind = id
 			return
 		}
 	}
+}
+
+// parameter is the first value of a query's parameter; "" if it has none, or one
+// that cannot be decoded.
+func parameter(query, name string) string {
+	for rest := query; rest != ""; {
+		var pair string
+		pair, rest, _ = strings.Cut(rest, "&")
+		if value, ok := strings.CutPrefix(pair, name); ok && strings.HasPrefix(value, "=") {
+			value, err := url.QueryUnescape(value[1:])
+			if err != nil {
+				return ""
+			}
+			return value
+		}
+	}
+	return ""
 }
 
 // scrubAgent keeps of the user agent the class of the device, and whether it

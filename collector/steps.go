@@ -220,23 +220,22 @@ func (c *Collector) deduplicate(e *Event) verdict {
 			e.id = "digest-" + c.Pseudonymizer.Digest("message_id", e.id)
 		}
 	}
-	key := e.seenKey()
-	if c.seen.Contains(key) || e.inRequest[key] {
+	key := keyOfMessage(e.req.source.ID, e.id)
+	if slices.Contains(e.kept.messages, key) || c.Window.has(key) {
 		return verdict{outcome: Duplicate}
 	}
-	e.inRequest[key] = true
+	if e.kept.messages == nil {
+		e.kept.messages = make([]messageKey, 0, e.kept.few)
+	}
+	e.kept.messages = append(e.kept.messages, key)
 	return verdict{}
 }
 
-func (e *Event) seenKey() string { return e.req.source.ID + "\x00" + e.id }
-
 // remember is called when the request's record is on disk.
-func (e *Event) remember(c *Collector) {
-	if e.row.EventID != "" {
-		c.seen.Add(e.seenKey(), struct{}{})
-	}
-	for _, key := range e.remembered {
-		c.known.Add(key, struct{}{})
+func (c *Collector) remember(kept *keeping) {
+	c.Window.add(kept.messages)
+	for _, value := range kept.values {
+		c.known.Add(value, struct{}{})
 	}
 }
 
@@ -312,13 +311,11 @@ func (c *Collector) personalTraits(e *Event, add func(seal.Kind, string) string)
 		if !ok || value == "" {
 			continue
 		}
-		if kind := identifierKind[class]; kind != "" {
+		kind := identifierKind[class]
+		if kind != "" {
 			add(kind, value)
-			if normal, err := seal.Normalize(kind, value, c.PhoneRegion); err == nil {
-				value = normal
-			}
 		}
-		e.personal = append(e.personal, personalValue{fieldName(class, key), value})
+		e.personal = append(e.personal, personalValue{fieldName(class, key), value, kind})
 	}
 }
 
@@ -347,33 +344,44 @@ func (c *Collector) seal(e *Event) verdict {
 		return verdict{}
 	}
 	for _, p := range e.personal {
-		token := c.Pseudonymizer.ValueToken(e.subject, p.field, p.value)
+		digest := c.Pseudonymizer.Lookup("vault", e.subject.Token(), p.field, p.value)
 		for _, purpose := range c.SealFor {
-			if e.decision.Allows(purpose) != nil {
+			known := knownValue{digest, purpose}
+			if e.decision.Allows(purpose) != nil || c.known.Contains(known) {
 				continue
 			}
-			known := strings.Join([]string{e.subject.Token(), p.field, string(purpose), token}, "\x00")
-			if c.known.Contains(known) {
-				continue
-			}
-			s, key, err := c.Sealer.Seal(seal.Binding{
-				Purpose: string(purpose), Field: p.field, Subject: e.subject.Token(), Decision: e.decision.ID(),
-			}, p.value)
-			if err != nil {
+			if err := c.sealFor(e, purpose, p); err != nil {
 				c.Logger.Error("sealing a value failed; it is left out", "field", p.field, "error", err)
 				e.violate("%s: could not be sealed", p.field)
 				continue
 			}
-			e.addKey(c, key)
-			e.rows.Vault = append(e.rows.Vault, VaultRow{
-				Pseudonym: e.subject.Token(), Field: p.field, Purpose: string(purpose),
-				KeyID: s.KeyID, Ciphertext: s.Ciphertext, Token: token,
-				DecisionID: e.decision.ID(), ReceivedAt: e.req.received,
-			})
-			e.remembered = append(e.remembered, known)
+			e.kept.values = append(e.kept.values, known)
 		}
 	}
 	return verdict{}
+}
+
+// sealFor adds a value to the vault, sealed for one purpose.
+func (c *Collector) sealFor(e *Event, purpose consent.Purpose, p personalValue) error {
+	value := p.value
+	if p.kind != "" {
+		if normal, err := seal.Normalize(p.kind, value, c.PhoneRegion); err == nil {
+			value = normal
+		}
+	}
+	s, key, err := c.Sealer.Seal(seal.Binding{
+		Purpose: string(purpose), Field: p.field, Subject: e.subject.Token(), Decision: e.decision.ID(),
+	}, value)
+	if err != nil {
+		return err
+	}
+	e.addKey(c, key)
+	e.rows.Vault = append(e.rows.Vault, VaultRow{
+		Pseudonym: e.subject.Token(), Field: p.field, Purpose: string(purpose),
+		KeyID: s.KeyID, Ciphertext: s.Ciphertext, Token: c.Pseudonymizer.ValueToken(e.subject, p.field, value),
+		DecisionID: e.decision.ID(), ReceivedAt: e.req.received,
+	})
+	return nil
 }
 
 // addKey lands the record of a data key with the first values it sealed. Until
@@ -404,6 +412,9 @@ func (c *Collector) land(e *Event) verdict {
 	e.row.PolicyVersion = c.Policy.Version()
 	e.row.Region = e.req.region
 	e.row.PlanVersion = e.req.source.Plan.Version
+	if e.rows.Events == nil {
+		e.rows.Events = make([]EventRow, 0, e.kept.few)
+	}
 	e.rows.Events = append(e.rows.Events, e.row)
 	return verdict{outcome: Landed}
 }

@@ -136,7 +136,10 @@ func join(parts ...string) []byte {
 	for _, part := range parts {
 		size += 4 + len(part)
 	}
-	b := make([]byte, 0, size)
+	return appendJoined(make([]byte, 0, size), parts...)
+}
+
+func appendJoined(b []byte, parts ...string) []byte {
 	for _, part := range parts {
 		b = binary.BigEndian.AppendUint32(b, uint32(len(part)))
 		b = append(b, part...)

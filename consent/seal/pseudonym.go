@@ -3,7 +3,6 @@ package seal
 import (
 	"context"
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
@@ -51,10 +50,10 @@ type Pseudonymizer struct {
 	workspace string
 	region    string
 	oprf      group.Scalar
-	random    []byte // HMAC key for identifiers made at random
-	token     []byte // HMAC key for value tokens
-	cacheKey  []byte // HMAC key for the cache, so that it holds no identifiers
-	cache     *lru.Cache[[32]byte, Pseudonym]
+	random    *keyedHash // of identifiers made at random
+	token     *keyedHash // of values
+	lookup    *keyedHash // for the cache, so that it holds no identifiers; its key is of this process
+	cache     *lru.Cache[[32]byte, Pseudonym] // none for a value that is not an identifier
 }
 
 // cached bounds the memory of the cache to about 16 MiB.
@@ -83,7 +82,7 @@ func NewPseudonymizer(ctx context.Context, keys Keyring, workspace, region strin
 	if err := scalar.UnmarshalBinary(text); err != nil {
 		return nil, fmt.Errorf("deriving the pseudonym key: %w", err)
 	}
-	p := &Pseudonymizer{workspace: workspace, region: region, oprf: scalar, cacheKey: randomKey()}
+	p := &Pseudonymizer{workspace: workspace, region: region, oprf: scalar, lookup: newKeyedHash(randomKey())}
 	if p.random, err = derive(seed, "sluis/random-id/v1"); err != nil {
 		return nil, err
 	}
@@ -94,12 +93,12 @@ func NewPseudonymizer(ctx context.Context, keys Keyring, workspace, region strin
 	return p, err
 }
 
-func derive(seed []byte, info string) ([]byte, error) {
+func derive(seed []byte, info string) (*keyedHash, error) {
 	key, err := hkdf.Key(sha256.New, seed, nil, info, 32)
 	if err != nil {
 		return nil, fmt.Errorf("deriving a key: %w", err)
 	}
-	return key, nil
+	return newKeyedHash(key), nil
 }
 
 // IsUUID tells whether an id has the form of a UUID (RFC 9562) with a version
@@ -127,26 +126,40 @@ func IsUUID(id string) bool {
 // Equal values of one kind give equal pseudonyms, in every process that has
 // the key. The error is [ErrNotAnIdentifier].
 func (p *Pseudonymizer) Pseudonym(kind Kind, value string) (Pseudonym, error) {
+	if kind == AnonymousID && IsUUID(value) {
+		sum := p.random.sum("sluis/pid/v1", p.workspace, string(kind), normVersion, value)
+		return newPseudonym(kind, sum[:]), nil
+	}
+	// By the value as it came: to normalise a phone number takes longer than to hash it.
+	key := p.lookup.sum(string(kind), value)
+	known, ok := p.cache.Get(key)
+	switch {
+	case ok && known.IsZero():
+		return Pseudonym{}, ErrNotAnIdentifier
+	case ok:
+		return known, nil
+	}
+	made, err := p.make(kind, value)
+	if err == nil || errors.Is(err, ErrNotAnIdentifier) {
+		p.cache.Add(key, made)
+	}
+	return made, err
+}
+
+func (p *Pseudonymizer) make(kind Kind, value string) (Pseudonym, error) {
 	value, err := Normalize(kind, value, p.region)
 	if err != nil {
 		return Pseudonym{}, err
 	}
-	input := join("sluis/pid/v1", p.workspace, string(kind), normVersion, value)
-	if kind == AnonymousID && IsUUID(value) {
-		return newPseudonym(kind, mac(p.random, input)), nil
+	if kind == AnonymousID && IsUUID(value) { // now without space around it
+		return p.Pseudonym(kind, value)
 	}
-	key := [32]byte(mac(p.cacheKey, input))
-	if known, ok := p.cache.Get(key); ok {
-		return known, nil
-	}
-	element, err := p.evaluate(input)
+	element, err := p.evaluate(join("sluis/pid/v1", p.workspace, string(kind), normVersion, value))
 	if err != nil {
 		return Pseudonym{}, err
 	}
 	sum := sha512.Sum512(join("sluis/pid/v1", string(kind), string(element)))
-	made := newPseudonym(kind, sum[:])
-	p.cache.Add(key, made)
-	return made, nil
+	return newPseudonym(kind, sum[:]), nil
 }
 
 func newPseudonym(kind Kind, sum []byte) Pseudonym {
@@ -171,18 +184,18 @@ func (p *Pseudonymizer) evaluate(input []byte) ([]byte, error) {
 // values of the same field of the same person, and with nothing else. 32
 // hexadecimal characters.
 func (p *Pseudonymizer) ValueToken(subject Pseudonym, field, value string) string {
-	return hex.EncodeToString(mac(p.token, join("sluis/value/v1", p.workspace, subject.token, field, value))[:16])
+	sum := p.token.sum("sluis/value/v1", p.workspace, subject.token, field, value)
+	return hex.EncodeToString(sum[:16])
 }
 
 // Digest is a keyed digest of anything, for lookups within this workspace that
 // must not be linked to pseudonyms, such as of a message id that holds
 // personal data. 32 hexadecimal characters.
 func (p *Pseudonymizer) Digest(domain, value string) string {
-	return hex.EncodeToString(mac(p.token, join("sluis/digest/v1", p.workspace, domain, value))[:16])
+	sum := p.token.sum("sluis/digest/v1", p.workspace, domain, value)
+	return hex.EncodeToString(sum[:16])
 }
 
-func mac(key, input []byte) []byte {
-	h := hmac.New(sha256.New, key)
-	h.Write(input)
-	return h.Sum(nil)
-}
+// Lookup is a keyed digest of several texts that only this process can repeat:
+// the key of what it remembers of personal values.
+func (p *Pseudonymizer) Lookup(parts ...string) [32]byte { return p.lookup.sum(parts...) }

@@ -83,6 +83,9 @@ type Consent struct {
 // Spool bounds the queue on disk.
 type Spool struct {
 	MaxBytes int64 `yaml:"max_bytes"`
+	// RememberIDs is how many message ids are remembered at least, to recognise
+	// duplicates by.
+	RememberIDs int `yaml:"remember_ids"`
 }
 
 // Warehouse bounds the embedded warehouse, or names the one in BigQuery that
@@ -213,7 +216,7 @@ func defaults() Config {
 	return Config{
 		Listen: "127.0.0.1:8484", Data: "data", Keys: "keys", Models: "sql", Syncs: "syncs",
 		Consent:   Consent{Version: "1", SealFor: []consent.Purpose{consent.Personalization, consent.Marketing, consent.Advertising}},
-		Spool:     Spool{MaxBytes: 4 << 30},
+		Spool:     Spool{MaxBytes: 4 << 30, RememberIDs: 500_000},
 		Warehouse: Warehouse{MemoryLimit: "2GB"},
 	}
 }
@@ -245,6 +248,9 @@ func (w *Workspace) check(doc *document) {
 	}
 	if w.Spool.MaxBytes < 256<<20 {
 		doc.report("spool.max_bytes", "must be at least 268435456 (256 MiB)")
+	}
+	if w.Spool.RememberIDs < 1000 || w.Spool.RememberIDs > 50_000_000 {
+		doc.report("spool.remember_ids", "must be from 1000 to 50000000; a million take about 80 MB of memory")
 	}
 	if len(w.Sources) == 0 {
 		doc.report("sources", "at least one source is needed: an id and a write_key")
@@ -371,6 +377,9 @@ func (w *Workspace) Landing() string { return filepath.Join(w.Path(w.Data), "lan
 
 // SpoolDir is the folder of the collector's spool.
 func (w *Workspace) SpoolDir() string { return filepath.Join(w.Path(w.Data), "spool") }
+
+// MessageIDs is the folder of the message ids that are remembered.
+func (w *Workspace) MessageIDs() string { return filepath.Join(w.Path(w.Data), "message-ids") }
 
 // LoaderState is what a loader into BigQuery remembers of the spool. The two
 // live and die together, so it is in the spool's folder.
