@@ -45,7 +45,8 @@ type Spool interface {
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
-// Config is what a Collector is made of. All but Logger and Now are required.
+// Config is what a Collector is made of. All but Observer, Logger and Now are
+// required.
 type Config struct {
 	Sources       []Source
 	Policy        *consent.Policy
@@ -61,8 +62,10 @@ type Config struct {
 	// of the visitor; empty if there is none.
 	RegionHeader string
 	Spool        Spool
-	Logger       *slog.Logger
-	Now          func() time.Time
+	// Observer is told what becomes of events; nil if nobody asks.
+	Observer Observer
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Collector is the main flow. All its methods may be called concurrently.
@@ -70,10 +73,24 @@ type Collector struct {
 	Config
 	sources  map[string]*Source // by write key
 	detector detector
+	*memory
+}
 
+// memory is what a collector learns. It outlives a change of the configuration;
+// see [Collector.With].
+type memory struct {
 	seen    *lru.Cache[string, struct{}] // message ids that were kept lately
 	known   *lru.Cache[string, struct{}] // sealed values that the vault has
 	written sync.Map                     // ids of data keys that are on disk
+}
+
+func newMemory() (*memory, error) {
+	seen, err := lru.New[string, struct{}](seenIDs)
+	if err != nil {
+		return nil, err
+	}
+	known, err := lru.New[string, struct{}](knownSecrets)
+	return &memory{seen: seen, known: known}, err
 }
 
 // How many message ids and sealed values are remembered. What is forgotten is
@@ -85,6 +102,19 @@ const (
 
 // New checks the configuration.
 func New(c Config) (*Collector, error) {
+	memory, err := newMemory()
+	if err != nil {
+		return nil, err
+	}
+	return newCollector(c, memory)
+}
+
+// With is a collector of another configuration, which knows what c knows: no
+// message that c kept is kept twice. Both may be used at once, so that requests
+// that c has begun can end while others go to the new one.
+func (c *Collector) With(config Config) (*Collector, error) { return newCollector(config, c.memory) }
+
+func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Policy == nil || c.Pseudonymizer == nil || c.Sealer == nil || c.Spool == nil {
 		return nil, errors.New("collector: policy, pseudonymizer, sealer and spool are required")
 	}
@@ -94,7 +124,7 @@ func New(c Config) (*Collector, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	col := &Collector{Config: c, sources: make(map[string]*Source), detector: detector{region: c.PhoneRegion}}
+	col := &Collector{Config: c, sources: make(map[string]*Source), detector: detector{region: c.PhoneRegion}, memory: memory}
 	for i, s := range c.Sources {
 		switch {
 		case s.ID == "" || s.WriteKey == "":
@@ -107,12 +137,7 @@ func New(c Config) (*Collector, error) {
 		}
 		col.sources[s.WriteKey] = &s
 	}
-	var err error
-	if col.seen, err = lru.New[string, struct{}](seenIDs); err != nil {
-		return nil, err
-	}
-	col.known, err = lru.New[string, struct{}](knownSecrets)
-	return col, err
+	return col, nil
 }
 
 // request is what all events of one HTTP request share.
@@ -193,6 +218,7 @@ func (c *Collector) accept(ctx context.Context, req *request, messages []map[str
 	for _, e := range events {
 		e.remember(c)
 	}
+	c.observe(req, results, &rec.Rows)
 	return results, nil
 }
 

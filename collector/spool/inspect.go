@@ -61,7 +61,7 @@ type AsideReport struct {
 // meanwhile may be missing at the end, and what is trimmed meanwhile at the
 // start.
 func Inspect(ctx context.Context, dir string, visit func(Record) error) (Report, error) {
-	s := &Spool{opts: Options{Dir: dir, FS: readOnlyFS{}, Logger: slog.New(slog.DiscardHandler)}}
+	s := inspector(dir)
 	report, segments, err := s.survey()
 	if err != nil {
 		return Report{}, fmt.Errorf("inspect the spool in %s: %w", dir, err)
@@ -85,6 +85,21 @@ func Inspect(ctx context.Context, dir string, visit func(Record) error) (Report,
 		report.Segments = append(report.Segments, r)
 	}
 	return report, nil
+}
+
+// Identify is the id of the spool in a directory, which is read as [Inspect]
+// does, but for the records; empty if nothing there says it.
+func Identify(dir string) (id string, err error) {
+	report, _, err := inspector(dir).survey()
+	if err != nil {
+		return "", fmt.Errorf("inspect the spool in %s: %w", dir, err)
+	}
+	return report.ID, nil
+}
+
+// inspector is a spool that only reads.
+func inspector(dir string) *Spool {
+	return &Spool{opts: Options{Dir: dir, FS: readOnlyFS{}, Logger: slog.New(slog.DiscardHandler)}}
 }
 
 // survey reads the names and headers, and returns the segments in order. One of

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync/atomic"
 
 	"github.com/cloudflare/circl/group"
 	"github.com/cloudflare/circl/oprf"
@@ -55,6 +56,19 @@ type Pseudonymizer struct {
 	token     []byte // HMAC key for value tokens
 	cacheKey  []byte // HMAC key for the cache, so that it holds no identifiers
 	cache     *lru.Cache[[32]byte, Pseudonym]
+	hits      atomic.Int64
+	misses    atomic.Int64
+}
+
+// CacheStats tell how the cache of pseudonyms is doing.
+type CacheStats struct {
+	Hits, Misses int64 // since the start
+	Entries      int
+}
+
+// Cache may be called at any time.
+func (p *Pseudonymizer) Cache() CacheStats {
+	return CacheStats{Hits: p.hits.Load(), Misses: p.misses.Load(), Entries: p.cache.Len()}
 }
 
 // cached bounds the memory of the cache to about 16 MiB.
@@ -119,8 +133,10 @@ func (p *Pseudonymizer) Pseudonym(kind Kind, value string) (Pseudonym, error) {
 	}
 	key := [32]byte(mac(p.cacheKey, input))
 	if known, ok := p.cache.Get(key); ok {
+		p.hits.Add(1)
 		return known, nil
 	}
+	p.misses.Add(1)
 	element, err := p.evaluate(input)
 	if err != nil {
 		return Pseudonym{}, err
