@@ -36,14 +36,18 @@ func (rows *Rows) tables() map[string]reflect.Value {
 
 // Inspection is what [Inspect] found.
 type Inspection struct {
-	Spool  spool.Report
-	Landed uint64 // records below this number have landed
-	// What waits to be landed.
+	Spool   spool.Report
+	Landed  uint64 // records below this number have landed
+	Waiting Waiting
+}
+
+// Waiting is what has not landed.
+type Waiting struct {
 	Records    int
 	Bytes      int64
-	Oldest     time.Time // when the first of them was appended
-	Rows       map[string]int
-	Unreadable int // records of another version of this program
+	Oldest     time.Time      // when the first of them was appended
+	Rows       map[string]int // by table
+	Unreadable int            // records of another version of this program
 }
 
 // InspectedRecord is a record for people: its rows by table, in JSON, by the
@@ -73,7 +77,8 @@ func Inspect(ctx context.Context, dir string, options InspectOptions) (Inspectio
 	if err != nil {
 		return Inspection{}, err
 	}
-	i := Inspection{Rows: make(map[string]int)}
+	i := Inspection{Waiting: Waiting{Rows: make(map[string]int)}}
+	w := &i.Waiting
 	if i.Landed, err = options.Landed(id); err != nil {
 		return Inspection{}, fmt.Errorf("finding what has landed: %w", err)
 	}
@@ -82,17 +87,17 @@ func Inspect(ctx context.Context, dir string, options InspectOptions) (Inspectio
 		if r.Seq < i.Landed {
 			return nil
 		}
-		if i.Records++; i.Records == 1 {
-			i.Oldest = r.Time
+		if w.Records++; w.Records == 1 {
+			w.Oldest = r.Time
 		}
-		i.Bytes += int64(len(r.Data))
+		w.Bytes += int64(len(r.Data))
 		rec, err := decodeRecord(r.Data)
 		if err != nil {
-			i.Unreadable++
+			w.Unreadable++
 			return nil
 		}
 		for table, n := range rec.Counted() {
-			i.Rows[table] += n
+			w.Rows[table] += n
 		}
 		if show != nil && !show(inspected(r, rec.Rows, options.Whole)) {
 			show = nil
