@@ -46,7 +46,8 @@ type Spool interface {
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
-// Config is what a Collector is made of. All but Logger and Now are required.
+// Config is what a Collector is made of. All but Observer, Logger and Now are
+// required.
 type Config struct {
 	Sources       []Source
 	Policy        *consent.Policy
@@ -63,9 +64,12 @@ type Config struct {
 	RegionHeader string
 	Spool        Spool
 	// Window remembers message ids; nil is one that forgets them with the process.
+	// A collector made by With keeps the one it has.
 	Window *Window
-	Logger *slog.Logger
-	Now    func() time.Time
+	// Observer is told what becomes of events; nil if nobody asks.
+	Observer Observer
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Collector is the main flow. All its methods may be called concurrently.
@@ -73,13 +77,27 @@ type Collector struct {
 	Config
 	sources  map[string]*Source // by write key
 	detector detector
-
-	known   *lru.Cache[knownValue, struct{}] // sealed values that the vault has
-	written sync.Map                         // ids of data keys that are on disk
+	*memory
 
 	// decisions by the signals of the request and the text of the event's own.
 	decisions *lru.Cache[string, decision]
 	names     nameClasses
+}
+
+// memory is what a collector learns. It outlives a change of the configuration;
+// see [Collector.With].
+type memory struct {
+	window  *Window                          // message ids that landed
+	known   *lru.Cache[knownValue, struct{}] // sealed values that the vault has
+	written sync.Map                         // ids of data keys that are on disk
+}
+
+func newMemory(window *Window) (*memory, error) {
+	if window == nil {
+		window = NewWindow(0)
+	}
+	known, err := lru.New[knownValue, struct{}](knownSecrets)
+	return &memory{window: window, known: known}, err
 }
 
 // knownSecrets is how many sealed values are remembered. What is forgotten is
@@ -94,6 +112,19 @@ const (
 
 // New checks the configuration.
 func New(c Config) (*Collector, error) {
+	memory, err := newMemory(c.Window)
+	if err != nil {
+		return nil, err
+	}
+	return newCollector(c, memory)
+}
+
+// With is a collector of another configuration, which knows what c knows: no
+// message that c kept is kept twice. Both may be used at once, so that requests
+// that c has begun can end while others go to the new one.
+func (c *Collector) With(config Config) (*Collector, error) { return newCollector(config, c.memory) }
+
+func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Policy == nil || c.Pseudonymizer == nil || c.Sealer == nil || c.Spool == nil {
 		return nil, errors.New("collector: policy, pseudonymizer, sealer and spool are required")
 	}
@@ -103,7 +134,7 @@ func New(c Config) (*Collector, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	col := &Collector{Config: c, sources: make(map[string]*Source), detector: detector{region: c.PhoneRegion}}
+	col := &Collector{Config: c, sources: make(map[string]*Source), detector: detector{region: c.PhoneRegion}, memory: memory}
 	for i, s := range c.Sources {
 		switch {
 		case s.ID == "" || s.WriteKey == "":
@@ -116,14 +147,8 @@ func New(c Config) (*Collector, error) {
 		}
 		col.sources[s.WriteKey] = &s
 	}
-	if col.Window == nil {
-		col.Window = NewWindow(0)
-	}
 	var err error
-	if col.decisions, err = lru.New[string, decision](knownDecisions); err != nil {
-		return nil, err
-	}
-	col.known, err = lru.New[knownValue, struct{}](knownSecrets)
+	col.decisions, err = lru.New[string, decision](knownDecisions)
 	return col, err
 }
 
@@ -202,6 +227,7 @@ func (c *Collector) accept(ctx context.Context, req *request, messages []message
 		return nil, err
 	}
 	c.remember(kept)
+	c.observe(req, results, &rec.Rows)
 	return results, nil
 }
 

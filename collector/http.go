@@ -35,7 +35,6 @@ const ConsentCookie = "sluis_consent"
 //	POST /v1/{identify,track,page,screen,group,alias}   one event
 //	POST /v1/batch                                      several
 //	POST /v1/consent                                    a choice
-//	GET  /healthz                                       200 while events are accepted
 //
 // as Segment's HTTP Tracking API v1: the write key by Basic or Bearer
 // authorization, X-Write-Key or in the body; 200 with what became of each event
@@ -48,9 +47,6 @@ func (c *Collector) Handler() http.Handler {
 	}
 	mux.HandleFunc("POST /v1/batch", c.serveBatch)
 	mux.HandleFunc("POST /v1/consent", c.serveConsent)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, map[string]any{"status": "ok"})
-	})
 	return c.withCORS(mux)
 }
 

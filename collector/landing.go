@@ -65,19 +65,26 @@ func (s ParquetSink) Position(_ context.Context, spoolID string) (next, until ui
 	if err := os.RemoveAll(filepath.Join(s.Dir, aside)); err != nil {
 		return 0, 0, fmt.Errorf("clearing unfinished files: %w", err)
 	}
+	next, err = s.Landed(spoolID)
+	return next, 0, err
+}
+
+// Landed is the number from which landing a spool goes on. It only reads, and
+// may be called while the sink is in use.
+func (s ParquetSink) Landed(spoolID string) (next uint64, err error) {
 	folders, err := filepath.Glob(filepath.Join(s.Dir, "dt=*", spoolID+"-*-*"))
 	if err != nil {
-		return 0, 0, fmt.Errorf("listing landed files: %w", err)
+		return 0, fmt.Errorf("listing landed files: %w", err)
 	}
 	for _, folder := range folders {
 		name := filepath.Base(folder)
 		last, err := strconv.ParseUint(name[strings.LastIndexByte(name, '-')+1:], 10, 64)
 		if err != nil {
-			return 0, 0, fmt.Errorf("%s: the name does not end in a number; move the folder out of %s", folder, s.Dir)
+			return 0, fmt.Errorf("%s: the name does not end in a number; move the folder out of %s", folder, s.Dir)
 		}
 		next = max(next, last)
 	}
-	return next, 0, nil
+	return next, nil
 }
 
 // Land writes the batch. Landing the same range again replaces nothing and is

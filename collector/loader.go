@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/sluis-cdp/sluis/collector/spool"
@@ -26,8 +26,8 @@ type Loader struct {
 	// is a second.
 	Every time.Duration
 
-	failing atomic.Bool
-	landed  int // batches, by this loader
+	mu       sync.Mutex
+	progress Progress
 }
 
 // maxBatchRecords and maxBatchRows bound the memory that a batch takes.
@@ -36,8 +36,31 @@ const (
 	maxBatchRows    = 100_000
 )
 
-// Healthy tells whether the last attempt to land succeeded.
-func (l *Loader) Healthy() bool { return !l.failing.Load() }
+// Progress is how landing goes. The counters are of this loader's life.
+type Progress struct {
+	Batches, Rows int64 // landed
+	Failures      int64 // attempts to land a batch that failed
+	// Failing is since when each attempt has failed; zero if the last one succeeded.
+	Failing time.Time
+	// Oldest is when the oldest record that has not landed was appended, as far as
+	// the loader has seen; zero if none waits for it.
+	Oldest time.Time
+	Last   time.Time // when a batch landed
+}
+
+// Progress may be called while Run runs.
+func (l *Loader) Progress() Progress {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.progress
+}
+
+// note changes the progress.
+func (l *Loader) note(change func(*Progress)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.progress)
+}
 
 // Run lands records until the spool is closed and all of it has landed, or ctx
 // is done. It is called once. A sink that fails is tried again for as long as
@@ -99,9 +122,7 @@ const compactEvery = 16
 // the day before. Nothing depends on it: what fails is tried again.
 func (l *Loader) compact(day time.Time) {
 	sink, ok := l.Sink.(Compacter)
-	due := l.landed%compactEvery == 0
-	l.landed++
-	if !ok || !due {
+	if !ok || l.Progress().Batches%compactEvery != 1 {
 		return
 	}
 	for _, d := range []time.Time{day.AddDate(0, 0, -1), day} {
@@ -116,11 +137,10 @@ func (l *Loader) land(ctx context.Context, b Batch) error {
 	const longest = 30 * time.Second
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, longest) {
 		err := l.Sink.Land(ctx, b)
+		l.note(func(p *Progress) { p.attempted(b, err, time.Now()) })
 		if err == nil {
-			l.failing.Store(false)
 			return nil
 		}
-		l.failing.Store(true)
 		l.Logger.Error("landing a batch failed; it is tried again", "first", b.First, "last", b.Last-1, "retry_in", wait.String(), "error", err)
 		select {
 		case <-ctx.Done():
@@ -128,6 +148,22 @@ func (l *Loader) land(ctx context.Context, b Batch) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// attempted takes down how an attempt to land a batch ended.
+func (p *Progress) attempted(b Batch, err error, now time.Time) {
+	if err != nil {
+		p.Failures++
+		if p.Failing.IsZero() {
+			p.Failing = now
+		}
+		return
+	}
+	p.Batches++
+	for _, n := range b.Counted() {
+		p.Rows += int64(n)
+	}
+	p.Failing, p.Oldest, p.Last = time.Time{}, time.Time{}, now
 }
 
 // batcher cuts the spool into batches.
@@ -149,6 +185,7 @@ func (b *batcher) next(ctx context.Context) (Batch, error) {
 	if err != nil {
 		return Batch{}, err
 	}
+	b.loader.note(func(p *Progress) { p.Oldest = first.Time })
 	batch := Batch{SpoolID: b.loader.Spool.ID(), First: first.Seq, Last: first.Seq + 1}
 	b.add(&batch, first, false)
 
@@ -184,6 +221,9 @@ func (b *batcher) begun(ctx context.Context) (Batch, error) {
 		if r.Seq >= batch.Last {
 			b.ahead = &r
 			break
+		}
+		if next == b.from {
+			b.loader.note(func(p *Progress) { p.Oldest = r.Time })
 		}
 		b.add(&batch, r, false)
 		next = r.Seq + 1

@@ -221,7 +221,7 @@ func (c *Collector) deduplicate(e *Event) verdict {
 		}
 	}
 	key := keyOfMessage(e.req.source.ID, e.id)
-	if slices.Contains(e.kept.messages, key) || c.Window.has(key) {
+	if slices.Contains(e.kept.messages, key) || c.window.has(key) {
 		return verdict{outcome: Duplicate}
 	}
 	if e.kept.messages == nil {
@@ -233,7 +233,7 @@ func (c *Collector) deduplicate(e *Event) verdict {
 
 // remember is called when the request's record is on disk.
 func (c *Collector) remember(kept *keeping) {
-	c.Window.add(kept.messages)
+	c.window.add(kept.messages)
 	for _, value := range kept.values {
 		c.known.Add(value, struct{}{})
 	}

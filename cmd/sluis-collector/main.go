@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,6 +19,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends at once
 	code := run(ctx, os.Args, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -27,25 +27,21 @@ func main() {
 
 func run(ctx context.Context, args []string, stderr io.Writer) int {
 	app := &cli.App{
-		Name:  "sluis-collector",
-		Usage: "receive events, ask for consent, and land what may be kept",
-		Flags: []cli.Flag{
+		Name:        "sluis-collector",
+		Usage:       "receive events, ask for consent, and land what may be kept",
+		Description: edge.Signals,
+		Flags: append(edge.Flags(),
 			&cli.StringFlag{Name: "workspace", Aliases: []string{"w"}, Value: ".", EnvVars: []string{"SLUIS_WORKSPACE"}, Usage: "the folder with " + workspace.File},
-			&cli.StringFlag{Name: "listen", EnvVars: []string{"SLUIS_LISTEN"}, Usage: "address to accept events on; overrides the configuration"},
-		},
+		),
 		HideHelpCommand: true,
 		ErrWriter:       stderr,
 		ExitErrHandler:  func(*cli.Context, error) {},
 		Action: func(c *cli.Context) error {
-			w, err := workspace.Open(c.String("workspace"))
+			w, options, err := edge.Open(c, c.String("workspace"))
 			if err != nil {
 				return err
 			}
-			listen := w.Listen
-			if c.IsSet("listen") {
-				listen = c.String("listen")
-			}
-			return edge.Run(c.Context, w, listen, slog.New(slog.NewTextHandler(stderr, nil)))
+			return edge.Run(c.Context, w, options, nil)
 		},
 	}
 	if err := app.RunContext(ctx, args); err != nil {

@@ -164,7 +164,8 @@ func (d *demo) start(ctx context.Context, dir, listen string) (stop func() error
 	if d.scheduler, err = newScheduler(ctx, d.w, logger, log); err != nil {
 		return stop, err
 	}
-	if d.edge, err = edge.Start(ctx, d.w, listen, logger); err != nil {
+	d.w.Listen, d.w.Operations.Listen = listen, ""
+	if d.edge, err = edge.Start(ctx, d.w, edge.Options{Logger: logger}); err != nil {
 		return stop, err
 	}
 	stops = append(stops, d.edge.Drain)

@@ -23,6 +23,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends at once
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -83,7 +84,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Usage: "a customer data platform that you run yourself",
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
-			initCommand(), upCommand(), demoCommand(), collectorCommand(),
+			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(),
 			modelsCommand(), syncCommand(), sqlCommand(), ledgerCommand(), doctorCommand(), pluginCommand(),
 		},
 		Writer:         stdout,
@@ -99,7 +100,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	}
 	each(app.Commands, func(c *cli.Command) {
 		c.OnUsageError = wrongUse
-		if len(c.Subcommands) > 0 {
+		if c.Action == nil {
 			c.Action = func(c *cli.Context) error {
 				if c.Args().Present() {
 					return usage("there is no command %q here", c.Args().First())

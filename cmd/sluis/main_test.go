@@ -117,6 +117,7 @@ func newWorkspace(t testing.TB) string {
 		t.Fatal(err)
 	}
 	edit(t, filepath.Join(dir, "sluis.yaml"), "every: 30s", "every: 1s")
+	edit(t, filepath.Join(dir, "sluis.yaml"), "listen: 127.0.0.1:8485", "listen: 127.0.0.1:0")
 	return dir
 }
 

@@ -18,50 +18,30 @@ import (
 
 func upCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "up",
-		Usage: "collector and scheduler in one process: models and then syncs run at the interval of the configuration",
-		Flags: []cli.Flag{listenFlag()},
+		Name:        "up",
+		Usage:       "collector and scheduler in one process: models and then syncs run at the interval of the configuration",
+		Description: edge.Signals,
+		Flags:       edge.Flags(),
 		Action: func(c *cli.Context) error {
-			w, err := openWorkspace(c)
+			w, options, err := edge.Open(c, workspaceDir(c))
 			if err != nil {
 				return err
 			}
-			return up(c.Context, w, listenAddress(c, w), newLogger(c), c.App.ErrWriter)
+			return up(c.Context, w, options, c.App.ErrWriter)
 		},
 	}
 }
 
 // up runs until ctx is done or a part fails, and then drains.
-func up(ctx context.Context, w *workspace.Workspace, listen string, logger *slog.Logger, stderr io.Writer) error {
-	s, err := newScheduler(ctx, w, logger, stderr)
+func up(ctx context.Context, w *workspace.Workspace, options edge.Options, stderr io.Writer) error {
+	s, err := newScheduler(ctx, w, options.Logger, stderr)
 	if err != nil {
 		return err
 	}
 	if err := setUpWarehouse(ctx, w); err != nil {
 		return err
 	}
-	e, err := edge.Start(ctx, w, listen, logger)
-	if err != nil {
-		return err
-	}
-	logger.Info("accepting events", "url", e.URL(), "models_and_syncs_every", w.Schedule.Every.String())
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	scheduled := make(chan struct{})
-	go func() {
-		defer close(scheduled)
-		s.run(ctx, w.Schedule.Every)
-	}()
-	var failure error
-	select {
-	case <-ctx.Done():
-		logger.Info("draining")
-	case failure = <-e.Failed():
-	}
-	stop()
-	err = e.Drain()
-	<-scheduled
-	return errors.Join(failure, err)
+	return edge.Run(ctx, w, options, func(ctx context.Context) { s.run(ctx, w.Schedule.Every) })
 }
 
 // scheduler runs models and then syncs.

@@ -222,6 +222,20 @@ func loadState(path string) (state, error) {
 	return s, nil
 }
 
+// Landed is the number from which landing a spool goes on, as a state file says.
+// It only reads, and may be called while a sink uses the file.
+func Landed(stateFile, spoolID string) (next uint64, err error) {
+	s, err := loadState(stateFile)
+	if err != nil {
+		return 0, err
+	}
+	spool := s.spool(spoolID)
+	if spool.Batch != nil {
+		return spool.Batch.First, nil
+	}
+	return spool.Next, nil
+}
+
 const temporaryEnd = ".tmp"
 
 // writeFile replaces a file, durably and whole.

@@ -16,6 +16,8 @@ const maxGroup = 4 << 20
 type request struct {
 	data []byte
 	crc  uint32
+	// probe is a request of [Spool.Check]: it writes no record.
+	probe bool
 	// index is the place in Spool.waiting, guarded by Spool.mu; negative once
 	// writing may have begun.
 	index int
@@ -38,8 +40,6 @@ type committer struct {
 	file   File     // of active
 	seed   uint32   // of active
 	buf    []byte
-	// failing: the last attempt to write failed, which was logged.
-	failing bool
 }
 
 func (s *Spool) enqueueLocked(req *request) {
@@ -73,7 +73,7 @@ func (s *Spool) commitAll() {
 		if len(batch) == 0 {
 			return
 		}
-		s.commit(batch)
+		s.commit(s.answerProbes(batch))
 		clear(batch)
 		// Those who were just answered often have the next record at hand. Let
 		// them join, or groups settle at half of the callers.
@@ -95,6 +95,26 @@ func (s *Spool) take(spare []*request) []*request {
 		req.index = -1
 	}
 	return batch
+}
+
+// answerProbes takes the probes out of the batch, in place, and tells each
+// whether a segment can be written.
+func (s *Spool) answerProbes(batch []*request) []*request {
+	rest := batch[:0]
+	for _, req := range batch {
+		if !req.probe {
+			rest = append(rest, req)
+			continue
+		}
+		var err error
+		if s.committer.active == nil {
+			if err = s.rotate(); err == nil {
+				s.logFailing(nil)
+			}
+		}
+		req.finish(0, err)
+	}
+	return rest
 }
 
 // commit writes the requests and finishes each.
@@ -179,12 +199,12 @@ func (s *Spool) write(group []*request) error {
 func (s *Spool) logFailing(err error) {
 	failing := err != nil
 	switch {
-	case failing && !s.committer.failing:
+	case failing && !s.failing.Load():
 		s.opts.Logger.Error("the spool cannot write; each append tries again", "error", err)
-	case !failing && s.committer.failing:
+	case !failing && s.failing.Load():
 		s.opts.Logger.Info("the spool can write again", "next", s.committer.next)
 	}
-	s.committer.failing = failing
+	s.failing.Store(failing)
 }
 
 // writeSync puts b at off, durably. After an error the file must not be synced
@@ -230,6 +250,7 @@ func (s *Spool) rotate() error {
 		s.segments = s.segments[:len(s.segments)-1]
 	}
 	s.segments = append(s.segments, seg)
+	s.writing = true
 	return nil
 }
 
@@ -251,6 +272,7 @@ func (s *Spool) retire() {
 		c.active.size = c.active.end
 	}
 	c.active, c.file = nil, nil
+	s.writing = false
 }
 
 // rest marks the end of the log, so that the next Open need not look for it.

@@ -100,34 +100,55 @@ func (s *Spool) readStart(name string) (start []byte, size int64, err error) {
 	return start, size, nil
 }
 
-// identify finds out which spool this is: from the identity file, or else from
-// the newest segment. A spool that lost all of its segments is another one,
-// since its numbers start again.
-func (s *Spool) identify(found []*segment) error {
+// origin is where the identity of a spool is known from.
+type origin int
+
+const (
+	nowhere origin = iota
+	identityFile
+	segmentHeader
+)
+
+// recognise reads which spool this is: from the identity file, or else from the
+// newest sound segment. exists tells of the file, sound or not.
+func (s *Spool) recognise(found []*segment) (from origin, exists bool, err error) {
 	start, _, err := s.readStart(identityName)
-	known := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+		return nowhere, false, err
 	}
-	if known {
+	exists = err == nil
+	if exists {
 		switch h, err := decodeHeader(start); {
 		case errors.Is(err, errVersion):
-			return fmt.Errorf("%s was %w: start that version", identityName, err)
+			return nowhere, true, fmt.Errorf("%s was %w: start that version", identityName, err)
 		case err == nil:
 			s.self = h.identity
-			if len(found) > 0 {
-				return nil
-			}
+			return identityFile, true, nil
 		}
 	}
 	for _, seg := range slices.Backward(found) {
 		if !seg.damaged {
 			s.self = seg.identity
-			s.opts.Logger.Warn("the spool's identity file was missing or damaged and is restored", "spool_id", s.ID())
-			return s.writeIdentity()
+			return segmentHeader, exists, nil
 		}
 	}
-	if known || len(found) > 0 {
+	return nowhere, exists, nil
+}
+
+// identify makes sure that the spool has an identity, on disk too. A spool that
+// lost all of its segments is another one, since its numbers start again.
+func (s *Spool) identify(found []*segment) error {
+	from, exists, err := s.recognise(found)
+	switch {
+	case err != nil:
+		return err
+	case from == identityFile && len(found) > 0:
+		return nil
+	case from == segmentHeader:
+		s.opts.Logger.Warn("the spool's identity file was missing or damaged and is restored", "spool_id", s.ID())
+		return s.writeIdentity()
+	}
+	if exists || len(found) > 0 {
 		s.opts.Logger.Error("no usable segment of the spool is left; starting a new one", "old_spool_id", s.ID())
 	}
 	if _, err := rand.Read(s.self.id[:]); err != nil {

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -83,6 +84,8 @@ type Spool struct {
 	closeErr  error
 
 	committer committer // used by its goroutine only, and by Close after that
+	// failing: the committer's last attempt to write failed, which was logged.
+	failing atomic.Bool
 
 	mu      sync.Mutex
 	arrived *sync.Cond // waiting has grown, or closed was set
@@ -90,6 +93,7 @@ type Spool struct {
 	closed  bool // no record is admitted any more
 	drained bool // no record will become durable any more
 	readers int
+	writing bool // to the last segment
 
 	segments []*segment // in order; the last one is never trimmed
 	durable  uint64     // the log ends below this number
@@ -169,6 +173,11 @@ func (s *Spool) Append(ctx context.Context, record []byte) (seq uint64, err erro
 		crc:  crc32.Checksum(record, castagnoli),
 		done: make(chan struct{}),
 	}
+	return s.await(ctx, req)
+}
+
+// await hands a request to the committer and waits for the outcome.
+func (s *Spool) await(ctx context.Context, req *request) (seq uint64, err error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -186,6 +195,18 @@ func (s *Spool) Append(ctx context.Context, record []byte) (seq uint64, err erro
 		<-req.done
 	}
 	return req.seq, req.err
+}
+
+// Check tells whether records can be written, without writing one: after a
+// failed write it makes the next segment, as the next Append would. It returns
+// nil, [ErrClosed], the error of ctx, or what stands in the way. So a spool
+// that gets no records while it fails still finds out when it works again.
+func (s *Spool) Check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := s.await(ctx, &request{probe: true, done: make(chan struct{})})
+	return err
 }
 
 // Trim says that records below the number before are needed no more, and
@@ -244,10 +265,16 @@ func (s *Spool) dispose(seg *segment) error {
 type Stats struct {
 	Bytes    int64 // of all files, preallocated space included
 	MaxBytes int64 // the bound for Bytes
+	Free     int64 // of records that are sure to fit before ErrFull, frames included
 	Segments int   // in the log
 
-	First uint64 // no lower number is on disk
-	Next  uint64 // the log ends below this number; what is to come is not lower
+	First   uint64 // no lower number is on disk
+	Next    uint64 // the log ends below this number; what is to come is not lower
+	Records uint64 // in the log and not trimmed; those that were lost included
+
+	// Failing: the last attempt to write failed, for another reason than
+	// MaxBytes. The next Append or Check tries again.
+	Failing bool
 
 	// Oldest is when the oldest record on disk was appended; zero if all
 	// have been trimmed. Landed records stay until their segment is full, so
@@ -268,14 +295,23 @@ func (s *Spool) Stats() Stats {
 	st := Stats{
 		Bytes:    s.usedLocked(),
 		MaxBytes: s.opts.MaxBytes,
+		Free:     s.freeLocked(),
 		Segments: len(s.segments),
+		Failing:  s.failing.Load(),
 		First:    s.segments[0].first,
 		Next:     s.durable,
 		Damaged:  s.aside.segments,
 		Aside:    s.aside.segments,
 		Lost:     s.aside.lost,
 	}
-	for _, seg := range s.segments {
+	for i, seg := range s.segments {
+		end := s.durable
+		if i+1 < len(s.segments) {
+			end = s.segments[i+1].after
+		}
+		if from := max(seg.first, s.trimmed); end > from {
+			st.Records += end - from
+		}
 		if seg.damaged {
 			st.Damaged++
 		}
@@ -294,6 +330,18 @@ func (s *Spool) usedLocked() int64 {
 		used += seg.size
 	}
 	return used
+}
+
+// freeLocked counts the rest of the segment that is being written, and the
+// segments that may still be begun.
+func (s *Spool) freeLocked() int64 {
+	used, free := s.usedLocked()+headerSize, int64(0) // with room for the rest segment
+	if s.writing {
+		last := s.segments[len(s.segments)-1]
+		free = max(s.opts.SegmentBytes-last.end, 0)
+	}
+	more := max(s.opts.MaxBytes-used, 0) / s.opts.SegmentBytes
+	return free + more*(s.opts.SegmentBytes-headerSize)
 }
 
 // Close admits no more records, waits until those that wait are durable, and

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cloudflare/circl/group"
 	"github.com/cloudflare/circl/oprf"
@@ -50,10 +51,23 @@ type Pseudonymizer struct {
 	workspace string
 	region    string
 	oprf      group.Scalar
-	random    *keyedHash // of identifiers made at random
-	token     *keyedHash // of values
-	lookup    *keyedHash // for the cache, so that it holds no identifiers; its key is of this process
+	random    *keyedHash                      // of identifiers made at random
+	token     *keyedHash                      // of values
+	lookup    *keyedHash                      // for the cache, so that it holds no identifiers; its key is of this process
 	cache     *lru.Cache[[32]byte, Pseudonym] // none for a value that is not an identifier
+	hits      atomic.Int64
+	misses    atomic.Int64
+}
+
+// CacheStats tell how the cache of pseudonyms is doing.
+type CacheStats struct {
+	Hits, Misses int64 // since the start
+	Entries      int
+}
+
+// Cache may be called at any time.
+func (p *Pseudonymizer) Cache() CacheStats {
+	return CacheStats{Hits: p.hits.Load(), Misses: p.misses.Load(), Entries: p.cache.Len()}
 }
 
 // cached bounds the memory of the cache to about 16 MiB.
@@ -133,6 +147,11 @@ func (p *Pseudonymizer) Pseudonym(kind Kind, value string) (Pseudonym, error) {
 	// By the value as it came: to normalise a phone number takes longer than to hash it.
 	key := p.lookup.sum(string(kind), value)
 	known, ok := p.cache.Get(key)
+	if ok {
+		p.hits.Add(1)
+	} else {
+		p.misses.Add(1)
+	}
 	switch {
 	case ok && known.IsZero():
 		return Pseudonym{}, ErrNotAnIdentifier

@@ -1,120 +1,171 @@
-// Package edge runs the collector of a workspace: spool, HTTP server and
-// loader. It serves sluis-collector and `sluis up` alike, and imports nothing
-// that needs cgo.
+// Package edge runs the collector of a workspace: spool, HTTP server, loader, and
+// what those who run it need: health, metrics, live tail, reload and drain. It
+// serves sluis-collector and `sluis up` alike, and imports nothing that needs
+// cgo.
 package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/collector/bigquery"
+	"github.com/sluis-cdp/sluis/collector/metrics"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
-// drainTime is how long the end of the program waits for requests in flight
-// and for the spool to land. What has not landed by then is landed at the next
-// start.
-const drainTime = 20 * time.Second
+// Options are what the workspace does not say.
+type Options struct {
+	Logger *slog.Logger
+	// Reread opens the workspace again, for [Edge.Reload].
+	Reread func() (*workspace.Workspace, error)
+}
 
 // Edge is a running collector.
 type Edge struct {
-	listener net.Listener
-	server   *http.Server
-	spool    *spool.Spool
-	stopLoad context.CancelFunc
-	failed   chan error // the server or the loader ended by itself
-	loaded   chan struct{}
-	logger   *slog.Logger
+	options Options
+	logger  *slog.Logger
+	after   func(time.Duration) <-chan time.Time // tests say when
+
+	spool      *spool.Spool
+	window     *collector.Window
+	loader     *collector.Loader
+	metrics    *metrics.Metrics
+	health     *health
+	tail       *tail
+	operations operations
+
+	listener  net.Listener
+	server    *http.Server
+	encrypted bool // the server speaks TLS
+	stopLoad  context.CancelFunc
+	failed    chan error // the server or the loader ended by itself
+	loaded    chan struct{}
+
+	// What the configuration says. It is changed under reloading, and what is
+	// read on the way of a request, by swapping a pointer.
+	reloading     sync.Mutex
+	collector     *collector.Collector
+	sealer        *seal.Sealer
+	pseudonymizer atomic.Pointer[seal.Pseudonymizer]
+	workspace     atomic.Pointer[workspace.Workspace]
+	handler       atomic.Pointer[http.Handler]
+	certificate   atomic.Pointer[tls.Certificate]
 }
 
 // Start opens the spool and accepts events from when it returns.
-func Start(ctx context.Context, w *workspace.Workspace, listen string, logger *slog.Logger) (*Edge, error) {
-	if err := os.MkdirAll(w.Path(w.Data), 0o700); err != nil {
-		return nil, fmt.Errorf("making the data folder: %w", err)
+func Start(ctx context.Context, w *workspace.Workspace, options Options) (_ *Edge, err error) {
+	e := &Edge{
+		options: options, logger: options.Logger, after: time.After,
+		failed: make(chan error, 2), loaded: make(chan struct{}),
 	}
-	queue, err := spool.Open(spool.Options{Dir: w.SpoolDir(), MaxBytes: w.Spool.MaxBytes, Logger: logger})
-	if err != nil {
-		if errors.Is(err, spool.ErrLocked) {
-			err = fmt.Errorf("%w: a collector is running on this workspace already", err)
-		}
-		return nil, err
-	}
-	e := &Edge{spool: queue, failed: make(chan error, 2), loaded: make(chan struct{}), logger: logger}
-	handler, err := newHandler(ctx, w, queue, logger)
-	if err != nil {
-		return nil, errors.Join(err, queue.Close())
-	}
-	if e.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", listen); err != nil {
-		return nil, errors.Join(fmt.Errorf("listening for events: %w; choose another address with --listen", err), queue.Close())
-	}
-	e.server = &http.Server{
-		Handler: handler, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: 90 * time.Second, MaxHeaderBytes: 32 << 10,
-	}
-	if err := e.load(ctx, w); err != nil {
-		return nil, errors.Join(err, e.listener.Close(), queue.Close())
-	}
-	go func() {
-		if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
-			e.failed <- fmt.Errorf("serving events: %w", err)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.abandon())
 		}
 	}()
+	if err := e.openSpool(w); err != nil {
+		return nil, err
+	}
+	if e.window, err = collector.OpenWindow(ctx, w.MessageIDs(), w.Spool.RememberIDs, e.spool); err != nil {
+		return nil, err
+	}
+	sink, closeSink, err := newSink(ctx, w, e.logger)
+	if err != nil {
+		return nil, err
+	}
+	e.loader = &collector.Loader{Spool: e.spool, Sink: sink, Window: e.window, Logger: e.logger}
+	e.instrument(w)
+	if err := e.listen(ctx, w); err != nil {
+		return nil, errors.Join(err, closeSink())
+	}
+	e.load(ctx, closeSink)
+	go e.serve()
 	return e, nil
 }
 
-func newHandler(ctx context.Context, w *workspace.Workspace, queue *spool.Spool, logger *slog.Logger) (http.Handler, error) {
-	keys := seal.Dir(w.Path(w.Keys))
-	pseudonymizer, err := seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion)
-	if err != nil {
-		return nil, err
+func (e *Edge) openSpool(w *workspace.Workspace) (err error) {
+	if err := os.MkdirAll(w.Path(w.Data), 0o700); err != nil {
+		return fmt.Errorf("making the data folder: %w", err)
 	}
-	sealer, err := seal.NewSealer(ctx, keys, w.Workspace, w.SealPurposes())
-	if err != nil {
-		return nil, err
+	e.spool, err = spool.Open(spool.Options{Dir: w.SpoolDir(), MaxBytes: w.Spool.MaxBytes, Logger: e.logger})
+	if errors.Is(err, spool.ErrLocked) {
+		err = fmt.Errorf("%w: a collector is running on this workspace already", err)
 	}
-	cookieKey, err := keys.Key(ctx, seal.KeyCookie)
-	if err != nil {
-		return nil, fmt.Errorf("loading the cookie key: %w", err)
+	return err
+}
+
+// instrument makes what looks at the rest.
+func (e *Edge) instrument(w *workspace.Workspace) {
+	e.tail = newTail()
+	e.health = &health{
+		spool: e.spool, loader: e.loader, disk: w.SpoolDir(),
+		limits: func() workspace.Operations { return e.workspace.Load().Operations },
 	}
-	c, err := collector.New(collector.Config{
-		Sources: w.CollectorSources(), Policy: w.Policy,
-		Pseudonymizer: pseudonymizer, Sealer: sealer, SealFor: w.Consent.SealFor, CookieKey: cookieKey,
-		PhoneRegion: w.PhoneRegion, RegionHeader: w.RegionHeader,
-		Spool: queue, Logger: logger,
+	e.metrics = metrics.New(metrics.Sources{
+		Spool: e.spool.Stats, Landing: e.loader.Progress, Ready: e.health.passed, Missed: e.tail.missed.Load,
+		Pseudonyms: func() seal.CacheStats { return e.pseudonymizer.Load().Cache() },
 	})
-	if err != nil {
-		return nil, err
+}
+
+// listen makes all that accepts connections.
+func (e *Edge) listen(ctx context.Context, w *workspace.Workspace) (err error) {
+	if err := e.configure(ctx, w); err != nil {
+		return err
 	}
-	return c.Handler(), nil
+	if e.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", w.Listen); err != nil {
+		return fmt.Errorf("listening for events: %w; choose another address with --listen", err)
+	}
+	e.server = e.newServer()
+	return e.startOperations(ctx, w)
+}
+
+// abandon undoes what a failed start has made.
+func (e *Edge) abandon() (err error) {
+	err = e.operations.close()
+	if e.listener != nil {
+		err = errors.Join(err, e.listener.Close())
+	}
+	if e.spool != nil {
+		err = errors.Join(err, e.spool.Close())
+	}
+	return err
+}
+
+func (e *Edge) serve() {
+	serve := e.server.Serve
+	if e.encrypted {
+		serve = func(l net.Listener) error { return e.server.ServeTLS(l, "", "") }
+	}
+	if err := serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
+		e.failed <- fmt.Errorf("serving events: %w", err)
+	}
 }
 
 // load runs the loader until the spool is closed and has landed.
-func (e *Edge) load(ctx context.Context, w *workspace.Workspace) error {
-	sink, closeSink, err := newSink(ctx, w, e.logger)
-	if err != nil {
-		return err
-	}
+func (e *Edge) load(ctx context.Context, closeSink func() error) {
 	ctx, e.stopLoad = context.WithCancel(context.WithoutCancel(ctx))
-	loader := &collector.Loader{Spool: e.spool, Sink: sink, Logger: e.logger}
 	go func() {
 		defer close(e.loaded)
-		err := errors.Join(loader.Run(ctx), closeSink())
+		err := errors.Join(e.loader.Run(ctx), closeSink())
 		if err != nil && ctx.Err() == nil {
 			e.failed <- fmt.Errorf("landing events: %w", err)
 		}
 	}()
-	return nil
 }
 
 // newSink is where the workspace's events land.
@@ -137,21 +188,40 @@ func newSink(ctx context.Context, w *workspace.Workspace, logger *slog.Logger) (
 }
 
 // URL is where the collector listens.
-func (e *Edge) URL() string { return "http://" + e.listener.Addr().String() }
+func (e *Edge) URL() string {
+	if e.encrypted {
+		return "https://" + e.listener.Addr().String()
+	}
+	return "http://" + e.listener.Addr().String()
+}
+
+// OperationsURL is where metrics and health are; empty if nowhere.
+func (e *Edge) OperationsURL() string {
+	if e.operations.address == nil {
+		return ""
+	}
+	return "http://" + e.operations.address.Addr().String()
+}
 
 // Failed tells of an end that nobody asked for.
 func (e *Edge) Failed() <-chan error { return e.failed }
 
-// Drain stops accepting, answers what is in flight, lands what is in the spool
-// and closes it. What cannot be landed in time stays in the spool.
+// Drain says that the end is near, so that load balancers go elsewhere, then
+// stops accepting, answers what is in flight, lands what is in the spool and
+// closes it. What cannot be landed in time stays in the spool.
 func (e *Edge) Drain() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	notify(stopping)
+	e.health.draining.Store(true)
+	settings := e.workspace.Load().Operations
+	<-e.after(settings.DrainDelay)
+
+	ctx, cancel := context.WithTimeout(context.Background(), settings.Drain)
 	defer cancel()
-	err := e.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("answering requests in flight: %w", err), e.server.Close())
+	if e.server.Shutdown(ctx) != nil {
+		e.logger.Warn("not all requests could be answered before the deadline; their clients try again elsewhere")
+		_ = e.server.Close() // of connections that are given up
 	}
-	err = errors.Join(err, e.spool.Close())
+	err := e.spool.Close()
 	select {
 	case <-e.loaded:
 	case <-ctx.Done():
@@ -160,21 +230,46 @@ func (e *Edge) Drain() error {
 		<-e.loaded
 	}
 	e.stopLoad()
-	return err
+	return errors.Join(err, e.operations.close())
 }
 
-// Run is the whole life of a collector that runs alone: until ctx is done.
-func Run(ctx context.Context, w *workspace.Workspace, listen string, logger *slog.Logger) error {
-	e, err := Start(ctx, w, listen, logger)
+// Run is the whole life of a collector, and of some work beside it, which may be
+// nil: until ctx is done, or a part fails. SIGHUP reads the configuration anew.
+func Run(ctx context.Context, w *workspace.Workspace, options Options, work func(context.Context)) error {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	e, err := Start(ctx, w, options)
 	if err != nil {
 		return err
 	}
-	logger.Info("the collector accepts events", "url", e.URL())
-	select {
-	case <-ctx.Done():
-		logger.Info("draining")
-		return e.Drain()
-	case err := <-e.Failed():
-		return errors.Join(err, e.Drain())
+	e.logger.Info("the collector accepts events", "url", e.URL(), "operations", e.OperationsURL())
+	notify(ready)
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var working sync.WaitGroup
+	if work != nil {
+		working.Go(func() { work(ctx) })
+	}
+	err = e.attend(ctx, hangup)
+	stop()
+	err = errors.Join(err, e.Drain())
+	working.Wait()
+	return err
+}
+
+// attend reloads when it is told to, until the collector is to end.
+func (e *Edge) attend(ctx context.Context, hangup <-chan os.Signal) error {
+	for {
+		select {
+		case <-hangup:
+			e.reloaded(ctx)
+		case <-ctx.Done():
+			e.logger.Info("draining")
+			return nil
+		case err := <-e.Failed():
+			return err
+		}
 	}
 }

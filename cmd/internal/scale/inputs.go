@@ -57,7 +57,7 @@ var (
 	microsPerEvent  = in("processor time of the collector's steps", 170, "µs/event", measured)
 	stepsShare      = in("share of a core left to the steps (the rest: TLS, spool, loader, slack)", 0.5, "", assumption)
 	coresPerMachine = in("cores of a collector machine", 4, "", assumption)
-	spoolEventBytes = in("spool, of an event in a request of its own", 1556, "bytes", code)
+	spoolEventBytes = in("spool, of an event in a request of its own", 1050, "bytes", code)
 	spoolMaxBytes   = in("spool.max_bytes", 4<<30, "bytes", reading)
 	landingTables   = in("streams of a spool, one for each landing table", 7, "", reading)
 	buildJobs       = in("jobs of a build of the models, with one round of the components", 72, "", code)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"math"
 	"net"
@@ -47,6 +48,10 @@ type Config struct {
 	Spool        Spool     `yaml:"spool"`
 	Warehouse    Warehouse `yaml:"warehouse"`
 	Schedule     Schedule  `yaml:"schedule"`
+	// TLS is for events alone; without it a proxy in front has to do it.
+	TLS        *TLS       `yaml:"tls"`
+	Operations Operations `yaml:"operations"`
+	Log        Log        `yaml:"log"`
 }
 
 // Source configures a collector.Source.
@@ -185,11 +190,18 @@ type Workspace struct {
 	Config
 	Policy  *consent.Policy
 	sources []collector.Source
+	doc     *document
 }
 
 // Open reads and checks a workspace. All that is wrong is in the error, each
 // with file, line and remedy.
 func Open(dir string) (*Workspace, error) {
+	return OpenWith(dir, func(*Config) error { return nil })
+}
+
+// OpenWith opens a workspace whose configuration is changed, by flags, after it
+// was read and before it is checked.
+func OpenWith(dir string, change func(*Config) error) (*Workspace, error) {
 	path := filepath.Join(dir, File)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -203,8 +215,13 @@ func Open(dir string) (*Workspace, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.doc = doc
+	if err := change(&w.Config); err != nil {
+		return nil, err
+	}
 	w.settle()
 	w.check(doc)
+	w.checkOperations(doc)
 	w.load(doc)
 	if len(doc.problems) > 0 {
 		return nil, errors.Join(doc.problems...)
@@ -218,6 +235,10 @@ func defaults() Config {
 		Consent:   Consent{Version: "1", SealFor: []consent.Purpose{consent.Personalization, consent.Marketing, consent.Advertising}},
 		Spool:     Spool{MaxBytes: 4 << 30, RememberIDs: 500_000},
 		Warehouse: Warehouse{MemoryLimit: "2GB"},
+		Operations: Operations{
+			Listen: "127.0.0.1:8485", MaxLag: 5 * time.Minute, MinDisk: 512 << 20, Drain: 20 * time.Second,
+		},
+		Log: Log{Format: LogText, Level: LogLevel(slog.LevelInfo)},
 	}
 }
 
@@ -456,7 +477,11 @@ func (d *document) report(path, format string, args ...any) {
 
 // reportAt adds a problem with the value that some keys lead to.
 func (d *document) reportAt(path []string, format string, args ...any) {
-	d.problems = append(d.problems, fmt.Errorf("%s:%d: %s: %s", d.file, d.line(path), strings.Join(path, "."), fmt.Sprintf(format, args...)))
+	d.problems = append(d.problems, d.problem(path, format, args...))
+}
+
+func (d *document) problem(path []string, format string, args ...any) error {
+	return fmt.Errorf("%s:%d: %s: %s", d.file, d.line(path), strings.Join(path, "."), fmt.Sprintf(format, args...))
 }
 
 // line is where the value at a path stands, or else the nearest key above it.
