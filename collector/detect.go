@@ -115,15 +115,21 @@ var marks = func() (table [256]bool) {
 // that starts first wins.
 func (d detector) find(text string, signs sign) []finding {
 	var all []finding
-	for _, look := range []struct {
-		needs sign
-		find  func(string) []finding
-	}{
-		{at, findEmails}, {token, findTokens}, {digits, findIBANs}, {colons, findIPv6}, {digits, d.findNumbers},
-	} {
-		if signs&look.needs != 0 {
-			all = append(all, look.find(text)...)
-		}
+	if signs&at != 0 {
+		all = findEmails(all, text)
+	}
+	if signs&token != 0 {
+		all = findTokens(all, text)
+	}
+	if signs&colons != 0 {
+		all = findIPv6(all, text)
+	}
+	if signs&digits != 0 {
+		all = findIBANs(all, text)
+		all = d.findNumbers(all, text)
+	}
+	if len(all) < 2 {
+		return all
 	}
 	slices.SortStableFunc(all, func(a, b finding) int { return a.start - b.start })
 	kept := all[:0]
@@ -137,8 +143,7 @@ func (d detector) find(text string, signs sign) []finding {
 	return kept
 }
 
-func findEmails(text string) []finding {
-	var found []finding
+func findEmails(found []finding, text string) []finding {
 	for i := 0; i < len(text); i++ {
 		if text[i] != '@' {
 			continue
@@ -162,8 +167,7 @@ func findEmails(text string) []finding {
 
 // findTokens finds JSON Web Tokens: three base64url parts, the first of which
 // begins like {" does.
-func findTokens(text string) []finding {
-	var found []finding
+func findTokens(found []finding, text string) []finding {
 	for at := 0; ; {
 		i := strings.Index(text[at:], "eyJ")
 		if i < 0 {
@@ -189,8 +193,7 @@ var ibanLength = map[string]int{
 	"SA": 24, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "TR": 26, "UA": 29,
 }
 
-func findIBANs(text string) []finding {
-	var found []finding
+func findIBANs(found []finding, text string) []finding {
 	for i := 0; i+15 <= len(text); i++ {
 		if i > 0 && isAlnum(text[i-1]) || !isLetter(text[i]) || !isLetter(text[i+1]) || !isDigit(text[i+2]) {
 			continue
@@ -231,8 +234,7 @@ func mod97(iban string) bool {
 	return rest == 1
 }
 
-func findIPv6(text string) []finding {
-	var found []finding
+func findIPv6(found []finding, text string) []finding {
 	for i := 0; i < len(text); i++ {
 		if !isHex(text[i]) && text[i] != ':' || i > 0 && isAlnum(text[i-1]) {
 			continue
@@ -254,8 +256,7 @@ func findIPv6(text string) []finding {
 
 // findNumbers finds phone numbers, payment cards, social security numbers and
 // IPv4 addresses: runs of digits with the separators people use.
-func (d detector) findNumbers(text string) []finding {
-	var found []finding
+func (d detector) findNumbers(found []finding, text string) []finding {
 	for i := 0; i < len(text); i++ {
 		if !startsNumber(text, i) {
 			continue
@@ -265,7 +266,7 @@ func (d detector) findNumbers(text string) []finding {
 			i = run.end
 			continue // part of an opaque id, such as a UUID
 		}
-		if kind := d.classifyNumber(run); kind != "" {
+		if kind := d.classifyNumber(&run); kind != "" {
 			found = append(found, finding{i, run.end, kind})
 		}
 		i = max(run.end-1, i)
@@ -282,63 +283,78 @@ func startsNumber(text string, i int) bool {
 	return isDigit(c) || (c == '+' || c == '(') && next
 }
 
-// number is a run of digits: the digits alone, and the sizes of its groups.
+// number is a run of digits: the digits alone, and the sizes of its groups. No
+// kind of number has more of either; longer runs are of no kind.
 type number struct {
-	text   string
-	digits string
-	groups []int
-	end    int
+	text    string
+	digits  [20]byte
+	groups  [8]int
+	nDigits int
+	nGroups int
+	end     int
 }
 
-func numberRun(text string, start int) number {
-	n := number{end: start}
-	var few [24]byte // no number has more; of longer runs it matters only that they are
-	digits := few[:0]
+// grouped tells whether these are the sizes of the groups.
+func (n *number) grouped(sizes ...int) bool {
+	return n.nGroups == len(sizes) && slices.Equal(n.groups[:n.nGroups], sizes)
+}
+
+func (n *number) endGroup(size int) {
+	if size == 0 {
+		return
+	}
+	if n.nGroups < len(n.groups) {
+		n.groups[n.nGroups] = size
+	}
+	n.nGroups++
+}
+
+func numberRun(text string, start int) (n number) {
+	n.end = start
 	group, separators := 0, 0
 	for i := start; i < len(text); i++ {
 		c := text[i]
 		switch {
 		case isDigit(c):
-			digits = append(digits, c)
+			if n.nDigits < len(n.digits) {
+				n.digits[n.nDigits] = c
+			}
+			n.nDigits++
 			group++
 			separators = 0
 			n.end = i + 1
 		case c == '+' && i == start:
 		case strings.IndexByte(" -./()", c) >= 0 && separators < 3:
-			if group > 0 {
-				n.groups = append(n.groups, group)
-				group = 0
-			}
+			n.endGroup(group)
+			group = 0
 			separators++
 		default:
 			i = len(text)
 		}
 	}
-	if group > 0 {
-		n.groups = append(n.groups, group)
-	}
-	n.text, n.digits = text[start:n.end], string(digits)
+	n.endGroup(group)
+	n.text = text[start:n.end]
 	return n
 }
 
-func (d detector) classifyNumber(n number) string {
-	size := len(n.digits)
+func (d detector) classifyNumber(n *number) string {
+	size := n.nDigits
 	switch {
-	case strings.Count(n.text, ".") == 3 && len(n.groups) == 4:
+	case n.nGroups == 4 && strings.Count(n.text, ".") == 3:
 		if _, err := netip.ParseAddr(n.text); err == nil {
 			return "ip"
 		}
-	case size < 8: // too short for the rest
-	case size >= 13 && size <= 19 && n.digits[0] >= '2' && n.digits[0] <= '6' && luhn(n.digits):
+	case size < 8 || size > 19: // of no kind
+	case size >= 13 && n.digits[0] >= '2' && n.digits[0] <= '6' && luhn(n.digits[:size]):
 		return "card"
-	case isDate(n.groups):
+	case n.isDate():
 		return ""
-	case slices.Equal(n.groups, []int{3, 2, 4}):
+	case n.grouped(3, 2, 4):
 		return "ssn"
-	case n.text[0] == '+' && size >= 8 && size <= 15,
-		strings.HasPrefix(n.digits, "00") && size >= 10 && size <= 15,
+	case n.text[0] == '+' && size <= 15,
+		n.digits[0] == '0' && n.digits[1] == '0' && size >= 10 && size <= 15,
 		n.digits[0] == '0' && size >= 9 && size <= 11,
-		slices.Equal(n.groups, []int{3, 3, 4}), slices.Equal(n.groups, []int{1, 3, 3, 4}),
+		n.grouped(3, 3, 4), n.grouped(1, 3, 3, 4),
 		d.nationalPhone(n):
 		return "phone"
 	}
@@ -347,24 +363,25 @@ func (d detector) classifyNumber(n number) string {
 
 // nationalPhone asks the numbering plan of the region, for numbers without any
 // other mark of a phone number.
-func (d detector) nationalPhone(n number) bool {
-	if d.region == "" || len(n.digits) < 9 || len(n.digits) > 11 {
+func (d detector) nationalPhone(n *number) bool {
+	if d.region == "" || n.nDigits < 9 || n.nDigits > 11 {
 		return false
 	}
 	parsed, err := phonenumbers.Parse(n.text, d.region)
 	return err == nil && phonenumbers.IsValidNumberForRegion(parsed, d.region)
 }
 
-// isDate tells whether groups begin as a date does, in either order.
-func isDate(groups []int) bool {
-	if len(groups) < 3 {
+// isDate tells whether the groups begin as a date does, in either order.
+func (n *number) isDate() bool {
+	if n.nGroups < 3 {
 		return false
 	}
-	return slices.Equal(groups[:3], []int{4, 2, 2}) || slices.Equal(groups[:3], []int{2, 2, 4})
+	first := [3]int(n.groups[:3])
+	return first == [3]int{4, 2, 2} || first == [3]int{2, 2, 4}
 }
 
 // luhn is the check digit of payment cards (ISO/IEC 7812-1).
-func luhn(digits string) bool {
+func luhn(digits []byte) bool {
 	sum := 0
 	for i := range len(digits) {
 		n := int(digits[len(digits)-1-i] - '0')

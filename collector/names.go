@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,32 +19,47 @@ func (c *Collector) classOf(e *Event, path []byte, key string, person bool) Clas
 }
 
 // nameClasses remembers the judgements on names. Names are few and come with
-// each event; what comes beyond the bound is judged anew each time.
+// each event; what comes beyond the bound is judged anew each time. The zero
+// value is ready; it may be used concurrently, and reading takes no lock.
 type nameClasses struct {
-	known [2]sync.Map // by whether the field is a trait of a person: name → Class
-	n     atomic.Int32
+	known  atomic.Pointer[map[judged]Class] // copied to be changed
+	change sync.Mutex
+}
+
+type judged struct {
+	name   string
+	person bool // a trait of a person
 }
 
 // How many names are remembered, and of what length at most.
 const (
-	knownNames   = 4096
+	knownNames   = 1024
 	maxKnownName = 64
 )
 
 func (n *nameClasses) class(name string, person bool) Class {
-	known := &n.known[0]
-	if person {
-		known = &n.known[1]
-	}
-	if class, ok := known.Load(name); ok {
-		return class.(Class)
+	known := n.known.Load()
+	if known != nil {
+		if class, ok := (*known)[judged{name, person}]; ok {
+			return class
+		}
 	}
 	class := classByName(name, person)
-	if len(name) <= maxKnownName && n.n.Load() < knownNames {
-		n.n.Add(1)
-		known.Store(strings.Clone(name), class)
+	if len(name) <= maxKnownName && (known == nil || len(*known) < knownNames) {
+		n.remember(judged{strings.Clone(name), person}, class)
 	}
 	return class
+}
+
+func (n *nameClasses) remember(name judged, class Class) {
+	n.change.Lock()
+	defer n.change.Unlock()
+	more := make(map[judged]Class)
+	if known := n.known.Load(); known != nil {
+		maps.Copy(more, *known)
+	}
+	more[name] = class
+	n.known.Store(&more)
 }
 
 // Names that say what a field holds, in the spelling of squash.

@@ -3,6 +3,7 @@ package collector
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 )
@@ -14,6 +15,8 @@ type scrubber struct {
 	out  []byte
 	path []byte // of the value at hand, such as properties.cart.total
 	left int    // fields that may still land
+
+	own []string // words of the event that are in what is scrubbed
 }
 
 func (c *Collector) scrubber(e *Event, path string) scrubber {
@@ -27,8 +30,23 @@ func (c *Collector) object(e *Event, path string, object jsontree.Value, skip []
 		return ""
 	}
 	s := c.scrubber(e, path)
+	s.lookFor(object)
 	s.members(object, 1, skip)
 	return s.text()
+}
+
+// lookFor finds out, once for all of a value, whether there are words to mask
+// in it. Nearly always there are none.
+func (s *scrubber) lookFor(v jsontree.Value) {
+	s.own = s.words
+	raw := v.Raw()
+	if strings.IndexByte(raw, '\\') >= 0 || !utf8.ValidString(raw) {
+		return // a word may be there in other letters
+	}
+	lower := strings.ToLower(raw)
+	if len(lower) == len(raw) && !slices.ContainsFunc(s.words, func(word string) bool { return strings.Contains(lower, word) }) {
+		s.own = nil
+	}
 }
 
 // text is what was written; "" for an empty object.
@@ -42,14 +60,14 @@ func (s *scrubber) text() string {
 
 // members writes an object. Names that masking made equal are written once.
 func (s *scrubber) members(object jsontree.Value, depth int, skip []string) {
-	own := depth == 1 && s.typ == "identify" && string(s.path) == "traits" // seal has seen to these
+	traits := depth == 1 && s.typ == "identify" && string(s.path) == "traits" // seal has seen to these
 	var masked []string
 	s.out = append(s.out, '{')
 	for key, v := range object.Members() {
 		if slices.Contains(skip, key) {
 			continue
 		}
-		name, did := s.mask(s.Event, key)
+		name, did := s.mask(key, s.own)
 		if len(did) > 0 {
 			s.report(did)
 			if slices.Contains(masked, name) || object.Get(name).Kind() != jsontree.Missing {
@@ -57,7 +75,7 @@ func (s *scrubber) members(object jsontree.Value, depth int, skip []string) {
 			}
 			masked = append(masked, name)
 		}
-		s.member(name, v, depth, own)
+		s.member(name, v, depth, traits)
 	}
 	s.out = append(s.out, '}')
 }
@@ -104,11 +122,11 @@ func (s *scrubber) value(v jsontree.Value, depth int) bool {
 	}
 	switch v.Kind() {
 	case jsontree.String:
-		masked, did := s.mask(s.Event, withoutQuery(v.Text()))
+		masked, did := s.mask(withoutQuery(v.Text()), s.own)
 		s.report(did)
 		s.out = jsontree.AppendString(s.out, masked)
 	case jsontree.Number:
-		masked, did := s.mask(s.Event, v.Text())
+		masked, did := s.mask(v.Text(), s.own)
 		if s.report(did); len(did) > 0 {
 			s.out = jsontree.AppendString(s.out, masked)
 		} else {
@@ -181,6 +199,7 @@ func (c *Collector) landingContext(e *Event) string {
 	s.out = append(s.out, '{')
 	for _, allowed := range contextKeys {
 		part := e.inContext(allowed.part)
+		s.lookFor(part)
 		switch {
 		case allowed.keys != nil:
 			s.group(allowed.part, part, allowed.keys)

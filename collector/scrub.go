@@ -40,7 +40,10 @@ func (c *Collector) scrub(e *Event) verdict {
 
 // text masks the value of a column.
 func (c *Collector) text(e *Event, path, value string) string {
-	masked, kinds := c.mask(e, value)
+	if value == "" {
+		return ""
+	}
+	masked, kinds := c.mask(value, e.words)
 	for _, kind := range kinds {
 		e.violate("%s: %s", path, kind)
 	}
@@ -50,8 +53,8 @@ func (c *Collector) text(e *Event, path, value string) string {
 // cut is what mask says of a text that was too long.
 var cut = fmt.Sprintf("cut at %d bytes", maxText)
 
-// mask replaces what looks personal, and says what it did.
-func (c *Collector) mask(e *Event, value string) (masked string, did []string) {
+// mask replaces what looks personal, and the words, and says what it did.
+func (c *Collector) mask(value string, words []string) (masked string, did []string) {
 	masked = value
 	if len(value) > maxText {
 		masked = strings.ToValidUTF8(value[:maxText], "")
@@ -61,7 +64,7 @@ func (c *Collector) mask(e *Event, value string) (masked string, did []string) {
 	for _, kind := range kinds {
 		did = append(did, kind+" masked")
 	}
-	masked, found := maskWords(masked, e.words)
+	masked, found := maskWords(masked, words)
 	if found {
 		did = append(did, "identifier masked")
 	}
@@ -206,42 +209,34 @@ var clickIDs = []string{"gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid
 
 func (c *Collector) scrubCampaign(e *Event, query string) {
 	campaign := e.inContext("campaign")
-	for _, column := range []struct {
+	utm := []struct {
 		parameter, key string
 		value          *string
 	}{
 		{"utm_source", "source", &e.row.UTMSource}, {"utm_medium", "medium", &e.row.UTMMedium}, {"utm_campaign", "name", &e.row.UTMCampaign},
 		{"utm_term", "term", &e.row.UTMTerm}, {"utm_content", "content", &e.row.UTMContent},
-	} {
-		value := parameter(query, column.parameter)
-		if value == "" {
-			value = campaign.Get(column.key).String()
-		}
-		*column.value = c.text(e, column.parameter, value)
 	}
-	for _, id := range clickIDs {
-		if parameter(query, id) != "" {
-			e.row.ClickIDKind = id
-			return
-		}
+	for _, column := range utm {
+		*column.value = campaign.Get(column.key).String()
 	}
-}
-
-// parameter is the first value of a query's parameter; "" if it has none, or one
-// that cannot be decoded.
-func parameter(query, name string) string {
-	for rest := query; rest != ""; {
-		var pair string
-		pair, rest, _ = strings.Cut(rest, "&")
-		if value, ok := strings.CutPrefix(pair, name); ok && strings.HasPrefix(value, "=") {
-			value, err := url.QueryUnescape(value[1:])
-			if err != nil {
-				return ""
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		value, err := url.QueryUnescape(value)
+		if err != nil || value == "" {
+			continue
+		}
+		for _, column := range utm {
+			if name == column.parameter {
+				*column.value = value
 			}
-			return value
+		}
+		if e.row.ClickIDKind == "" && slices.Contains(clickIDs, name) {
+			e.row.ClickIDKind = name
 		}
 	}
-	return ""
+	for _, column := range utm {
+		*column.value = c.text(e, column.parameter, *column.value)
+	}
 }
 
 // scrubAgent keeps of the user agent the class of the device, and whether it
