@@ -107,7 +107,7 @@ func (s *Spool) answerProbes(batch []*request) []*request {
 			continue
 		}
 		var err error
-		if s.committer.active == nil {
+		if s.committer.active == nil || s.failing.Load() {
 			if err = s.rotate(); err == nil {
 				s.logFailing(nil)
 			}

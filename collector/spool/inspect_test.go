@@ -259,6 +259,9 @@ func TestCheckFindsTheDiskWorking(t *testing.T) {
 		t.Errorf("while the disk is full: %v %+v", err, s.Stats())
 	}
 	failing(fault{})
+	if !s.Stats().Failing {
+		t.Error("nobody has tried, and it is said to work")
+	}
 	if err := s.Check(t.Context()); err != nil || s.Stats().Failing {
 		t.Errorf("after that: %v %+v", err, s.Stats())
 	}
