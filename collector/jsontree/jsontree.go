@@ -18,6 +18,7 @@ import (
 	"iter"
 	"math"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // Kind is the kind of a value. The zero Kind is that of a value that is not
@@ -73,6 +74,9 @@ func (t *Tree) Parse(text string) error {
 	}
 	return nil
 }
+
+// Cap is how many bytes the tree has reserved for itself, without the text.
+func (t *Tree) Cap() int { return cap(t.nodes) * int(unsafe.Sizeof(node{})) }
 
 // Root is the value of the text; missing if nothing was parsed.
 func (t *Tree) Root() Value {

@@ -24,6 +24,7 @@ import (
 	"github.com/sluis-cdp/sluis/collector/bigquery"
 	"github.com/sluis-cdp/sluis/collector/metrics"
 	"github.com/sluis-cdp/sluis/collector/spool"
+	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -62,6 +63,7 @@ type Edge struct {
 	collector     *collector.Collector
 	sealer        *seal.Sealer
 	pseudonymizer atomic.Pointer[seal.Pseudonymizer]
+	visitors      atomic.Pointer[visitor.Observer]
 	workspace     atomic.Pointer[workspace.Workspace]
 	handler       atomic.Pointer[http.Handler]
 	certificate   atomic.Pointer[tls.Certificate]
@@ -130,6 +132,7 @@ func (e *Edge) listen(ctx context.Context, w *workspace.Workspace) (err error) {
 	if e.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", w.Listen); err != nil {
 		return fmt.Errorf("listening for events: %w; choose another address with --listen", err)
 	}
+	e.listener = w.Limits.Server().Listener(e.listener, func(peer net.Addr) bool { return e.visitors.Load().Proxies.Trusted(peer) })
 	e.server = e.newServer()
 	return e.startOperations(ctx, w)
 }

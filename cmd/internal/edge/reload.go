@@ -34,6 +34,7 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 	handler := next.Handler()
 	e.collector, e.sealer = next, config.Sealer
 	e.pseudonymizer.Store(config.Pseudonymizer)
+	e.visitors.Store(config.Visitors)
 	e.certificate.Store(certificate)
 	e.handler.Store(&handler)
 	e.workspace.Store(w)
@@ -45,13 +46,16 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Config, error) {
 	config := collector.Config{
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor,
-		PhoneRegion: w.PhoneRegion, RegionHeader: w.RegionHeader,
+		PhoneRegion:   w.PhoneRegion,
 		Pseudonymizer: e.pseudonymizer.Load(), Sealer: e.sealer,
 		Spool: e.metrics.Spool(e.spool), Window: e.window, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
 	}
 	keys := seal.Dir(w.Path(w.Keys))
 	before := e.workspace.Load()
 	var err error
+	if config.Visitors, err = w.Visitors(); err != nil {
+		return config, err
+	}
 	if before == nil || before.PhoneRegion != w.PhoneRegion {
 		if config.Pseudonymizer, err = seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion); err != nil {
 			return config, err
