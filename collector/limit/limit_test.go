@@ -11,6 +11,17 @@ import (
 	"time"
 )
 
+// TestHeaderTime: a header has less time than a whole request.
+func TestHeaderTime(t *testing.T) {
+	for config, want := range map[Config]time.Duration{{}: 5 * time.Second, {Time: time.Minute}: 5 * time.Second, {Time: time.Second}: time.Second} {
+		server := &http.Server{}
+		config.Apply(server)
+		if server.ReadHeaderTimeout != want {
+			t.Errorf("%+v: %v, want %v", config, server.ReadHeaderTimeout, want)
+		}
+	}
+}
+
 func wait(t testing.TB, err error) time.Duration {
 	t.Helper()
 	var r *Refusal
@@ -49,6 +60,9 @@ func TestRates(t *testing.T) {
 		t.Errorf("wait %v", w)
 	}
 	// What the source refuses is not counted against the address.
+	if left := l.sender("web", 5).TokensAt(now); left != 3000 {
+		t.Errorf("%v are left of 3,000 of which none went", left)
+	}
 	now = now.Add(10 * time.Second)
 	must(take("web", 5, 2500))
 	must(take("web", 5, 500))

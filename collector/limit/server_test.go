@@ -309,7 +309,7 @@ func TestConnections(t *testing.T) {
 	}
 	listen := func(conn net.Conn) {
 		t.Helper()
-		if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || answer.StatusCode != 200 {
+		if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || answer.StatusCode != http.StatusOK {
 			t.Fatalf("%v %v", answer, err)
 		}
 	}

@@ -87,7 +87,8 @@ func TestReasons(t *testing.T) {
 		"curl/8.5.0":             "http library: curl",
 		"Java/17.0.2":            "http library: other",
 		"SomeNewThing-Crawler/0.1 (john.doe@acme.com)": "crawler: other",
-		"": "",
+		"python-requests/2.31.0 GPTBot/1.2":            "ai agent: gptbot",
+		"":                                             "",
 		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0.0.0 Safari/537.36": "",
 	} {
 		for range 2 { // looked at, and remembered
