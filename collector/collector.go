@@ -15,6 +15,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/sluis-cdp/sluis/collector/limit"
+	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
@@ -28,6 +30,8 @@ type Source struct {
 	Origins []string
 	Plan    *TrackingPlan
 	Denied  DeniedPolicy
+	Bots    BotPolicy
+	Rate    limit.Rate
 }
 
 // DeniedPolicy says what becomes of an event whose purpose was not granted.
@@ -45,7 +49,8 @@ type Spool interface {
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
-// Config is what a Collector is made of. All but Logger and Now are required.
+// Config is what a Collector is made of. All but Visitors, Logger and Now are
+// required.
 type Config struct {
 	Sources       []Source
 	Policy        *consent.Policy
@@ -57,12 +62,11 @@ type Config struct {
 	CookieKey []byte
 	// PhoneRegion is where phone numbers without a country prefix belong.
 	PhoneRegion string
-	// RegionHeader names a header, set by a proxy that is trusted, with the region
-	// of the visitor; empty if there is none.
-	RegionHeader string
-	Spool        Spool
-	Logger       *slog.Logger
-	Now          func() time.Time
+	// Visitors tells who sends; nil believes connections, and no header.
+	Visitors *visitor.Observer
+	Spool    Spool
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Collector is the main flow. All its methods may be called concurrently.
@@ -70,6 +74,7 @@ type Collector struct {
 	Config
 	sources  map[string]*Source // by write key
 	detector detector
+	rates    *limit.Rates
 
 	seen    *lru.Cache[string, struct{}] // message ids that were kept lately
 	known   *lru.Cache[string, struct{}] // sealed values that the vault has
@@ -95,7 +100,9 @@ func New(c Config) (*Collector, error) {
 		c.Now = time.Now
 	}
 	col := &Collector{Config: c, sources: make(map[string]*Source), detector: detector{region: c.PhoneRegion}}
+	rates := make(map[string]limit.Rate)
 	for i, s := range c.Sources {
+		rates[s.ID] = s.Rate
 		switch {
 		case s.ID == "" || s.WriteKey == "":
 			return nil, fmt.Errorf("collector: source number %d needs an id and a write key", i+1)
@@ -108,6 +115,14 @@ func New(c Config) (*Collector, error) {
 		col.sources[s.WriteKey] = &s
 	}
 	var err error
+	if col.Visitors == nil {
+		if col.Visitors, err = visitor.New(visitor.Config{}); err != nil {
+			return nil, err
+		}
+	}
+	if col.rates, err = limit.NewRates(rates); err != nil {
+		return nil, err
+	}
 	if col.seen, err = lru.New[string, struct{}](seenIDs); err != nil {
 		return nil, err
 	}
@@ -117,12 +132,11 @@ func New(c Config) (*Collector, error) {
 
 // request is what all events of one HTTP request share.
 type request struct {
-	source    *Source
-	received  time.Time
-	sentAt    time.Time // zero if the client did not say
-	signals   []consent.Signal
-	userAgent string
-	region    string
+	source   *Source
+	received time.Time
+	sentAt   time.Time // zero if the client did not say
+	signals  []consent.Signal
+	visitor  visitor.Visitor
 }
 
 // Outcome is what became of a received event.
@@ -156,6 +170,7 @@ var steps = []struct {
 	{"classify", (*Collector).classify},
 	{"decide", (*Collector).decide},
 	{"gate", (*Collector).gate},
+	{"bots", (*Collector).bots},
 	{"deduplicate", (*Collector).deduplicate},
 	{"pseudonymize", (*Collector).pseudonymize},
 	{"seal", (*Collector).seal},
@@ -174,6 +189,9 @@ type result struct {
 // may be kept to the spool as one record. When it returns nil, the record is on
 // disk.
 func (c *Collector) accept(ctx context.Context, req *request, messages []map[string]any) ([]result, error) {
+	if err := c.rates.Take(req.source.ID, req.visitor.Sender, len(messages), c.Now()); err != nil {
+		return nil, err
+	}
 	rec := record{ReceivedAt: req.received}
 	tally := newTally(req)
 	results := make([]result, 0, len(messages))

@@ -2,16 +2,15 @@ package collector
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/sluis-cdp/sluis/collector/limit"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -22,6 +21,13 @@ const (
 	maxCall   = 32 << 10  // one call, and one event of a batch
 	maxBatch  = 500 << 10 // a batch
 	maxEvents = 2500      // in a batch
+)
+
+// Of a body with more levels, or less bytes for each value, nothing is read:
+// no SDK makes such, and its values would take many times its room.
+const (
+	maxLevels = 256
+	minValue  = 4
 )
 
 // ConsentCookie is the name of the signed first-party cookie with a person's
@@ -63,8 +69,8 @@ type httpError struct {
 func (e *httpError) Error() string { return e.message }
 
 // receive reads and authenticates a request. Its error is fit for [Collector.fail].
-func (c *Collector) receive(r *http.Request, limit int64) (body map[string]any, req *request, err error) {
-	if body, err = readObject(r, limit); err != nil {
+func (c *Collector) receive(r *http.Request, most int64) (body map[string]any, req *request, err error) {
+	if body, err = readObject(r, most); err != nil {
 		return nil, nil, err
 	}
 	req, err = c.open(r, body)
@@ -128,23 +134,15 @@ func batchMessage(element any, body map[string]any) map[string]any {
 	return message
 }
 
-// readObject reads a JSON object of at most limit bytes, also where it comes
+// readObject reads a JSON object of at most so many bytes, also where it comes
 // compressed.
-func readObject(r *http.Request, limit int64) (map[string]any, error) {
-	var body io.Reader = r.Body
-	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
-		unzipped, err := gzip.NewReader(r.Body)
-		if err != nil {
-			return nil, &httpError{http.StatusBadRequest, "invalid_gzip", "the body is not gzip", ""}
-		}
-		body = unzipped
-	}
-	text, err := io.ReadAll(io.LimitReader(body, limit+1))
+func readObject(r *http.Request, most int64) (map[string]any, error) {
+	text, err := limit.Read(r, most)
 	if err != nil {
-		return nil, &httpError{http.StatusBadRequest, "unreadable_body", "the body could not be read to its end", ""}
+		return nil, err
 	}
-	if int64(len(text)) > limit {
-		return nil, &httpError{http.StatusBadRequest, "too_large", "the body is larger than the API allows: 32 KB for a call, 500 KB for a batch", ""}
+	if err := limit.JSON(text, maxLevels, int(most/minValue)); err != nil {
+		return nil, err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
@@ -166,13 +164,10 @@ func (c *Collector) open(r *http.Request, body map[string]any) (*request, error)
 		return nil, &httpError{http.StatusForbidden, "origin_not_allowed", "this source does not accept events from this page; add its origin to the source in sluis.yaml", ""}
 	}
 	req := &request{
-		source:    source,
-		received:  c.Now().UTC().Truncate(time.Microsecond),
-		sentAt:    clientTime(body["sentAt"]),
-		userAgent: r.UserAgent(),
-	}
-	if c.RegionHeader != "" {
-		req.region = region(r.Header.Get(c.RegionHeader))
+		source:   source,
+		received: c.Now().UTC().Truncate(time.Microsecond),
+		sentAt:   clientTime(body["sentAt"]),
+		visitor:  c.Visitors.Observe(r),
 	}
 	if s, ok := c.Policy.FromGPC(r.Header.Values("Sec-GPC")); ok {
 		req.signals = append(req.signals, s)
@@ -183,15 +178,6 @@ func (c *Collector) open(r *http.Request, body map[string]any) (*request, error)
 		}
 	}
 	return req, nil
-}
-
-// region accepts the codes of ISO 3166 and nothing else.
-func region(code string) string {
-	code = strings.ToUpper(strings.TrimSpace(code))
-	if len(code) < 2 || len(code) > 6 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" {
-		return ""
-	}
-	return code
 }
 
 func writeKey(r *http.Request, body map[string]any) string {
@@ -257,6 +243,10 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, err)
 		return
 	}
+	if err := c.rates.Take(req.source.ID, req.visitor.Sender, 1, c.Now()); err != nil {
+		c.fail(w, err)
+		return
+	}
 	choice, err := c.choice(body)
 	if err != nil {
 		c.fail(w, err)
@@ -283,7 +273,7 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	http.SetCookie(w, &http.Cookie{
 		Name: ConsentCookie, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
 		MaxAge: int((180 * 24 * time.Hour).Seconds()),
-		Secure: r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https",
+		Secure: req.visitor.Secure,
 	})
 	answer(w, http.StatusOK, map[string]any{
 		"success": true, "decisionId": decision.ID(),
@@ -352,8 +342,11 @@ func (c *Collector) reply(w http.ResponseWriter, results []result, err error) {
 // SDKs try again; the log has the cause.
 func (c *Collector) fail(w http.ResponseWriter, err error) {
 	var e *httpError
+	var refusal *limit.Refusal
 	switch {
 	case errors.As(err, &e):
+	case errors.As(err, &refusal):
+		e = &httpError{refusal.Status, refusal.Code, refusal.Message, refusal.Seconds()}
 	case errors.Is(err, spool.ErrFull):
 		e = &httpError{http.StatusServiceUnavailable, "spool_full", "the collector's disk queue is full", "10"}
 		c.Logger.Error("the spool is full: events are refused until the warehouse takes them again")

@@ -211,7 +211,7 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 				rows = append(rows, ConsentRow{
 					DecisionID: d.ID(), Pseudonym: subject.Token(), Purpose: string(purpose), Granted: ok,
 					Signal: string(s.Kind), SignalDigest: s.Digest(), PolicyVersion: c.Policy.Version(),
-					Region: req.region, SourceID: req.source.ID, DecidedAt: req.received, ReceivedAt: req.received,
+					Region: req.visitor.Region, SourceID: req.source.ID, DecidedAt: req.received, ReceivedAt: req.received,
 				})
 			}
 		}
@@ -449,7 +449,7 @@ func (c *Collector) land(e *Event) verdict {
 	e.row.Denied = texts(e.decision.Denied())
 	e.row.DecisionID = e.decision.ID()
 	e.row.PolicyVersion = c.Policy.Version()
-	e.row.Region = e.req.region
+	e.row.Region = c.regionOf(e)
 	e.row.PlanVersion = e.req.source.Plan.Version
 	e.rows.Events = append(e.rows.Events, e.row)
 	return verdict{outcome: Landed}

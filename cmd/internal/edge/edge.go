@@ -17,6 +17,7 @@ import (
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/collector/bigquery"
 	"github.com/sluis-cdp/sluis/collector/spool"
+	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -50,18 +51,22 @@ func Start(ctx context.Context, w *workspace.Workspace, listen string, logger *s
 		return nil, err
 	}
 	e := &Edge{spool: queue, failed: make(chan error, 2), loaded: make(chan struct{}), logger: logger}
-	handler, err := newHandler(ctx, w, queue, logger)
+	visitors, err := w.Visitors()
+	if err != nil {
+		return nil, errors.Join(err, queue.Close())
+	}
+	handler, err := newHandler(ctx, w, visitors, queue, logger)
 	if err != nil {
 		return nil, errors.Join(err, queue.Close())
 	}
 	if e.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", listen); err != nil {
 		return nil, errors.Join(fmt.Errorf("listening for events: %w; choose another address with --listen", err), queue.Close())
 	}
+	e.listener = w.Limits.Server().Listener(e.listener, visitors.Proxies.Trusted)
 	e.server = &http.Server{
 		Handler: handler, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: 90 * time.Second, MaxHeaderBytes: 32 << 10,
 	}
+	w.Limits.Server().Apply(e.server)
 	if err := e.load(ctx, w); err != nil {
 		return nil, errors.Join(err, e.listener.Close(), queue.Close())
 	}
@@ -73,7 +78,7 @@ func Start(ctx context.Context, w *workspace.Workspace, listen string, logger *s
 	return e, nil
 }
 
-func newHandler(ctx context.Context, w *workspace.Workspace, queue *spool.Spool, logger *slog.Logger) (http.Handler, error) {
+func newHandler(ctx context.Context, w *workspace.Workspace, visitors *visitor.Observer, queue *spool.Spool, logger *slog.Logger) (http.Handler, error) {
 	keys := seal.Dir(w.Path(w.Keys))
 	pseudonymizer, err := seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion)
 	if err != nil {
@@ -90,7 +95,7 @@ func newHandler(ctx context.Context, w *workspace.Workspace, queue *spool.Spool,
 	c, err := collector.New(collector.Config{
 		Sources: w.CollectorSources(), Policy: w.Policy,
 		Pseudonymizer: pseudonymizer, Sealer: sealer, SealFor: w.Consent.SealFor, CookieKey: cookieKey,
-		PhoneRegion: w.PhoneRegion, RegionHeader: w.RegionHeader,
+		PhoneRegion: w.PhoneRegion, Visitors: visitors,
 		Spool: queue, Logger: logger,
 	})
 	if err != nil {
