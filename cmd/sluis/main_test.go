@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,15 +52,17 @@ type logBuffer struct {
 	url  chan string
 }
 
+// address is where the collector is, in a log of either format.
+var address = regexp.MustCompile(`[ "]url"?[=:]"?(https?://[0-9.:]+)`)
+
 func (l *logBuffer) copy(r io.Reader) {
 	scanner := bufio.NewScanner(r)
 	for scanner.Scan() {
 		l.mu.Lock()
 		fmt.Fprintln(&l.text, scanner.Text())
 		l.mu.Unlock()
-		if _, rest, ok := strings.Cut(scanner.Text(), " url="); ok {
-			url, _, _ := strings.Cut(rest, " ")
-			l.url <- url
+		if found := address.FindStringSubmatch(scanner.Text()); found != nil {
+			l.url <- found[1]
 		}
 	}
 	close(l.url)
