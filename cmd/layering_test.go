@@ -21,6 +21,7 @@ var allowed = map[string][]string{
 	// Leaves: they import no other part of the product.
 	"consent":                      {},
 	"collector/spool":              {},
+	"collector/snippet":            {},
 	"sql":                          {},
 	"sql/warehouse":                {},
 	"sql/bigquery/identity":        {},
@@ -29,7 +30,7 @@ var allowed = map[string][]string{
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/spool", "consent", "consent/seal"},
+	"collector":  {"collector/snippet", "collector/spool", "consent", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 

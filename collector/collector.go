@@ -28,6 +28,9 @@ type Source struct {
 	Origins []string
 	Plan    *TrackingPlan
 	Denied  DeniedPolicy
+	// Identity is where browsers keep the visitor's anonymous id; the default is
+	// [IdentityCookie].
+	Identity Identity
 }
 
 // DeniedPolicy says what becomes of an event whose purpose was not granted.
@@ -88,6 +91,9 @@ func New(c Config) (*Collector, error) {
 	if c.Policy == nil || c.Pseudonymizer == nil || c.Sealer == nil || c.Spool == nil {
 		return nil, errors.New("collector: policy, pseudonymizer, sealer and spool are required")
 	}
+	if len(c.CookieKey) < minCookieKey {
+		return nil, fmt.Errorf("collector: the cookie key has %d bytes, %d are needed", len(c.CookieKey), minCookieKey)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -104,6 +110,9 @@ func New(c Config) (*Collector, error) {
 		}
 		if s.Plan == nil {
 			s.Plan = &TrackingPlan{}
+		}
+		if s.Identity == "" {
+			s.Identity = IdentityCookie
 		}
 		col.sources[s.WriteKey] = &s
 	}
@@ -123,6 +132,7 @@ type request struct {
 	signals   []consent.Signal
 	userAgent string
 	region    string
+	visitor   *visitor // nil unless the server keeps the visitor's id
 }
 
 // Outcome is what became of a received event.
@@ -155,6 +165,7 @@ var steps = []struct {
 	{"validate", (*Collector).validate},
 	{"classify", (*Collector).classify},
 	{"decide", (*Collector).decide},
+	{"recognise", (*Collector).recognise},
 	{"gate", (*Collector).gate},
 	{"deduplicate", (*Collector).deduplicate},
 	{"pseudonymize", (*Collector).pseudonymize},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sluis-cdp/sluis/collector/snippet"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -33,6 +34,7 @@ const ConsentCookie = "sluis_consent"
 //	POST /v1/{identify,track,page,screen,group,alias}   one event
 //	POST /v1/batch                                      several
 //	POST /v1/consent                                    a choice
+//	GET  /sluis.js and others of package snippet        what pages load
 //	GET  /healthz                                       200 while events are accepted
 //
 // as Segment's HTTP Tracking API v1: the write key by Basic or Bearer
@@ -46,6 +48,9 @@ func (c *Collector) Handler() http.Handler {
 	}
 	mux.HandleFunc("POST /v1/batch", c.serveBatch)
 	mux.HandleFunc("POST /v1/consent", c.serveConsent)
+	for _, script := range snippet.Scripts() {
+		mux.Handle("GET /"+script.Name, script)
+	}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"status": "ok"})
 	})
@@ -79,6 +84,7 @@ func (c *Collector) serveEvent(w http.ResponseWriter, r *http.Request, typ strin
 	}
 	body["type"] = typ
 	results, err := c.accept(r.Context(), req, []map[string]any{body})
+	c.keepVisitor(w, r, req, false)
 	c.reply(w, results, err)
 }
 
@@ -98,6 +104,7 @@ func (c *Collector) serveBatch(w http.ResponseWriter, r *http.Request) {
 		messages[i] = batchMessage(element, body)
 	}
 	results, err := c.accept(r.Context(), req, messages)
+	c.keepVisitor(w, r, req, body["reset"] == true)
 	c.reply(w, results, err)
 }
 
@@ -177,6 +184,7 @@ func (c *Collector) open(r *http.Request, body map[string]any) (*request, error)
 	if s, ok := c.Policy.FromGPC(r.Header.Values("Sec-GPC")); ok {
 		req.signals = append(req.signals, s)
 	}
+	req.visitor = c.visitorOf(r, source, req.received)
 	for _, cookie := range r.CookiesNamed(ConsentCookie) {
 		if s, ok := c.Policy.FromStored(c.CookieKey, cookie.Value, req.received); ok {
 			req.signals = append(req.signals, s)
@@ -224,6 +232,7 @@ func (c *Collector) withCORS(next http.Handler) http.Handler {
 			h := w.Header()
 			h.Set("Access-Control-Allow-Origin", origin) // never *, since cookies come along
 			h.Set("Access-Control-Allow-Credentials", "true")
+			h.Set("Access-Control-Expose-Headers", "Retry-After")
 			h.Add("Vary", "Origin")
 			if r.Method == http.MethodOptions {
 				h.Set("Access-Control-Allow-Methods", "POST, GET")
@@ -250,7 +259,8 @@ func (c *Collector) knownOrigin(origin string, r *http.Request) bool {
 
 // serveConsent records a choice: {"purposes": {"analytics": true, …}} with the
 // anonymousId, userId or email of the person, or none. It answers with the
-// decision, and with a cookie by which later requests carry it.
+// decision, and with a cookie by which later requests carry it, unless the source
+// is to leave nothing on devices.
 func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	body, req, err := c.receive(r, maxCall)
 	if err != nil {
@@ -265,6 +275,7 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	// The new choice takes the place of the one that the cookie carries.
 	signals := slices.DeleteFunc(req.signals, func(s consent.Signal) bool { return s.Kind == consent.Stored })
 	decision := c.Policy.Decide(append(signals, choice)...)
+	req.visitor.choose(body, decision)
 	subjects, err := c.subjects(body)
 	if err != nil {
 		c.fail(w, err)
@@ -275,16 +286,15 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, err)
 		return
 	}
-	value, err := c.Policy.Store(c.CookieKey, choice, req.received)
-	if err != nil {
-		c.fail(w, err)
-		return
+	if req.source.Identity != IdentityNone {
+		value, err := c.Policy.Store(c.CookieKey, choice, req.received)
+		if err != nil {
+			c.fail(w, err)
+			return
+		}
+		setCookie(w, r, ConsentCookie, value, c.Policy.MaxAge())
 	}
-	http.SetCookie(w, &http.Cookie{
-		Name: ConsentCookie, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
-		MaxAge: int((180 * 24 * time.Hour).Seconds()),
-		Secure: r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https",
-	})
+	c.keepVisitor(w, r, req, false)
 	answer(w, http.StatusOK, map[string]any{
 		"success": true, "decisionId": decision.ID(),
 		"granted": texts(decision.Granted()), "denied": texts(decision.Denied()),

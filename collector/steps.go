@@ -64,8 +64,8 @@ func (c *Collector) validate(e *Event) verdict {
 		e.fault = "userId is not a text or number"
 	case !anonymousOK:
 		e.fault = "anonymousId is not a text or number"
-	case user == "" && anonymous == "":
-		e.fault = "neither userId nor anonymousId"
+	case user == "" && anonymous == "" && e.req.visitor == nil:
+		e.fault = noIdentifier
 	case len(user) > seal.MaxIdentifier || len(anonymous) > seal.MaxIdentifier:
 		e.fault = "userId or anonymousId is too long"
 	case e.typ == "track" && e.name == "":
