@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"collector/jsontree":           {},
 	"collector/limit":              {},
 	"collector/spool":              {},
+	"collector/snippet":            {},
 	"collector/visitor":            {},
 	"sql":                          {},
 	"sql/warehouse":                {},
@@ -32,7 +33,7 @@ var allowed = map[string][]string{
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/jsontree", "collector/limit", "collector/spool", "collector/visitor", "consent", "consent/seal"},
+	"collector":  {"collector/jsontree", "collector/limit", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 

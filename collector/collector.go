@@ -32,6 +32,9 @@ type Source struct {
 	Denied  DeniedPolicy
 	Bots    BotPolicy
 	Rate    limit.Rate
+	// Identity is where browsers keep the visitor's anonymous id; the default is
+	// [IdentityCookie].
+	Identity Identity
 }
 
 // DeniedPolicy says what becomes of an event whose purpose was not granted.
@@ -133,6 +136,9 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Policy == nil || c.Pseudonymizer == nil || c.Sealer == nil || c.Spool == nil {
 		return nil, errors.New("collector: policy, pseudonymizer, sealer and spool are required")
 	}
+	if len(c.CookieKey) < minCookieKey {
+		return nil, fmt.Errorf("collector: the cookie key has %d bytes, %d are needed", len(c.CookieKey), minCookieKey)
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -151,6 +157,9 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 		}
 		if s.Plan == nil {
 			s.Plan = &TrackingPlan{}
+		}
+		if s.Identity == "" {
+			s.Identity = IdentityCookie
 		}
 		col.sources[s.WriteKey] = &s
 	}
@@ -175,6 +184,7 @@ type request struct {
 	signals   []consent.Signal
 	signalKey string // the same for the same signals
 	visitor   visitor.Visitor
+	browser   *browser // nil unless the server keeps the visitor's id
 }
 
 // Outcome is what became of a received event.
@@ -207,6 +217,7 @@ var steps = []struct {
 	{"validate", (*Collector).validate},
 	{"classify", (*Collector).classify},
 	{"decide", (*Collector).decide},
+	{"recognise", (*Collector).recognise},
 	{"gate", (*Collector).gate},
 	{"bots", (*Collector).bots},
 	{"deduplicate", (*Collector).deduplicate},

@@ -35,6 +35,8 @@ type Event struct {
 
 	name       string
 	id         string // the message's own, or one made for it
+	user       string // its userId
+	anonymous  string // its anonymousId, or that of the browser
 	fault      string // what validate found wrong; a faulty event is quarantined if it passes the gate
 	planned    *PlannedEvent
 	decision   decision

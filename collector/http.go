@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 	"github.com/sluis-cdp/sluis/collector/limit"
+	"github.com/sluis-cdp/sluis/collector/snippet"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -36,6 +38,7 @@ const ConsentCookie = "sluis_consent"
 //	POST /v1/{identify,track,page,screen,group,alias}   one event
 //	POST /v1/batch                                      several
 //	POST /v1/consent                                    a choice
+//	GET  /sluis.js and others of package snippet        what pages load
 //
 // as Segment's HTTP Tracking API v1: the write key by Basic or Bearer
 // authorization, X-Write-Key or in the body; 200 with what became of each event
@@ -48,6 +51,9 @@ func (c *Collector) Handler() http.Handler {
 	}
 	mux.HandleFunc("POST /v1/batch", c.serveBatch)
 	mux.HandleFunc("POST /v1/consent", c.serveConsent)
+	for _, script := range snippet.Scripts() {
+		mux.Handle("GET /"+script.Name, script)
+	}
 	return c.withCORS(mux)
 }
 
@@ -105,6 +111,7 @@ func (c *Collector) serveEvent(w http.ResponseWriter, r *http.Request, typ strin
 	}
 	defer trees.Put(tree)
 	results, err := c.accept(r.Context(), req, []message{{typ: typ, body: tree.Root()}})
+	c.keepVisitor(w, req, false)
 	c.reply(w, results, err)
 }
 
@@ -121,6 +128,7 @@ func (c *Collector) serveBatch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	results, err := c.accept(r.Context(), req, messages)
+	c.keepVisitor(w, req, tree.Root().Get("reset").Kind() == jsontree.True)
 	c.reply(w, results, err)
 }
 
@@ -174,6 +182,7 @@ func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error)
 	if s, ok := c.Policy.FromGPC(r.Header.Values("Sec-GPC")); ok {
 		req.signals = append(req.signals, s)
 	}
+	req.browser = c.browserOf(r, source, req.received)
 	for _, cookie := range r.CookiesNamed(ConsentCookie) {
 		if s, ok := c.Policy.FromStored(c.CookieKey, cookie.Value, req.received); ok {
 			req.signals = append(req.signals, s)
@@ -215,6 +224,7 @@ func (c *Collector) withCORS(next http.Handler) http.Handler {
 			h := w.Header()
 			h.Set("Access-Control-Allow-Origin", origin) // never *, since cookies come along
 			h.Set("Access-Control-Allow-Credentials", "true")
+			h.Set("Access-Control-Expose-Headers", "Retry-After")
 			h.Add("Vary", "Origin")
 			if r.Method == http.MethodOptions {
 				h.Set("Access-Control-Allow-Methods", "POST, GET")
@@ -241,7 +251,8 @@ func (c *Collector) knownOrigin(origin string, r *http.Request) bool {
 
 // serveConsent records a choice: {"purposes": {"analytics": true, …}} with the
 // anonymousId, userId or email of the person, or none. It answers with the
-// decision, and with a cookie by which later requests carry it.
+// decision, and with a cookie by which later requests carry it, unless the source
+// is to leave nothing on devices.
 func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	tree, req, err := c.receive(r, maxCall)
 	if err != nil {
@@ -261,7 +272,8 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	// The new choice takes the place of the one that the cookie carries.
 	signals := slices.DeleteFunc(req.signals, func(s consent.Signal) bool { return s.Kind == consent.Stored })
 	decision := c.Policy.Decide(append(signals, choice)...)
-	subjects, err := c.subjects(tree.Root())
+	anonymous, _ := scalar(tree.Root().Get("anonymousId"))
+	subjects, err := c.subjects(tree.Root(), req.browser.choose(anonymous, decision))
 	if err != nil {
 		c.fail(w, err)
 		return
@@ -271,16 +283,15 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 		c.fail(w, err)
 		return
 	}
-	value, err := c.Policy.Store(c.CookieKey, choice, req.received)
-	if err != nil {
-		c.fail(w, err)
-		return
+	if req.source.Identity != IdentityNone {
+		value, err := c.Policy.Store(c.CookieKey, choice, req.received)
+		if err != nil {
+			c.fail(w, err)
+			return
+		}
+		setCookie(w, req, ConsentCookie, value, c.Policy.MaxAge())
 	}
-	http.SetCookie(w, &http.Cookie{
-		Name: ConsentCookie, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
-		MaxAge: int((180 * 24 * time.Hour).Seconds()),
-		Secure: req.visitor.Secure,
-	})
+	c.keepVisitor(w, req, false)
 	answer(w, http.StatusOK, map[string]any{
 		"success": true, "decisionId": decision.ID(),
 		"granted": texts(decision.Granted()), "denied": texts(decision.Denied()),
@@ -306,18 +317,20 @@ func (c *Collector) choice(body jsontree.Value) (consent.Signal, error) {
 	return signal, nil
 }
 
-// subjects are the pseudonyms of the person who chose.
-func (c *Collector) subjects(body jsontree.Value) ([]seal.Pseudonym, error) {
+// subjects are the pseudonyms of the person who chose, by the ids of the body
+// and that of the browser's cookie, if it has one.
+func (c *Collector) subjects(body jsontree.Value, anonymous string) ([]seal.Pseudonym, error) {
 	var subjects []seal.Pseudonym
 	for _, id := range []struct {
-		kind seal.Kind
-		key  string
-	}{{seal.UserID, "userId"}, {seal.AnonymousID, "anonymousId"}, {seal.Email, "email"}} {
+		kind  seal.Kind
+		key   string
+		known string
+	}{{seal.UserID, "userId", ""}, {seal.AnonymousID, "anonymousId", anonymous}, {seal.Email, "email", ""}} {
 		text, ok := scalar(body.Get(id.key))
 		if !ok {
 			return nil, &httpError{http.StatusBadRequest, "invalid_id", id.key + " must be a text or number", ""}
 		}
-		if text == "" {
+		if text = cmp.Or(text, id.known); text == "" {
 			continue
 		}
 		p, err := c.Pseudonymizer.Pseudonym(id.kind, text)

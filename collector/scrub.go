@@ -5,8 +5,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/sluis-cdp/sluis/collector/jsontree"
 )
 
 // Bounds of what lands of one event's free fields. What exceeds them is cut
@@ -82,9 +80,9 @@ func ownWords(e *Event) []string {
 			words = append(words, word)
 		}
 	}
-	for _, id := range []jsontree.Value{e.userID, e.anonymousID, e.previousID} {
-		word, _ := scalar(id)
-		add(word)
+	previous, _ := scalar(e.previousID)
+	for _, id := range []string{e.user, e.anonymous, previous} {
+		add(id)
 	}
 	for _, p := range e.personal {
 		add(p.value)

@@ -23,8 +23,9 @@ func (c *Collector) validate(e *Event) verdict {
 	if e.id = messageID; e.id == "" {
 		e.id = newMessageID()
 	}
-	user, userOK := scalar(e.userID)
-	anonymous, anonymousOK := scalar(e.anonymousID)
+	var userOK, anonymousOK bool
+	e.user, userOK = scalar(e.userID)
+	e.anonymous, anonymousOK = scalar(e.anonymousID)
 	switch {
 	case !slices.Contains(types, e.typ):
 		e.fault, e.typ = "unknown type", ""
@@ -36,9 +37,9 @@ func (c *Collector) validate(e *Event) verdict {
 		e.fault = "userId is not a text or number"
 	case !anonymousOK:
 		e.fault = "anonymousId is not a text or number"
-	case user == "" && anonymous == "":
-		e.fault = "neither userId nor anonymousId"
-	case len(user) > seal.MaxIdentifier || len(anonymous) > seal.MaxIdentifier:
+	case e.user == "" && e.anonymous == "" && e.req.browser == nil:
+		e.fault = noIdentifier
+	case len(e.user) > seal.MaxIdentifier || len(e.anonymous) > seal.MaxIdentifier:
 		e.fault = "userId or anonymousId is too long"
 	case e.typ == "track" && e.name == "":
 		e.fault = "track without event"
@@ -136,16 +137,15 @@ func (c *Collector) gate(e *Event) verdict {
 // something: an explicit choice, or the word of a customer who is signed in.
 // Of a passing visitor who refuses no identifier is kept at all.
 func (c *Collector) recordDenials(e *Event, choice bool) {
-	user, _ := scalar(e.userID)
-	if user == "" && !choice {
+	if e.user == "" && !choice {
 		return
 	}
 	subjects := []seal.Pseudonym{}
-	if p, err := c.Pseudonymizer.Pseudonym(seal.UserID, user); err == nil {
+	if p, err := c.Pseudonymizer.Pseudonym(seal.UserID, e.user); err == nil {
 		subjects = append(subjects, p)
 	}
-	if anonymous, _ := scalar(e.anonymousID); choice && anonymous != "" {
-		if p, err := c.Pseudonymizer.Pseudonym(seal.AnonymousID, anonymous); err == nil {
+	if choice && e.anonymous != "" {
+		if p, err := c.Pseudonymizer.Pseudonym(seal.AnonymousID, e.anonymous); err == nil {
 			subjects = append(subjects, p)
 		}
 	}
@@ -267,13 +267,11 @@ func (c *Collector) pseudonymize(e *Event) verdict {
 		}
 		return p.Token()
 	}
-	anonymous, _ := scalar(e.anonymousID)
-	user, _ := scalar(e.userID)
-	e.row.AnonymousID = add(seal.AnonymousID, anonymous)
-	e.row.UserID = add(seal.UserID, user)
-	if strings.Contains(user, "@") {
-		if _, err := seal.Normalize(seal.Email, user, ""); err == nil {
-			add(seal.Email, user)
+	e.row.AnonymousID = add(seal.AnonymousID, e.anonymous)
+	e.row.UserID = add(seal.UserID, e.user)
+	if strings.Contains(e.user, "@") {
+		if _, err := seal.Normalize(seal.Email, e.user, ""); err == nil {
+			add(seal.Email, e.user)
 		}
 	}
 	if e.typ == "alias" {

@@ -160,6 +160,9 @@ func (p *Policy) Knows(purpose Purpose) bool { return slices.Contains(p.purposes
 // Purposes lists the workspace's purposes, [Necessary] first.
 func (p *Policy) Purposes() []Purpose { return slices.Clone(p.purposes) }
 
+// MaxAge is how long a stored choice counts.
+func (p *Policy) MaxAge() time.Duration { return p.maxAge }
+
 // Version is the version that decisions carry.
 func (p *Policy) Version() string { return p.version }
 

@@ -1,0 +1,1 @@
+(o=>{const t=window[o]||(window[o]=[]);for(const s of["identify","track","page","group","alias","reset","ready","consent"])t[s]||(t[s]=(...r)=>{t.push([new Date,s,r])})})(document.currentScript.dataset.global||"sluis");
