@@ -27,8 +27,10 @@ const (
 	maxEvents = 2500      // in a batch
 )
 
-// Of a body with more levels, or less bytes for each value, nothing is read:
-// no SDK makes such, and its values would take many times its room.
+// maxShared bounds the context that the events of a batch share, times their
+// number, since each of them looks through it.
+const maxShared = 8 << 20
+
 // ConsentCookie is the name of the signed first-party cookie with a person's
 // own choice.
 const ConsentCookie = "sluis_consent"
@@ -140,6 +142,9 @@ func batchMessages(body jsontree.Value) ([]message, error) {
 	n := batch.Len()
 	if batch.Kind() != jsontree.Array || n > maxEvents {
 		return nil, &httpError{http.StatusBadRequest, "invalid_batch", "batch must be an array of at most 2500 events", ""}
+	}
+	if len(shared.Raw())*n > maxShared {
+		return nil, &httpError{http.StatusBadRequest, "invalid_batch", "the context that the events of the batch share is too large for so many of them", ""}
 	}
 	messages := make([]message, 0, n)
 	for element := range batch.Elements() {

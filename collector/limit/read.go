@@ -73,11 +73,6 @@ func (b *body) release() {
 	}
 }
 
-// buffers to read bodies in. One that a large body has grown is not kept.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-const maxKept = 1 << 20
-
 // Read reads the body of a request, and decompresses it where it says that it
 // is gzip. It holds at most so many bytes of either form, whatever the ratio.
 // Its error is a [Refusal].
@@ -93,12 +88,8 @@ func Read(r *http.Request, most int64) (string, error) {
 		from = io.LimitReader(unzipper, most+1)
 	}
 	text := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if text.Cap() <= maxKept {
-			text.Reset()
-			buffers.Put(text)
-		}
-	}()
+	defer buffers.Put(text)
+	text.Reset()
 	if _, err := text.ReadFrom(from); err != nil {
 		return "", refusal(err, "unreadable_body", "the body could not be read to its end")
 	}
@@ -117,6 +108,9 @@ func Read(r *http.Request, most int64) (string, error) {
 	}
 	return text.String(), nil
 }
+
+// buffers are what bodies are read into.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 var errTooLarge = &Refusal{Status: http.StatusBadRequest, Code: "too_large", Message: "the body is larger than the API allows: 32 KB for a call, 500 KB for a batch"}
 

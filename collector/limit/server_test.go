@@ -28,8 +28,7 @@ func serve(t *testing.T, c Config, then func(w http.ResponseWriter, text string)
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, err := Read(r, largest)
-		var refused *Refusal
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*Refusal](err); ok {
 			if s := refused.Seconds(); s != "" {
 				w.Header().Set("Retry-After", s)
 			}

@@ -1,12 +1,10 @@
 package visitor
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"strings"
-	"sync/atomic"
 
 	"github.com/oschwald/maxminddb-golang/v2"
 )
@@ -14,40 +12,27 @@ import (
 // Regions finds regions in a file of MaxMind's format, such as those of
 // GeoLite2, DB-IP or IPinfo. A nil one knows none. All its methods may be
 // called concurrently.
-type Regions struct {
-	file   string
-	reader atomic.Pointer[maxminddb.Reader]
-}
+type Regions struct{ reader *maxminddb.Reader }
 
-// OpenRegions reads a file, and looks whether it tells of countries.
-func OpenRegions(file string) (*Regions, error) {
-	r := &Regions{file: file}
-	return r, r.Reload()
-}
-
-// Reload reads the file anew, as after an update. While it fails, the regions
-// are those of before.
+// OpenRegions reads a file, and looks whether it tells of countries. A change of
+// the file counts once it is opened again.
 //
 // The whole file is read into memory (a file of countries has some 10 MB, one
 // of cities 60): a mapped one that somebody copied another over would end the
 // program.
-func (r *Regions) Reload() error {
-	if r == nil {
-		return nil
-	}
-	content, err := os.ReadFile(r.file)
+func OpenRegions(file string) (*Regions, error) {
+	content, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("reading the file of regions: %w", err)
+		return nil, fmt.Errorf("reading the file of regions: %w", err)
 	}
 	reader, err := maxminddb.OpenBytes(content)
 	if err != nil {
-		return fmt.Errorf("reading the file of regions %s: %w", r.file, err)
+		return nil, fmt.Errorf("reading the file of regions %s: %w", file, err)
 	}
 	if !tellsCountries(reader) {
-		return fmt.Errorf("reading the file of regions %s: %w", r.file, errors.New("it does not tell of countries; a file such as GeoLite2-Country.mmdb is needed"))
+		return nil, fmt.Errorf("reading the file of regions %s: it does not tell of countries; a file such as GeoLite2-Country.mmdb is needed", file)
 	}
-	r.reader.Store(reader)
-	return nil
+	return &Regions{reader}, nil
 }
 
 // tellsCountries looks whether one of the first networks has a country.
@@ -95,7 +80,7 @@ func (r *Regions) of(n netip.Prefix) string {
 		return ""
 	}
 	var p place
-	if err := r.reader.Load().Lookup(n.Addr()).Decode(&p); err != nil {
+	if err := r.reader.Lookup(n.Addr()).Decode(&p); err != nil {
 		return "" // no such file has it for all, and a damaged record is one more
 	}
 	return p.region()
