@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz lint golden proto clean
+.PHONY: all demo test test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz lint crawlers golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -70,6 +70,14 @@ fuzz:
 
 lint:
 	$(GOLANGCI) run
+
+# Take the list of crawlers anew from where it is kept; then read the difference, and run the tests of collector/visitor:
+# none of its patterns may find a browser of a person. Needs npm.
+CRAWLERS ?= 1.60.0
+crawlers:
+	set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	npm pack --silent --pack-destination "$$dir" crawler-user-agents@$(CRAWLERS); tar -xzf "$$dir"/*.tgz -C "$$dir"; \
+	cd collector/visitor; $(GO) run gen.go "$$dir/package/crawler-user-agents.json" $(CRAWLERS)
 
 # Write the golden files anew; then read the difference.
 golden:

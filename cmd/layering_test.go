@@ -21,7 +21,9 @@ var allowed = map[string][]string{
 	// Leaves: they import no other part of the product.
 	"consent":                      {},
 	"collector/jsontree":           {},
+	"collector/limit":              {},
 	"collector/spool":              {},
+	"collector/visitor":            {},
 	"sql":                          {},
 	"sql/warehouse":                {},
 	"sql/bigquery/identity":        {},
@@ -30,7 +32,7 @@ var allowed = map[string][]string{
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/jsontree", "collector/spool", "consent", "consent/seal"},
+	"collector":  {"collector/jsontree", "collector/limit", "collector/spool", "collector/visitor", "consent", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 
@@ -53,8 +55,8 @@ var allowed = map[string][]string{
 	"cmd":                    {},
 	"cmd/internal/bench":     {"collector", "collector/spool", "consent", "consent/seal"},
 	"cmd/internal/scale":     {},
-	"cmd/internal/workspace": {"collector", "consent", "sql/warehouse"},
-	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "consent/seal"},
+	"cmd/internal/workspace": {"collector", "collector/limit", "collector/visitor", "consent", "sql/warehouse"},
+	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/spool", "consent/seal",
@@ -83,6 +85,8 @@ var owners = map[string][]string{
 	"go.yaml.in/yaml":                                {"cmd/internal/workspace", "sql/runner", "sync"},
 	"github.com/nyaruka/phonenumbers":                {"collector", "consent/seal"},
 	"github.com/standard-webhooks/standard-webhooks": {"cmd/sluis"},
+	"github.com/oschwald/maxminddb-golang":           {"collector/visitor"},
+	"golang.org/x/time":                              {"collector/limit"},
 }
 
 // TestLayering reads the import blocks of every file, so that the test cache

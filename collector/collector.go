@@ -15,6 +15,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
+	"github.com/sluis-cdp/sluis/collector/limit"
+	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
@@ -28,6 +30,8 @@ type Source struct {
 	Origins []string
 	Plan    *TrackingPlan
 	Denied  DeniedPolicy
+	Bots    BotPolicy
+	Rate    limit.Rate
 }
 
 // DeniedPolicy says what becomes of an event whose purpose was not granted.
@@ -46,7 +50,7 @@ type Spool interface {
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
-// Config is what a Collector is made of. All but Observer, Logger and Now are
+// Config is what a Collector is made of. All but Visitors, Observer, Logger and Now are
 // required.
 type Config struct {
 	Sources       []Source
@@ -59,10 +63,9 @@ type Config struct {
 	CookieKey []byte
 	// PhoneRegion is where phone numbers without a country prefix belong.
 	PhoneRegion string
-	// RegionHeader names a header, set by a proxy that is trusted, with the region
-	// of the visitor; empty if there is none.
-	RegionHeader string
-	Spool        Spool
+	// Visitors tells who sends; nil believes connections, and no header.
+	Visitors *visitor.Observer
+	Spool    Spool
 	// Window remembers message ids; nil is one that forgets them with the process.
 	// A collector made by With keeps the one it has.
 	Window *Window
@@ -77,6 +80,7 @@ type Collector struct {
 	Config
 	sources  map[string]*Source // by write key
 	detector detector
+	rates    *limit.Rates
 	*memory
 
 	// decisions by the signals of the request and the text of the event's own.
@@ -135,7 +139,9 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 		c.Now = time.Now
 	}
 	col := &Collector{Config: c, sources: make(map[string]*Source), detector: detector{region: c.PhoneRegion}, memory: memory}
+	rates := make(map[string]limit.Rate)
 	for i, s := range c.Sources {
+		rates[s.ID] = s.Rate
 		switch {
 		case s.ID == "" || s.WriteKey == "":
 			return nil, fmt.Errorf("collector: source number %d needs an id and a write key", i+1)
@@ -148,6 +154,14 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 		col.sources[s.WriteKey] = &s
 	}
 	var err error
+	if col.Visitors == nil {
+		if col.Visitors, err = visitor.New(visitor.Config{}); err != nil {
+			return nil, err
+		}
+	}
+	if col.rates, err = limit.NewRates(rates); err != nil {
+		return nil, err
+	}
 	col.decisions, err = lru.New[string, decision](knownDecisions)
 	return col, err
 }
@@ -159,8 +173,7 @@ type request struct {
 	sentAt    time.Time // zero if the client did not say
 	signals   []consent.Signal
 	signalKey string // the same for the same signals
-	userAgent string
-	region    string
+	visitor   visitor.Visitor
 }
 
 // Outcome is what became of a received event.
@@ -194,6 +207,7 @@ var steps = []struct {
 	{"classify", (*Collector).classify},
 	{"decide", (*Collector).decide},
 	{"gate", (*Collector).gate},
+	{"bots", (*Collector).bots},
 	{"deduplicate", (*Collector).deduplicate},
 	{"pseudonymize", (*Collector).pseudonymize},
 	{"seal", (*Collector).seal},
@@ -212,6 +226,9 @@ type result struct {
 // may be kept to the spool as one record. When it returns nil, the record is on
 // disk.
 func (c *Collector) accept(ctx context.Context, req *request, messages []message) ([]result, error) {
+	if err := c.rates.Take(req.source.ID, req.visitor.Sender, len(messages), c.Now()); err != nil {
+		return nil, err
+	}
 	rec := Record{ReceivedAt: req.received}
 	tally := tally{req: req, rows: &rec.Rows}
 	results := make([]result, 0, len(messages))

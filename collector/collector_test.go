@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluis-cdp/sluis/collector/spool"
+	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
@@ -115,7 +116,7 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 			{ID: "web", WriteKey: "wk_web", Origins: []string{"https://shop.example"}, Plan: plan, Denied: Count},
 			{ID: "app", WriteKey: "wk_app", Plan: plan, Denied: Discard},
 		},
-		Policy: policy, CookieKey: b.cookie, PhoneRegion: "NL", Spool: b.spool, RegionHeader: "X-Region",
+		Policy: policy, CookieKey: b.cookie, PhoneRegion: "NL", Spool: b.spool, Visitors: testVisitors(t),
 		SealFor: []consent.Purpose{consent.Personalization, consent.Marketing, consent.Advertising},
 		Now:     func() time.Time { return time.Date(2026, 3, 1, 12, 0, 30, 0, time.UTC) },
 	}
@@ -135,6 +136,20 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// testVisitors trusts the address that httptest gives a client.
+func testVisitors(t testing.TB) *visitor.Observer {
+	t.Helper()
+	proxies, err := visitor.ParseProxies([]string{"192.0.2.1"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := visitor.New(visitor.Config{Proxies: proxies, RegionHeader: "X-Region"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 // post sends a body and returns status and answer.

@@ -1,8 +1,6 @@
 package collector
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
+	"github.com/sluis-cdp/sluis/collector/limit"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -63,8 +62,8 @@ func (e *httpError) Error() string { return e.message }
 // receive reads and authenticates a request. Its error is fit for [Collector.fail].
 // The caller gives the tree back to trees when it is done with it and with all
 // values of it.
-func (c *Collector) receive(r *http.Request, limit int64) (*jsontree.Tree, *request, error) {
-	tree, err := readObject(r, limit)
+func (c *Collector) receive(r *http.Request, most int64) (*jsontree.Tree, *request, error) {
+	tree, err := readObject(r, most)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -122,18 +121,10 @@ func batchMessages(body jsontree.Value) ([]message, error) {
 	return messages, nil
 }
 
-// readObject reads a JSON object of at most limit bytes, also where it comes
+// readObject reads a JSON object of at most so many bytes, also where it comes
 // compressed.
-func readObject(r *http.Request, limit int64) (*jsontree.Tree, error) {
-	var body io.Reader = r.Body
-	if strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip") {
-		unzipped, err := gzip.NewReader(r.Body)
-		if err != nil {
-			return nil, &httpError{http.StatusBadRequest, "invalid_gzip", "the body is not gzip", ""}
-		}
-		body = unzipped
-	}
-	text, err := readText(body, limit)
+func readObject(r *http.Request, most int64) (*jsontree.Tree, error) {
+	text, err := limit.Read(r, most)
 	if err != nil {
 		return nil, err
 	}
@@ -143,23 +134,6 @@ func readObject(r *http.Request, limit int64) (*jsontree.Tree, error) {
 		return nil, &httpError{http.StatusBadRequest, "invalid_json", "the body is not a JSON object", ""}
 	}
 	return tree, nil
-}
-
-// bodies are buffers to read in.
-var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// readText reads at most limit bytes.
-func readText(from io.Reader, limit int64) (string, error) {
-	body := bodies.Get().(*bytes.Buffer)
-	defer bodies.Put(body)
-	body.Reset()
-	switch n, err := body.ReadFrom(io.LimitReader(from, limit+1)); {
-	case err != nil:
-		return "", &httpError{http.StatusBadRequest, "unreadable_body", "the body could not be read to its end", ""}
-	case n > limit:
-		return "", &httpError{http.StatusBadRequest, "too_large", "the body is larger than the API allows: 32 KB for a call, 500 KB for a batch", ""}
-	}
-	return body.String(), nil
 }
 
 // open authenticates a request and collects what its events share.
@@ -173,13 +147,10 @@ func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error)
 		return nil, &httpError{http.StatusForbidden, "origin_not_allowed", "this source does not accept events from this page; add its origin to the source in sluis.yaml", ""}
 	}
 	req := &request{
-		source:    source,
-		received:  c.Now().UTC().Truncate(time.Microsecond),
-		sentAt:    clientTime(body.Get("sentAt")),
-		userAgent: r.UserAgent(),
-	}
-	if c.RegionHeader != "" {
-		req.region = region(r.Header.Get(c.RegionHeader))
+		source:   source,
+		received: c.Now().UTC().Truncate(time.Microsecond),
+		sentAt:   clientTime(body.Get("sentAt")),
+		visitor:  c.Visitors.Observe(r),
 	}
 	if s, ok := c.Policy.FromGPC(r.Header.Values("Sec-GPC")); ok {
 		req.signals = append(req.signals, s)
@@ -193,15 +164,6 @@ func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error)
 		req.signalKey += s.Digest()
 	}
 	return req, nil
-}
-
-// region accepts the codes of ISO 3166 and nothing else.
-func region(code string) string {
-	code = strings.ToUpper(strings.TrimSpace(code))
-	if len(code) < 2 || len(code) > 6 || strings.Trim(code, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-") != "" {
-		return ""
-	}
-	return code
 }
 
 func writeKey(r *http.Request, body jsontree.Value) string {
@@ -268,6 +230,10 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer trees.Put(tree)
+	if err := c.rates.Take(req.source.ID, req.visitor.Sender, 1, c.Now()); err != nil {
+		c.fail(w, err)
+		return
+	}
 	choice, err := c.choice(tree.Root())
 	if err != nil {
 		c.fail(w, err)
@@ -294,7 +260,7 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	http.SetCookie(w, &http.Cookie{
 		Name: ConsentCookie, Value: value, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
 		MaxAge: int((180 * 24 * time.Hour).Seconds()),
-		Secure: r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https",
+		Secure: req.visitor.Secure,
 	})
 	answer(w, http.StatusOK, map[string]any{
 		"success": true, "decisionId": decision.ID(),
@@ -364,8 +330,11 @@ func (c *Collector) reply(w http.ResponseWriter, results []result, err error) {
 // SDKs try again; the log has the cause.
 func (c *Collector) fail(w http.ResponseWriter, err error) {
 	var e *httpError
+	var refusal *limit.Refusal
 	switch {
 	case errors.As(err, &e):
+	case errors.As(err, &refusal):
+		e = &httpError{refusal.Status, refusal.Code, refusal.Message, refusal.Seconds()}
 	case errors.Is(err, spool.ErrFull):
 		e = &httpError{http.StatusServiceUnavailable, "spool_full", "the collector's disk queue is full", "10"}
 		c.Logger.Error("the spool is full: events are refused until the warehouse takes them again")

@@ -25,7 +25,6 @@ func (c *Collector) scrub(e *Event) verdict {
 	e.words = ownWords(e)
 	e.row.Event = c.text(e, "event", e.eventName())
 	c.scrubPage(e)
-	c.scrubAgent(e)
 	if e.typ == "page" {
 		e.row.Properties = c.object(e, "properties", e.properties, pageKeys)
 	} else {
@@ -236,38 +235,5 @@ func (c *Collector) scrubCampaign(e *Event, query string) {
 	}
 	for _, column := range utm {
 		*column.value = c.text(e, column.parameter, *column.value)
-	}
-}
-
-// scrubAgent keeps of the user agent the class of the device, and whether it
-// says that it is a program.
-func (c *Collector) scrubAgent(e *Event) {
-	agent := e.inContext("userAgent").String()
-	if agent == "" {
-		agent = e.req.userAgent
-	}
-	agent = strings.ToLower(agent)
-	e.row.DeviceClass = deviceClass(agent)
-	for _, mark := range []string{"bot", "crawler", "spider", "slurp", "headless", "lighthouse", "anthropic-ai", "chatgpt-user", "facebookexternalhit"} {
-		if strings.Contains(agent, mark) {
-			e.row.IsBot, e.row.BotReason = true, "user agent says "+mark
-			return
-		}
-	}
-}
-
-func deviceClass(agent string) string {
-	has := func(marks ...string) bool {
-		return slices.ContainsFunc(marks, func(mark string) bool { return strings.Contains(agent, mark) })
-	}
-	switch {
-	case has("ipad", "tablet") || has("android") && !has("mobile"):
-		return "tablet"
-	case has("iphone", "ipod", "mobile"):
-		return "mobile"
-	case has("windows nt", "macintosh", "x11", "cros"):
-		return "desktop"
-	default:
-		return "other"
 	}
 }

@@ -174,7 +174,7 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 				rows = append(rows, ConsentRow{
 					DecisionID: d.ID(), Pseudonym: subject.Token(), Purpose: string(purpose), Granted: ok,
 					Signal: string(s.Kind), SignalDigest: s.Digest(), PolicyVersion: c.Policy.Version(),
-					Region: req.region, SourceID: req.source.ID, DecidedAt: req.received, ReceivedAt: req.received,
+					Region: req.visitor.Region, SourceID: req.source.ID, DecidedAt: req.received, ReceivedAt: req.received,
 				})
 			}
 		}
@@ -410,7 +410,7 @@ func (c *Collector) land(e *Event) verdict {
 	e.row.Denied = e.decision.denied
 	e.row.DecisionID = e.decision.ID()
 	e.row.PolicyVersion = c.Policy.Version()
-	e.row.Region = e.req.region
+	e.row.Region = c.regionOf(e)
 	e.row.PlanVersion = e.req.source.Plan.Version
 	if e.rows.Events == nil {
 		e.rows.Events = make([]EventRow, 0, e.kept.few)

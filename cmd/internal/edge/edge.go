@@ -24,6 +24,7 @@ import (
 	"github.com/sluis-cdp/sluis/collector/bigquery"
 	"github.com/sluis-cdp/sluis/collector/metrics"
 	"github.com/sluis-cdp/sluis/collector/spool"
+	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -65,6 +66,7 @@ type Edge struct {
 	workspace     atomic.Pointer[workspace.Workspace]
 	handler       atomic.Pointer[http.Handler]
 	certificate   atomic.Pointer[tls.Certificate]
+	visitors      atomic.Pointer[visitor.Observer]
 }
 
 // Start opens the spool and accepts events from when it returns.
@@ -130,7 +132,10 @@ func (e *Edge) listen(ctx context.Context, w *workspace.Workspace) (err error) {
 	if e.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", w.Listen); err != nil {
 		return fmt.Errorf("listening for events: %w; choose another address with --listen", err)
 	}
+	limits := w.Limits.Server()
+	e.listener = limits.Listener(e.listener, func(peer net.Addr) bool { return e.visitors.Load().Proxies.Trusted(peer) })
 	e.server = e.newServer()
+	limits.Apply(e.server)
 	return e.startOperations(ctx, w)
 }
 

@@ -35,6 +35,7 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 	e.collector, e.sealer = next, config.Sealer
 	e.pseudonymizer.Store(config.Pseudonymizer)
 	e.certificate.Store(certificate)
+	e.visitors.Store(config.Visitors)
 	e.handler.Store(&handler)
 	e.workspace.Store(w)
 	return nil
@@ -45,7 +46,7 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Config, error) {
 	config := collector.Config{
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor,
-		PhoneRegion: w.PhoneRegion, RegionHeader: w.RegionHeader,
+		PhoneRegion:   w.PhoneRegion,
 		Pseudonymizer: e.pseudonymizer.Load(), Sealer: e.sealer,
 		Spool: e.metrics.Spool(e.spool), Window: e.window, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
 	}
@@ -61,6 +62,9 @@ func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Co
 		if config.Sealer, err = seal.NewSealer(ctx, keys, w.Workspace, w.SealPurposes()); err != nil {
 			return config, err
 		}
+	}
+	if config.Visitors, err = w.Visitors(); err != nil {
+		return config, err
 	}
 	if config.CookieKey, err = keys.Key(ctx, seal.KeyCookie); err != nil {
 		return config, fmt.Errorf("loading the cookie key: %w", err)

@@ -11,16 +11,13 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-	"time"
 )
 
 // newServer is the server of events.
 func (e *Edge) newServer() *http.Server {
 	s := &http.Server{
-		Handler:           e.metrics.Measured(e.recovered(e.public())),
-		ErrorLog:          log.New(errorLog{e.logger}, "", 0),
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
-		IdleTimeout: 90 * time.Second, MaxHeaderBytes: 32 << 10,
+		Handler:  e.metrics.Measured(e.recovered(e.public())),
+		ErrorLog: log.New(errorLog{e.logger}, "", 0),
 	}
 	if e.encrypted = e.certificate.Load() != nil; e.encrypted {
 		s.TLSConfig = &tls.Config{

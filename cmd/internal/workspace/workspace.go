@@ -43,8 +43,14 @@ type Config struct {
 	Consent   Consent  `yaml:"consent"`
 	// PhoneRegion is where phone numbers without a country prefix belong.
 	PhoneRegion string `yaml:"phone_region"`
+	// TrustedProxies are addresses, networks, or unix, that may speak for others, in
+	// the header ForwardedHeader.
+	TrustedProxies  []string `yaml:"trusted_proxies"`
+	ForwardedHeader string   `yaml:"forwarded_header"`
 	// RegionHeader names a header set by a trusted proxy.
 	RegionHeader string    `yaml:"region_header"`
+	Geo          Geo       `yaml:"geo"`
+	Limits       Limits    `yaml:"limits"`
 	Spool        Spool     `yaml:"spool"`
 	Warehouse    Warehouse `yaml:"warehouse"`
 	Schedule     Schedule  `yaml:"schedule"`
@@ -62,7 +68,9 @@ type Source struct {
 	TrackingPlan string                 `yaml:"tracking_plan"`
 	Denied       collector.DeniedPolicy `yaml:"denied"`
 	// Landing is how events land in BigQuery; empty means by streams.
-	Landing Landing `yaml:"landing"`
+	Landing Landing             `yaml:"landing"`
+	Bots    collector.BotPolicy `yaml:"bots"`
+	Limits  SourceLimits        `yaml:"limits"`
 }
 
 // Landing is a way into BigQuery's table of events.
@@ -273,6 +281,7 @@ func (w *Workspace) check(doc *document) {
 	if w.Spool.RememberIDs < 1000 || w.Spool.RememberIDs > 50_000_000 {
 		doc.report("spool.remember_ids", "must be from 1000 to 50000000; a million take about 80 MB of memory")
 	}
+	w.checkVisitors(doc)
 	if len(w.Sources) == 0 {
 		doc.report("sources", "at least one source is needed: an id and a write_key")
 	}
@@ -355,7 +364,7 @@ func (w *Workspace) load(doc *document) {
 		}
 	}
 	for _, s := range w.Sources {
-		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Denied: s.Denied}
+		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Denied: s.Denied, Bots: s.Bots, Rate: w.rate(s.Limits)}
 		if source.Denied == "" {
 			source.Denied = collector.Count
 		}
