@@ -25,6 +25,10 @@ const (
 	maxEvents = 2500      // in a batch
 )
 
+// maxShared bounds the context that the events of a batch share, times their
+// number, since each of them looks through it.
+const maxShared = 8 << 20
+
 // ConsentCookie is the name of the signed first-party cookie with a person's
 // own choice.
 const ConsentCookie = "sluis_consent"
@@ -113,6 +117,9 @@ func batchMessages(body jsontree.Value) ([]message, error) {
 	n := batch.Len()
 	if batch.Kind() != jsontree.Array || n > maxEvents {
 		return nil, &httpError{http.StatusBadRequest, "invalid_batch", "batch must be an array of at most 2500 events", ""}
+	}
+	if len(shared.Raw())*n > maxShared {
+		return nil, &httpError{http.StatusBadRequest, "invalid_batch", "the context that the events of the batch share is too large for so many of them", ""}
 	}
 	messages := make([]message, 0, n)
 	for element := range batch.Elements() {

@@ -38,6 +38,8 @@ func TestHostileBodies(t *testing.T) {
 		{"250,000 values", "/v1/batch", `{"batch":[{"type":"track","anonymousId":"a","event":"X",` + agreed + `,"properties":{"a":[` + strings.Repeat("1,", 240_000) + `1]}}]}`, 200, ""},
 		{"160,000 objects", "/v1/batch", `{"batch":[{"a":[` + strings.Repeat("{},", 160_000) + `{}]}]}`, 200, ""},
 		{"2,501 events", "/v1/batch", `{"batch":[` + strings.Repeat("{},", maxEvents) + "{}]}", 400, "invalid_batch"},
+		{"2,500 events that share what is too much", "/v1/batch", `{"context":{"a":"` + strings.Repeat("a", 4000) + `"},"batch":[` + strings.Repeat("{},", maxEvents-1) + "{}]}", 400, "invalid_batch"},
+		{"one event with as much", "/v1/batch", `{"context":{"a":"` + strings.Repeat("a", 4000) + `"},"batch":[{}]}`, 200, ""},
 		{"2,500 events", "/v1/batch", `{"batch":[` + strings.Repeat("{},", maxEvents-1) + "{}]}", 200, ""},
 		{"200 levels", "/v1/track", `{"anonymousId":"a","event":"X",` + agreed + `,"properties":{"a":` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + "}}", 200, ""},
 		{"a number of 30,000 digits", "/v1/track", `{"anonymousId":"a","event":"X",` + agreed + `,"properties":{"n":` + strings.Repeat("9", 30_000) + "}}", 200, ""},
