@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz lint crawlers golden proto clean
+.PHONY: all demo test matrix test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz lint crawlers golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -22,6 +22,12 @@ endif
 # All tests, with the race detector.
 test:
 	$(GO) test -race -timeout 30m ./...
+
+# The compatibility matrix: real SDKs, unchanged, send to a running `sluis up`; what landed is compared with what was sent.
+# Needs Node.js, Python and Chromium. SDK=… runs those whose name matches.
+matrix:
+	cmd/sluis/testdata/sdk/install
+	$(GO) test -count=1 -tags sdk -timeout 30m -run TestSDKs -v ./cmd/sluis $(if $(SDK),-sdk '$(SDK)')
 
 # Driver, landing, models, syncer and demo against a BigQuery emulator (needs Python), and all SQL before GoogleSQL
 # (a slow build).

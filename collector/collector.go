@@ -69,7 +69,10 @@ type Config struct {
 	PhoneRegion string
 	// Visitors tells who sends; nil believes connections, and no header.
 	Visitors *visitor.Observer
-	Spool    Spool
+	// PathPrefix is a path, such as "/s", below which the API is served as well;
+	// empty if there is none.
+	PathPrefix string
+	Spool      Spool
 	// Window remembers message ids; nil is one that forgets them with the process.
 	// A collector made by With keeps the one it has.
 	Window *Window
@@ -146,6 +149,9 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 		c.Now = time.Now
 	}
 	col := &Collector{Config: c, sources: make(map[string]*Source), detector: detector{region: c.PhoneRegion}, memory: memory}
+	if err := CheckPathPrefix(c.PathPrefix); err != nil {
+		return nil, fmt.Errorf("collector: path prefix: %w", err)
+	}
 	rates := make(map[string]limit.Rate)
 	for i, s := range c.Sources {
 		rates[s.ID] = s.Rate

@@ -219,7 +219,7 @@ func copyRows[T any](w *parquet.GenericWriter[T], in *os.File, rows []T) error {
 	for {
 		clear(rows) // the reader leaves what a row lacks as it was
 		n, err := r.Read(rows)
-		if _, err := w.Write(rows[:n]); err != nil {
+		if err := writeRows(w, rows[:n]); err != nil {
 			return errors.Join(err, r.Close())
 		}
 		if errors.Is(err, io.EOF) {

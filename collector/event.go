@@ -175,10 +175,10 @@ func groupOf(e *Event) string {
 }
 
 // traitsOf returns what the message says about the person: the traits of an
-// identify, or what SDKs repeat in context.traits. A group's traits are about
-// the group.
+// identify, or what SDKs repeat in context.traits, where some of RudderStack's
+// have the traits of an identify too. A group's traits are about the group.
 func traitsOf(e *Event) jsontree.Value {
-	if e.typ == "identify" && e.traits.Kind() == jsontree.Object {
+	if e.typ == "identify" && !e.traits.Empty() {
 		return e.traits
 	}
 	return e.inContext("traits")
@@ -186,11 +186,12 @@ func traitsOf(e *Event) jsontree.Value {
 
 // occurredAt corrects the client's clock by what it was when the request was
 // sent (Segment: timestamp = receivedAt - (sentAt - originalTimestamp)). Nothing
-// has happened later than it was received.
+// has happened later than it was received. Of two times timestamp is the one that
+// the caller gave: RudderStack's SDKs add the time of the call.
 func occurredAt(e *Event) time.Time {
-	at := clientTime(e.originalTimestamp)
+	at := clientTime(e.timestamp)
 	if at.IsZero() {
-		at = clientTime(e.timestamp)
+		at = clientTime(e.originalTimestamp)
 	}
 	sent := clientTime(e.sentAt)
 	if sent.IsZero() {

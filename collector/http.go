@@ -8,13 +8,11 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 	"github.com/sluis-cdp/sluis/collector/limit"
-	"github.com/sluis-cdp/sluis/collector/snippet"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -34,30 +32,6 @@ const maxShared = 8 << 20
 // ConsentCookie is the name of the signed first-party cookie with a person's
 // own choice.
 const ConsentCookie = "sluis_consent"
-
-// Handler serves the HTTP API:
-//
-//	POST /v1/{identify,track,page,screen,group,alias}   one event
-//	POST /v1/batch                                      several
-//	POST /v1/consent                                    a choice
-//	GET  /sluis.js and others of package snippet        what pages load
-//
-// as Segment's HTTP Tracking API v1: the write key by Basic or Bearer
-// authorization, X-Write-Key or in the body; 200 with what became of each event
-// as soon as all of them are on disk; 400 only for what is too large or no JSON,
-// since SDKs drop or repeat a whole batch for one error.
-func (c *Collector) Handler() http.Handler {
-	mux := http.NewServeMux()
-	for _, typ := range types {
-		mux.HandleFunc("POST /v1/"+typ, func(w http.ResponseWriter, r *http.Request) { c.serveEvent(w, r, typ) })
-	}
-	mux.HandleFunc("POST /v1/batch", c.serveBatch)
-	mux.HandleFunc("POST /v1/consent", c.serveConsent)
-	for _, script := range snippet.Scripts() {
-		mux.Handle("GET /"+script.Name, script)
-	}
-	return c.withCORS(mux)
-}
 
 // httpError is an answer other than 200.
 type httpError struct {
@@ -105,7 +79,12 @@ func (p *treePool) Put(t *jsontree.Tree) {
 	}
 }
 
-func (c *Collector) serveEvent(w http.ResponseWriter, r *http.Request, typ string) {
+func (c *Collector) serveEvent(w http.ResponseWriter, r *http.Request) {
+	typ, ok := calls[r.PathValue("call")]
+	if !ok {
+		refuse(w, errNoPath)
+		return
+	}
 	tree, req, err := c.receive(r, maxCall)
 	if err != nil {
 		c.fail(w, err)
@@ -153,6 +132,8 @@ func batchMessages(body jsontree.Value) ([]message, error) {
 	return messages, nil
 }
 
+var errNotJSON = &httpError{http.StatusBadRequest, "invalid_json", "the body is not a JSON object", ""}
+
 // readObject reads a JSON object of at most so many bytes, also where it comes
 // compressed.
 func readObject(r *http.Request, most int64) (*jsontree.Tree, error) {
@@ -163,15 +144,14 @@ func readObject(r *http.Request, most int64) (*jsontree.Tree, error) {
 	tree := trees.Get()
 	if err := tree.Parse(text); err != nil || tree.Root().Kind() != jsontree.Object {
 		trees.Put(tree)
-		return nil, &httpError{http.StatusBadRequest, "invalid_json", "the body is not a JSON object", ""}
+		return nil, errNotJSON
 	}
 	return tree, nil
 }
 
 // open authenticates a request and collects what its events share.
 func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error) {
-	key := writeKey(r, body)
-	source := c.sources[key]
+	source := c.sourceOf(r, body)
 	if source == nil {
 		return nil, &httpError{http.StatusUnauthorized, "invalid_write_key", "no source has this write key; send the one in sluis.yaml by Basic authorization or as writeKey", ""}
 	}
@@ -197,61 +177,6 @@ func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error)
 		req.signalKey += s.Digest()
 	}
 	return req, nil
-}
-
-func writeKey(r *http.Request, body jsontree.Value) string {
-	if user, _, ok := r.BasicAuth(); ok {
-		return strings.TrimSuffix(user, ":")
-	}
-	if key := r.Header.Get("X-Write-Key"); key != "" {
-		return key
-	}
-	if key := body.Get("writeKey").String(); key != "" {
-		return key
-	}
-	key, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	return key
-}
-
-// allows tells whether pages of an origin may send. The collector's own pages
-// always may.
-func (s *Source) allows(origin string, r *http.Request) bool {
-	_, host, _ := strings.Cut(origin, "://")
-	return host == r.Host || slices.Contains(s.Origins, origin) || slices.Contains(s.Origins, "*")
-}
-
-// withCORS answers preflights and lets pages read answers. Whether an origin
-// may send to a source is decided when the write key is known; nothing can be
-// read here that the page did not send itself.
-func (c *Collector) withCORS(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if origin := r.Header.Get("Origin"); origin != "" && c.knownOrigin(origin, r) {
-			h := w.Header()
-			h.Set("Access-Control-Allow-Origin", origin) // never *, since cookies come along
-			h.Set("Access-Control-Allow-Credentials", "true")
-			h.Set("Access-Control-Expose-Headers", "Retry-After")
-			h.Add("Vary", "Origin")
-			if r.Method == http.MethodOptions {
-				h.Set("Access-Control-Allow-Methods", "POST, GET")
-				h.Set("Access-Control-Allow-Headers", "authorization, content-type, content-encoding, anonymousid, sentat, x-retry-count, x-write-key")
-				h.Set("Access-Control-Max-Age", "86400")
-			}
-		}
-		if r.Method == http.MethodOptions {
-			w.WriteHeader(http.StatusNoContent)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (c *Collector) knownOrigin(origin string, r *http.Request) bool {
-	for _, source := range c.sources {
-		if source.allows(origin, r) {
-			return true
-		}
-	}
-	return false
 }
 
 // serveConsent records a choice: {"purposes": {"analytics": true, …}} with the
@@ -363,26 +288,32 @@ func (c *Collector) reply(w http.ResponseWriter, results []result, err error) {
 	answer(w, http.StatusOK, map[string]any{"success": true, "notLanded": rest})
 }
 
-// fail answers an error. What is not the client's fault is 503, upon which
-// SDKs try again; the log has the cause.
-func (c *Collector) fail(w http.ResponseWriter, err error) {
+// fail answers an error.
+func (c *Collector) fail(w http.ResponseWriter, err error) { refuse(w, c.explain(err)) }
+
+// explain is the answer to an error. What is not the client's fault is 503, upon
+// which SDKs try again; the log has the cause.
+func (c *Collector) explain(err error) *httpError {
 	var e *httpError
 	var refusal *limit.Refusal
 	switch {
 	case errors.As(err, &e):
+		return e
 	case errors.As(err, &refusal):
-		e = &httpError{refusal.Status, refusal.Code, refusal.Message, refusal.Seconds()}
+		return &httpError{refusal.Status, refusal.Code, refusal.Message, refusal.Seconds()}
 	case errors.Is(err, spool.ErrFull):
-		e = &httpError{http.StatusServiceUnavailable, "spool_full", "the collector's disk queue is full", "10"}
 		c.Logger.Error("the spool is full: events are refused until the warehouse takes them again")
+		return &httpError{http.StatusServiceUnavailable, "spool_full", "the collector's disk queue is full", "10"}
 	case errors.Is(err, spool.ErrTooLarge):
-		e = &httpError{http.StatusBadRequest, "too_large", "the batch is too large to be written", ""}
-	default:
-		e = &httpError{http.StatusServiceUnavailable, "unavailable", "the event could not be written to disk", "2"}
-		if !errors.Is(err, context.Canceled) {
-			c.Logger.Error("a request could not be written to the spool", "error", err)
-		}
+		return &httpError{http.StatusBadRequest, "too_large", "the batch is too large to be written", ""}
+	case !errors.Is(err, context.Canceled):
+		c.Logger.Error("a request could not be written to the spool", "error", err)
 	}
+	return &httpError{http.StatusServiceUnavailable, "unavailable", "the event could not be written to disk", "2"}
+}
+
+// refuse answers an error as SDKs read it.
+func refuse(w http.ResponseWriter, e *httpError) {
 	if e.retryAfter != "" {
 		w.Header().Set("Retry-After", e.retryAfter)
 	}

@@ -133,8 +133,18 @@ func writeTable[T any](dir, table string, rows []T) error {
 		return err
 	}
 	w := parquet.NewGenericWriter[T](f, parquet.Compression(&parquet.Snappy))
-	_, err = w.Write(rows)
-	return errors.Join(err, w.Close(), f.Sync(), f.Close())
+	return errors.Join(writeRows(w, rows), w.Close(), f.Sync(), f.Close())
+}
+
+// writeRows gives the writer one row at a time: of several, parquet-go up to
+// v0.32 writes some NULLs as empty values, such as the last of NULL, value, NULL.
+func writeRows[T any](w *parquet.GenericWriter[T], rows []T) error {
+	for i := range rows {
+		if _, err := w.Write(rows[i : i+1]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeUnreadable keeps records beside the tables, as they are.

@@ -28,7 +28,10 @@ func (c *Collector) scrub(e *Event) verdict {
 	} else {
 		e.row.Properties = c.object(e, "properties", e.properties, nil)
 	}
-	if e.typ == "identify" || e.typ == "group" {
+	switch e.typ {
+	case "identify":
+		e.row.Traits = c.object(e, "traits", e.people, nil)
+	case "group":
 		e.row.Traits = c.object(e, "traits", e.traits, nil)
 	}
 	e.row.Context = c.landingContext(e)

@@ -46,7 +46,7 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Config, error) {
 	config := collector.Config{
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor,
-		PhoneRegion:   w.PhoneRegion,
+		PhoneRegion: w.PhoneRegion, PathPrefix: w.PathPrefix,
 		Pseudonymizer: e.pseudonymizer.Load(), Sealer: e.sealer,
 		Spool: e.metrics.Spool(e.spool), Window: e.window, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
 	}

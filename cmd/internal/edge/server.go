@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+
+	"github.com/sluis-cdp/sluis/collector"
 )
 
 // newServer is the server of events.
@@ -41,7 +43,7 @@ func (e *Edge) public() http.Handler {
 		}
 		(*e.handler.Load()).ServeHTTP(w, r)
 	})
-	return mux
+	return collector.CleanPath(mux)
 }
 
 // recovered answers 503 where a fault of the program ends a request, so that

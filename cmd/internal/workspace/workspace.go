@@ -33,14 +33,16 @@ const File = "sluis.yaml"
 type Config struct {
 	// Workspace names this installation. It is part of every pseudonym and must
 	// never change.
-	Workspace string   `yaml:"workspace"`
-	Listen    string   `yaml:"listen"`
-	Data      string   `yaml:"data"`
-	Keys      string   `yaml:"keys"`
-	Models    string   `yaml:"models"`
-	Syncs     string   `yaml:"syncs"`
-	Sources   []Source `yaml:"sources"`
-	Consent   Consent  `yaml:"consent"`
+	Workspace string `yaml:"workspace"`
+	Listen    string `yaml:"listen"`
+	// PathPrefix is a path below which the collector's API is served as well.
+	PathPrefix string   `yaml:"path_prefix"`
+	Data       string   `yaml:"data"`
+	Keys       string   `yaml:"keys"`
+	Models     string   `yaml:"models"`
+	Syncs      string   `yaml:"syncs"`
+	Sources    []Source `yaml:"sources"`
+	Consent    Consent  `yaml:"consent"`
 	// PhoneRegion is where phone numbers without a country prefix belong.
 	PhoneRegion string `yaml:"phone_region"`
 	// TrustedProxies are addresses, networks, or unix, that may speak for others, in
@@ -269,6 +271,9 @@ func (w *Workspace) check(doc *document) {
 	if _, _, err := net.SplitHostPort(w.Listen); err != nil {
 		doc.report("listen", "must be host:port, such as 127.0.0.1:8484")
 	}
+	if err := collector.CheckPathPrefix(w.PathPrefix); err != nil {
+		doc.report("path_prefix", "%v", err)
+	}
 	if w.Schedule.Every < time.Second {
 		doc.report("schedule.every", "must be at least 1s")
 	}
@@ -295,6 +300,11 @@ func (w *Workspace) check(doc *document) {
 			doc.report(at, "another source has the same id or write_key")
 		}
 		seen["id "+s.ID], seen["key "+s.WriteKey] = true, true
+		for j, origin := range s.Origins {
+			if err := collector.CheckOrigin(origin); err != nil {
+				doc.report(fmt.Sprintf("%s.origins.%d", at, j), "%v", err)
+			}
+		}
 		if s.Denied != "" && s.Denied != collector.Count && s.Denied != collector.Discard {
 			doc.report(at+".denied", "must be count (a refused event grows a counter) or drop")
 		}
