@@ -94,6 +94,10 @@ func examine(ctx context.Context, dir string, fix bool, stderr io.Writer) []find
 	}
 	add := func(check string, err error) { findings = append(findings, newFinding(check, err)) }
 	add("keys", checkKeys(ctx, w))
+	if w.Geo.File != "" {
+		_, err = w.Visitors()
+		add("regions", err)
+	}
 	_, err = loadProject(w, false, nil, nil)
 	add("models", err)
 	_, err = loadSyncs(w)

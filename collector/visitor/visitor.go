@@ -101,6 +101,9 @@ func (o *Observer) Observe(r *http.Request) Visitor {
 // Place is the region of an address that the sender of an event tells of
 // another, as a server does of its visitor; empty if it is not known.
 func (o *Observer) Place(address string) string {
+	if o.Regions == nil || address == "" {
+		return ""
+	}
 	a, err := netip.ParseAddr(address)
 	if err != nil {
 		return ""
