@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 	"collector/metrics":                   {"collector", "collector/spool", "consent/seal"},
 	"collector/bigquery":                  {"collector", "sql/bigquery/identity", "sql/warehouse"},
 	"collector/bigquery/storagetest":      {"sql/warehouse"},
+	"collector/snippet/browsertest":       {},
 	"plugins/host":                        {"plugins/destination", "plugins/proto/destination/v1"},
 	"plugins/destination/destinationtest": {"plugins/destination"},
 	"plugins/webhook":                     {"plugins/destination"},
@@ -60,7 +61,7 @@ var allowed = map[string][]string{
 	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/spool", "consent/seal",
+		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/snippet", "collector/spool", "consent/seal",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
@@ -69,6 +70,8 @@ var allowed = map[string][]string{
 // owners are the dependencies with weight, and the packages that alone may
 // import them.
 var owners = map[string][]string{
+	"github.com/chromedp/":                           {"collector/snippet/browsertest"},
+	"github.com/evanw/esbuild":                       {}, // tests only
 	"github.com/duckdb/":                             {"sql/duckdb"},
 	"database/sql":                                   {"sql/duckdb"},
 	"github.com/cloudflare/circl":                    {"consent/seal"},

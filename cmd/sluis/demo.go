@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/collector/snippet"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
@@ -181,7 +182,7 @@ func (d *demo) startPages(ctx context.Context, stops *[]func() error) error {
 	}{
 		{&d.pages.receiver, func() http.Handler { return d.receiver }},
 		{&d.pages.shop, func() http.Handler {
-			return shop(func() string { return d.edge.URL() }, d.w.Sources[0].WriteKey, d.pages.receiver)
+			return shop(func() (snippet.Tag, error) { return tagOf(d.w, "", d.edge.URL(), "sluis") }, d.pages.receiver)
 		}},
 	} {
 		url, stop, err := serve(ctx, p.handler())

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/sluis-cdp/sluis/collector/snippet"
 )
 
 //go:embed demo/shop.html demo/shop.js
@@ -109,25 +111,25 @@ func (rc *receiver) show(w http.ResponseWriter) {
 	}
 }
 
-// shop serves the shop page. It asks where the collector is when a page does,
-// since the collector is told of the shop's origin before it starts.
-func shop(collector func() string, writeKey, receiver string) http.Handler {
+// shop serves the shop page, under every path. It asks for the snippet's tag when
+// somebody looks, since the collector is told of the shop's origin before it starts.
+func shop(tag func() (snippet.Tag, error), receiver string) http.Handler {
 	page := template.Must(template.ParseFS(demoFiles, "demo/shop.html"))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		if err := page.Execute(w, map[string]string{"Receiver": receiver}); err != nil {
+		t, err := tag()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		err = page.Execute(w, map[string]any{"Receiver": receiver, "Snippet": template.HTML(t.InlineStub() + "\n" + t.Script())})
+		if err != nil {
+			return // the visitor is gone
 		}
 	})
 	mux.HandleFunc("GET /shop.js", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, demoFiles, "demo/shop.js")
-	})
-	mux.HandleFunc("GET /config.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		if err := json.NewEncoder(w).Encode(map[string]string{"collector": collector(), "writeKey": writeKey}); err != nil {
-			return
-		}
 	})
 	return mux
 }

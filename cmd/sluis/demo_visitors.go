@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -11,6 +10,8 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // visitor is a scripted person on one device. Nothing about them is real.
@@ -145,20 +146,12 @@ func newVisitor(url, writeKey string) (*visitor, error) {
 	}
 	return &visitor{
 		client: &http.Client{Jar: jar, Timeout: 10 * time.Second}, url: url, writeKey: writeKey,
-		anonymous: newUUID(), tally: make(map[string]int),
+		anonymous: uuid.NewString(), tally: make(map[string]int),
 	}, nil
 }
 
-// newUUID makes a random id as browsers do (RFC 9562, version 4).
-func newUUID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
 func (v *visitor) event(typ string, fields map[string]any) map[string]any {
-	e := map[string]any{"type": typ, "anonymousId": v.anonymous, "messageId": newUUID(), "context": map[string]any{}}
+	e := map[string]any{"type": typ, "anonymousId": v.anonymous, "messageId": uuid.NewString(), "context": map[string]any{}}
 	if v.consent != nil {
 		e["context"] = map[string]any{"consent": map[string]any{"categoryPreferences": maps.Clone(v.consent)}}
 	}

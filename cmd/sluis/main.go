@@ -84,7 +84,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Usage: "a customer data platform that you run yourself",
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
-			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(),
+			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(), snippetCommand(),
 			modelsCommand(), syncCommand(), sqlCommand(), ledgerCommand(), doctorCommand(), pluginCommand(),
 		},
 		Writer:         stdout,

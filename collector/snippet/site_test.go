@@ -13,7 +13,6 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/collector/snippet"
+	"github.com/sluis-cdp/sluis/collector/snippet/browsertest"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -185,7 +185,7 @@ func newSite(t testing.TB, identity collector.Identity, origins ...string) *site
 	server := httptest.NewServer(s.handler(newCollector(t, s, identity, origins)))
 	t.Cleanup(server.Close)
 	s.url = server.URL
-	s.tag = snippet.Tag{Collector: server.URL + "/s", WriteKey: "wk_web", Identity: string(identity), MaxAge: 180}
+	s.tag = snippet.Tag{Collector: server.URL + "/s", WriteKey: "wk_web", Identity: string(identity), MaxAge: 180 * 24 * time.Hour}
 	return s
 }
 
@@ -305,35 +305,23 @@ var chromium context.Context
 
 func TestMain(m *testing.M) { os.Exit(runTests(m)) }
 
-func runTests(m *testing.M) int {
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "these tests need chromium: apt-get install chromium")
-		return 1
-	}
-	dir, err := os.MkdirTemp("", "sluis-chromium-")
+func runTests(m *testing.M) (code int) {
+	browser, stop, err := browsertest.Start()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := chromedp.NewExecAllocator(context.Background(),
-		chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-	)
-	defer cancel()
-	browser, stop := chromedp.NewContext(ctx)
-	defer stop()
-	if err := chromedp.Do(browser); err != nil {
-		fmt.Fprintln(os.Stderr, "starting chromium:", err)
-		return 1
-	}
+	defer func() {
+		if err := stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}()
 	chromium = browser
 	return m.Run()
 }
 
-// person is a browser with nothing stored; tab is one of its tabs.
+// tab is one of a person's browser.
 type tab struct {
 	ctx   context.Context
 	site  *site

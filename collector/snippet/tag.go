@@ -7,6 +7,7 @@ import (
 	"html"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Tag is what one site's pages have to contain.
@@ -15,9 +16,9 @@ type Tag struct {
 	// if it has one: https://shop.example/x.
 	Collector string
 	WriteKey  string
-	Identity  string // cookie, client or none, as the source in sluis.yaml
-	MaxAge    int    // of a choice, in days
-	Global    string // the name of the object with the calls; empty means sluis
+	Identity  string        // cookie, client or none, as the source in sluis.yaml
+	MaxAge    time.Duration // of a choice
+	Global    string        // the name of the object with the calls; empty means sluis
 }
 
 func (t Tag) at(name string) string { return strings.TrimSuffix(t.Collector, "/") + "/" + name }
@@ -26,7 +27,7 @@ func (t Tag) at(name string) string { return strings.TrimSuffix(t.Collector, "/"
 func (t Tag) Script() string {
 	current := Current()
 	return `<script async src="` + html.EscapeString(t.at(current.Name)) + `" integrity="` + current.Integrity + `" crossorigin="anonymous"` +
-		attribute("write-key", t.WriteKey) + attribute("identity", t.Identity) + attribute("max-age", strconv.Itoa(t.MaxAge)) + t.global() + `></script>`
+		attribute("write-key", t.WriteKey) + attribute("identity", t.Identity) + attribute("max-age", strconv.FormatFloat(t.MaxAge.Hours()/24, 'g', 6, 64)) + t.global() + `></script>`
 }
 
 // InlineStub is the stub inside of the page; it stands before the first call.

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,6 +70,9 @@ type Source struct {
 	Origins      []string               `yaml:"origins"`
 	TrackingPlan string                 `yaml:"tracking_plan"`
 	Denied       collector.DeniedPolicy `yaml:"denied"`
+	// Identity is where browsers keep the visitor's anonymous id; empty means in
+	// the collector's cookie.
+	Identity collector.Identity `yaml:"identity"`
 	// Landing is how events land in BigQuery; empty means by streams.
 	Landing Landing             `yaml:"landing"`
 	Bots    collector.BotPolicy `yaml:"bots"`
@@ -308,6 +312,9 @@ func (w *Workspace) check(doc *document) {
 		if s.Denied != "" && s.Denied != collector.Count && s.Denied != collector.Discard {
 			doc.report(at+".denied", "must be count (a refused event grows a counter) or drop")
 		}
+		if !slices.Contains([]collector.Identity{"", collector.IdentityCookie, collector.IdentityClient, collector.IdentityNone}, s.Identity) {
+			doc.report(at+".identity", "must be cookie (the collector keeps the visitor's id), client (the page does) or none (nothing is stored on devices)")
+		}
 		switch {
 		case s.Landing != "" && s.Landing != LandByStream && s.Landing != LandByLoad:
 			doc.report(at+".landing", "must be stream (in BigQuery within seconds, paid by the GB) or load (by load jobs: free, minutes later)")
@@ -374,9 +381,12 @@ func (w *Workspace) load(doc *document) {
 		}
 	}
 	for _, s := range w.Sources {
-		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Denied: s.Denied, Bots: s.Bots, Rate: w.rate(s.Limits)}
+		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Denied: s.Denied, Identity: s.Identity, Bots: s.Bots, Rate: w.rate(s.Limits)}
 		if source.Denied == "" {
 			source.Denied = collector.Count
+		}
+		if source.Identity == "" {
+			source.Identity = collector.IdentityCookie
 		}
 		if s.TrackingPlan != "" {
 			var err error

@@ -1,25 +1,28 @@
-// The page's side of the demo: it sends what a visitor does, and shows the answers.
+// The page's side of the demo: a visitor's buttons call sluis.js, and what it sends is shown.
 const log = document.getElementById('log')
-const id = localStorage.visitor ||= crypto.randomUUID()
-
-async function send(path, body) {
-  const config = await (await fetch('config.json')).json()
-  const answer = await fetch(config.collector + path, {
-    method: 'POST',
-    credentials: 'include',
-    headers: { 'content-type': 'application/json' },
-    body: JSON.stringify({ ...body, writeKey: config.writeKey, anonymousId: id, messageId: crypto.randomUUID() }),
-  })
-  log.textContent = `${path} → ${JSON.stringify(await answer.json())}\n` + log.textContent
+const send = window.fetch
+window.fetch = async (url, options) => {
+  const { batch, purposes } = JSON.parse(options.body)
+  const what = purposes ? ['choice'] : batch.map(({ type, event, context }) => event || (type === 'page' ? `page ${context.page.path}` : type))
+  const answer = await send(url, options)
+  log.textContent = `${what.join(', ')} → ${JSON.stringify(await answer.clone().json())}\n` + log.textContent
+  return answer
 }
 
 const all = ['identity', 'analytics', 'personalization', 'marketing', 'advertising', 'sale']
 const choices = { all, analytics: ['identity', 'analytics'], none: [] }
+const show = () => {
+  const choice = sluis.consent()
+  if (choice) document.getElementById('choice').textContent = all.filter(purpose => choice[purpose]).join(', ') || 'refused'
+}
+sluis.ready(show)
 
 document.addEventListener('click', ({ target }) => {
   const { choice, page, track } = target.dataset ?? {}
-  if (choice) send('/v1/consent', { purposes: Object.fromEntries(all.map(p => [p, choices[choice].includes(p)])) })
-  if (page) send('/v1/page', { properties: { path: page, url: location.origin + page, title: 'Shop' } })
-  if (track) send('/v1/track', { event: track })
-  if (target.id === 'identify') send('/v1/identify', { userId: 'jane', traits: { email: 'jane@example.com', name: 'Jane' } })
+  if (choice) sluis.consent(Object.fromEntries(all.map(purpose => [purpose, choices[choice].includes(purpose)])))
+  if (page) history.pushState({}, '', page) // which sluis.js sees as a page view
+  if (track) sluis.track(track)
+  if (target.id === 'identify') sluis.identify('jane', { email: 'jane@example.com', name: 'Jane' })
+  if (target.id === 'reset') sluis.reset()
+  show()
 })

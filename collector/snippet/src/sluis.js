@@ -30,10 +30,13 @@
   const lasting = () => stores && preferences.identity
   const recall = () => {
     let saved = stores && read('sluis') || {}
-    if (!(Date.now() - saved.at < maxAge * 864e5)) saved = {}; // the visitor is to be asked again
+    if (!(Date.now() - saved.at < maxAge * 864e5)) { // the visitor is to be asked again
+      saved = {}
+      if (stores) write('sluis')
+    }
     ({ at: chosenAt, told, subject, userId } = saved)
     anonymousId = subject || uuid()
-    hear('own', saved.choice)
+    hear('own', saved.choice, true)
   }
   const remember = () => {
     if (!stores || !decided) return
@@ -44,8 +47,11 @@
     const unsent = [...sending, ...queue]
     if (stores) write(queueKey, lasting() && unsent.length && unsent)
   }
-  // collect takes over what other pages could not send, or destroys it where it may no longer be kept.
+  // collect takes over what earlier pages could not send, once, and destroys it where it may no longer be kept.
+  let collected
   const collect = () => {
+    if (!stores || collected && preferences.identity) return
+    collected = true
     for (const key of tried(() => Object.keys(localStorage), [])) {
       if (key == queueKey || !key.startsWith('sluis:')) continue
       if (preferences.identity) queue = [...read(key, []), ...queue].slice(0, maxQueue)
@@ -58,7 +64,7 @@
   const said = { gpc: navigator.globalPrivacyControl ? { advertising: false, sale: false } : undefined }
   let preferences = {}, decided, granted
 
-  const hear = (signal, verdicts) => {
+  const hear = (signal, verdicts, recalled) => {
     said[signal] = verdicts
     preferences = {}
     for (const verdicts of Object.values(said)) {
@@ -74,8 +80,8 @@
       anonymousId = uuid()
       for (const message of queue) if (message) message.anonymousId = anonymousId
     }
-    if (stores) collect()
-    remember()
+    collect()
+    if (!recalled) remember() // or a tab would overwrite what another one has just heard
     save()
     schedule()
   }
@@ -165,6 +171,12 @@
   }
   const encode = ([path, body]) => [new URL('v1/' + path, endpoint), JSON.stringify({ writeKey, sentAt: new Date(), ...body })]
 
+  const settle = ([path]) => {
+    if (path != 'consent') return
+    if (!preferences.identity) subject = undefined // the collector has heard whom it may no longer recognise
+    remember()
+  }
+
   const flush = async () => {
     timer = clearTimeout(timer)
     const request = decided && !busy && take()
@@ -186,8 +198,7 @@
       wait = Math.max(wait, Math.min(2 ** failures++, 300)) * (1 + Math.random() / 2)
     } else {
       failures = 0
-      if (!preferences.identity && told) subject = undefined // the collector has heard whom it may no longer recognise
-      remember()
+      settle(request)
     }
     save()
     schedule(wait * 1e3)
@@ -204,7 +215,7 @@
         request[3]()
         break
       }
-      remember()
+      settle(request)
     }
     save()
   }
@@ -291,7 +302,11 @@
     api.splice(0).forEach(api.push)
     if (pageViews != 'manual') watchPages()
     addEventListener('load', watch)
-    addEventListener('storage', event => event.key == 'sluis' && recall()) // a choice in another tab
+    addEventListener('storage', event => {
+      if (event.key != 'sluis') return
+      schedule(5e3) // the tab that was asked tells the collector; this one only if that did not
+      recall()
+    })
     addEventListener('online', flush)
     addEventListener('pagehide', leave)
     document.addEventListener('visibilitychange', () => document.visibilityState == 'hidden' && leave())
