@@ -26,7 +26,7 @@ func (g *gate) handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		b := &body{ReadCloser: r.Body, gate: g}
+		b := &body{ReadCloser: r.Body, gate: g, answer: w.Header()}
 		defer b.release()
 		r.Body = b
 		next.ServeHTTP(w, r)
@@ -37,6 +37,7 @@ func (g *gate) handler(next http.Handler) http.Handler {
 type body struct {
 	io.ReadCloser
 	gate     *gate
+	answer   http.Header
 	held     int64
 	admitted bool
 }
@@ -44,6 +45,7 @@ type body struct {
 func (b *body) Read(p []byte) (n int, err error) {
 	n, err = b.ReadCloser.Read(p)
 	if full := b.hold(int64(n)); full != nil {
+		b.answer.Set("Connection", "close") // or the answer would wait for the rest
 		return n, full
 	}
 	return n, err

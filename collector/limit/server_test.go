@@ -297,6 +297,19 @@ func TestAdmission(t *testing.T) {
 	}
 }
 
+// TestBusyAnswersAtOnce: who is told to come again need not send the rest.
+func TestBusyAnswersAtOnce(t *testing.T) {
+	address := serve(t, Config{Bytes: 1000}, nil)
+	conn := dial(t, address)
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+strings.Repeat(" ", 2000)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") != "1" || !answer.Close {
+		t.Errorf("%v %v", answer, err)
+	}
+}
+
 // TestConnections: one more than may be open waits until one is closed.
 func TestConnections(t *testing.T) {
 	address := serve(t, Config{Connections: 2}, func(w http.ResponseWriter, _ string) { fmt.Fprint(w, "done") })
