@@ -299,8 +299,11 @@ func TestAdmission(t *testing.T) {
 
 // TestBusyAnswersAtOnce: who is told to come again need not send the rest.
 func TestBusyAnswersAtOnce(t *testing.T) {
-	address := serve(t, Config{Bytes: 1000}, nil)
+	address := serve(t, Config{Bytes: 1000, Time: time.Hour}, nil)
 	conn := dial(t, address)
+	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil { // else it would wait for an hour
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n"+strings.Repeat(" ", 2000)); err != nil {
 		t.Fatal(err)
 	}
