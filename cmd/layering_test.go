@@ -55,7 +55,7 @@ var allowed = map[string][]string{
 
 	// Programs: only they import drivers, the host and plugins.
 	"cmd":                    {},
-	"cmd/internal/bench":     {"collector", "collector/spool", "consent", "consent/seal"},
+	"cmd/internal/bench":     {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
 	"cmd/internal/scale":     {},
 	"cmd/internal/workspace": {"collector", "collector/limit", "collector/visitor", "consent", "sql/warehouse"},
 	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},

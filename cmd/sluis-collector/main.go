@@ -18,6 +18,7 @@ import (
 )
 
 func main() {
+	edge.TuneMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends at once
 	code := run(ctx, os.Args, os.Stderr)

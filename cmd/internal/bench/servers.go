@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/consent"
@@ -256,6 +257,7 @@ func (l *groupLog) run() {
 
 // ingest is the collector as sluis-collector runs it, without the loader.
 func ingest() (http.Handler, error) {
+	edge.TuneMemory()
 	ctx := context.Background()
 	keys, purposes := seal.Dir("keys"), []consent.Purpose{consent.Personalization, consent.Marketing, consent.Advertising}
 	names := []string{string(consent.Necessary)}
