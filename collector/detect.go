@@ -81,16 +81,16 @@ func signsOf(text string) (signs sign) {
 		if !marks[c] {
 			continue
 		}
-		switch {
-		case c == '@':
+		switch c {
+		case '@':
 			signs |= at
-		case c == '%':
+		case '%':
 			signs |= percent
-		case c == ':':
+		case ':':
 			if nColons++; nColons == 2 {
 				signs |= colons
 			}
-		case c == 'J':
+		case 'J':
 			if i >= 2 && text[i-2:i] == "ey" {
 				signs |= token
 			}

@@ -33,19 +33,18 @@ type Event struct {
 	kept    *keeping // of the request
 	scratch scratch
 
-	name       string
-	id         string // the message's own, or one made for it
-	user       string // its userId
-	anonymous  string // its anonymousId, or that of the browser
-	fault      string // what validate found wrong; a faulty event is quarantined if it passes the gate
-	planned    *PlannedEvent
-	decision   decision
-	row        EventRow
-	subject    seal.Pseudonym // whom the vault files its values under
-	people     jsontree.Value // what the message says about the person
-	personal   []personalValue
-	words      []string     // what the event says of the person, in lower case; see ownWords
-	remembered []knownValue // for Collector.known, once the record is on disk
+	name      string
+	id        string // the message's own, or one made for it
+	user      string // its userId
+	anonymous string // its anonymousId, or that of the browser
+	fault     string // what validate found wrong; a faulty event is quarantined if it passes the gate
+	planned   *PlannedEvent
+	decision  decision
+	row       EventRow
+	subject   seal.Pseudonym // whom the vault files its values under
+	people    jsontree.Value // what the message says about the person
+	personal  []personalValue
+	words     []string // what the event says of the person, in lower case; see ownWords
 }
 
 // keeping is what is remembered of a request once its record is on disk.
@@ -138,10 +137,10 @@ func (e *Event) inContext(name string) jsontree.Value {
 // scalar reads an id as text: SDKs send null, "" and numbers too. ok is false
 // for anything that is no scalar.
 func scalar(v jsontree.Value) (text string, ok bool) {
-	switch v.Kind() {
-	case jsontree.Missing, jsontree.Null:
+	switch kind := v.Kind(); {
+	case v.IsNull():
 		return "", true
-	case jsontree.String, jsontree.Number:
+	case kind == jsontree.String || kind == jsontree.Number:
 		return strings.TrimSpace(v.Text()), true
 	default:
 		return "", false

@@ -35,10 +35,10 @@ func fill(v reflect.Value, random *rand.Rand) {
 		v.Set(reflect.ValueOf(time.UnixMicro(random.Int64N(1 << 51)).UTC()))
 		return
 	}
-	switch v.Kind() {
+	switch v.Kind() { //nolint:exhaustive // rows have no others
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i), random)
+		for _, field := range v.Fields() {
+			fill(field, random)
 		}
 	case reflect.Slice:
 		n := 1 + random.IntN(3)

@@ -213,8 +213,11 @@ func (c *Collector) scrubCampaign(e *Event, query string) {
 		parameter, key string
 		value          *string
 	}{
-		{"utm_source", "source", &e.row.UTMSource}, {"utm_medium", "medium", &e.row.UTMMedium}, {"utm_campaign", "name", &e.row.UTMCampaign},
-		{"utm_term", "term", &e.row.UTMTerm}, {"utm_content", "content", &e.row.UTMContent},
+		{"utm_source", "source", &e.row.UTMSource},
+		{"utm_medium", "medium", &e.row.UTMMedium},
+		{"utm_campaign", "name", &e.row.UTMCampaign},
+		{"utm_term", "term", &e.row.UTMTerm},
+		{"utm_content", "content", &e.row.UTMContent},
 	}
 	for _, column := range utm {
 		*column.value = campaign.Get(column.key).String()

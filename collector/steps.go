@@ -98,11 +98,9 @@ func (c *Collector) eventSignal(e *Event) (consent.Signal, bool) {
 	}
 	categories := make(map[string]any)
 	for name, value := range preferences.Members() {
-		switch value.Kind() {
-		case jsontree.True, jsontree.False:
-			categories[name] = value.Kind() == jsontree.True
-		default:
-			categories[name] = nil // no boolean: the policy will not read it
+		categories[name] = nil // no boolean: the policy will not read it
+		if yes := value.Kind() == jsontree.True; yes || value.Kind() == jsontree.False {
+			categories[name] = yes
 		}
 	}
 	return c.Policy.FromCategories(categories), true

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,9 +34,9 @@ func TestLedger(t *testing.T) {
 		{"by minute", collector.Rows{Ledger: good, Events: []collector.EventRow{event}}, ledgerPeriod{minutes: true}, "", 6},
 		{"of one source", collector.Rows{Ledger: good, Events: []collector.EventRow{event}}, ledgerPeriod{source: "app"}, "", 3},
 		{"of the last minute", collector.Rows{Ledger: good, Events: []collector.EventRow{event}}, ledgerPeriod{since: minute.Add(time.Minute + time.Second)}, "", 3},
-		{"one more received", collector.Rows{Ledger: append(good[:len(good):len(good)], line("web", 0, collector.Received, 1)), Events: []collector.EventRow{event}}, ledgerPeriod{}, "8 received, but 7", 0},
+		{"one more received", collector.Rows{Ledger: append(slices.Clip(good), line("web", 0, collector.Received, 1)), Events: []collector.EventRow{event}}, ledgerPeriod{}, "8 received, but 7", 0},
 		{"minutes that make up for each other", collector.Rows{
-			Ledger: append(good[:len(good):len(good)], line("web", 0, collector.Received, 1), line("web", time.Hour, collector.Withheld, 1)), Events: []collector.EventRow{event},
+			Ledger: append(slices.Clip(good), line("web", 0, collector.Received, 1), line("web", time.Hour, collector.Withheld, 1)), Events: []collector.EventRow{event},
 		}, ledgerPeriod{}, "web at 2026-03-01 12:00 (+1), web at 2026-03-01 13:00 (-1)", 0},
 		{"an event that is not there", collector.Rows{Ledger: good}, ledgerPeriod{}, "says 1 landed, and sluis.events has 0", 0},
 	} {

@@ -134,14 +134,14 @@ func (t *Tree) content(n *node) string {
 // Raw is the JSON text of the value as it was sent; "" if it is missing. It may
 // hold invalid UTF-8, and members that do not count.
 func (v Value) Raw() string {
-	switch n := v.node(); n.kind {
-	case Missing:
+	n := v.node()
+	if n.kind == Missing {
 		return ""
-	case String:
-		return v.tree.text[n.start-1 : n.end+1]
-	default:
-		return v.tree.text[n.start:n.end]
 	}
+	if n.kind == String {
+		return v.tree.text[n.start-1 : n.end+1]
+	}
+	return v.tree.text[n.start:n.end]
 }
 
 // Get is the member of an object that has a name; missing if there is none.

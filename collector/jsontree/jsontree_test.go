@@ -27,13 +27,14 @@ func plainValue(v Value) any {
 			list = append(list, plainValue(element))
 		}
 		return list
-	default:
+	case Object:
 		object := map[string]any{}
 		for name, value := range v.Members() {
 			object[name] = plainValue(value)
 		}
 		return object
 	}
+	panic("no such kind")
 }
 
 func standard(text string) (any, error) {

@@ -71,7 +71,7 @@ func states(r Report) (list []string) {
 // numbered lists test records with their numbers.
 func numbered(from, to int, without ...int) (list []string) {
 	for n := from; n <= to; n++ {
-		if !(len(without) > 0 && n == without[0]) {
+		if len(without) == 0 || n != without[0] {
 			list = append(list, fmt.Sprintf("%d %s", n, rec(n)))
 		}
 	}

@@ -46,8 +46,13 @@ var agents = []string{
 
 // kinds orders the tags that say more than that it crawls.
 var kinds = []struct{ tag, kind string }{
-	{"ai-crawler", "ai agent"}, {"browser-automation", "headless browser"}, {"http-library", "http library"},
-	{"monitoring", "monitor"}, {"social-preview", "link preview"}, {"feed-reader", "feed reader"}, {"scanner", "scanner"},
+	{"ai-crawler", "ai agent"},
+	{"browser-automation", "headless browser"},
+	{"http-library", "http library"},
+	{"monitoring", "monitor"},
+	{"social-preview", "link preview"},
+	{"feed-reader", "feed reader"},
+	{"scanner", "scanner"},
 }
 
 func main() {

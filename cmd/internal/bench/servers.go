@@ -46,7 +46,7 @@ func servers(sluis, program, profile string) []server {
 		own("decode"), own("decode+fsync"), own("ingest", "-profile", profile),
 		{"collector", func(dir string) (string, []string, error) {
 			workspace := filepath.Join(dir, "shop")
-			out, err := exec.Command(sluis, "init", workspace, "--write-key", writeKey).CombinedOutput()
+			out, err := exec.CommandContext(context.Background(), sluis, "init", workspace, "--write-key", writeKey).CombinedOutput()
 			if err != nil {
 				return "", nil, fmt.Errorf("%w: %s", err, out)
 			}
@@ -151,7 +151,7 @@ func serveUntilKilled(name, profile string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
