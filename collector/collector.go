@@ -54,8 +54,7 @@ type Spool interface {
 }
 
 // Config is what a Collector is made of. All but Visitors, Window, Observer,
-// Logger and Now are
-// required.
+// Logger and Now are required.
 type Config struct {
 	Sources       []Source
 	Policy        *consent.Policy

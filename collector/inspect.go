@@ -94,7 +94,7 @@ func Inspect(ctx context.Context, dir string, options InspectOptions) (Inspectio
 		rec, err := ParseRecord(r.Data)
 		if err != nil {
 			w.Unreadable++
-			return nil
+			return nil //nolint:nilerr // it is counted
 		}
 		for table, n := range rec.Counted() {
 			w.Rows[table] += n

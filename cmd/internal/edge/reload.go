@@ -110,7 +110,7 @@ func (e *Edge) reloaded(ctx context.Context) {
 
 // each takes joined errors apart.
 func each(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the outermost alone
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
 	return []error{err}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"log"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -19,7 +18,7 @@ import (
 func (e *Edge) newServer() *http.Server {
 	s := &http.Server{
 		Handler:  e.metrics.Measured(e.recovered(e.public())),
-		ErrorLog: log.New(errorLog{e.logger}, "", 0),
+		ErrorLog: slog.NewLogLogger(errorLog{e.logger.Handler()}, slog.LevelWarn),
 	}
 	e.workspace.Load().Limits.Server().Apply(s)
 	if e.encrypted = e.certificate.Load() != nil; e.encrypted {
@@ -72,18 +71,20 @@ func (e *Edge) recovered(next http.Handler) http.Handler {
 	})
 }
 
-// errorLog takes what net/http logs. It leaves out the addresses of clients;
-// and that a handshake failed is of interest only to who looks for it.
-type errorLog struct{ logger *slog.Logger }
+// errorLog is the log of net/http, without the addresses of clients; and that a
+// handshake failed is of interest only to who looks for it.
+type errorLog struct{ slog.Handler }
 
-func (l errorLog) Write(line []byte) (int, error) {
-	text := withoutAddresses(strings.TrimSpace(string(line)))
-	level := slog.LevelWarn
-	if strings.Contains(text, "TLS handshake error") {
-		level = slog.LevelDebug
+// Handle implements slog.Handler.
+func (l errorLog) Handle(ctx context.Context, r slog.Record) error {
+	r.Message = withoutAddresses(r.Message)
+	if strings.Contains(r.Message, "TLS handshake error") {
+		r.Level = slog.LevelDebug
 	}
-	l.logger.Log(context.Background(), level, "the server of events reports", "message", text)
-	return len(line), nil
+	if !l.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return l.Handler.Handle(ctx, r)
 }
 
 func withoutAddresses(text string) string {

@@ -3,6 +3,7 @@ package edge
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,7 +131,7 @@ func (w lineWriter) write(line []byte) error {
 	if err := w.control.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}
-	_, err := w.Write(append(line[:len(line):len(line)], '\n'))
+	_, err := w.Write(append(slices.Clip(line), '\n'))
 	return err
 }
 

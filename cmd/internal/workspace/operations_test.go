@@ -56,8 +56,8 @@ func TestFixedSince(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		base: "",
-		base + "phone_region: NL\nregion_header: X-R\ntrusted_proxies: [unix]\nconsent: {version: '2'}\noperations: {max_lag: 1m, drain: 1s, min_disk: 0}\n": "",
-		"workspace: shop\nsources: [{id: app, write_key: other, origins: ['*'], denied: drop}]\n":                                                            "",
+		base + "phone_region: NL\ntrusted_proxies: [127.0.0.1]\nregion_header: X-R\nlimits: {events_per_address: 5}\nconsent: {version: '2'}\noperations: {max_lag: 1m, drain: 1s, min_disk: 0}\n": "",
+		"workspace: shop\nsources: [{id: app, write_key: other, origins: ['*'], denied: drop}]\n":                                                                                                  "",
 		base + "warehouse: {threads: 3}\n":                          ":3: warehouse: cannot be changed",
 		base + "warehouse: {bigquery: {project: p, location: l}}\n": ":3: warehouse: cannot be changed",
 		base + "schedule: {every: 31s}\n":                           ":3: schedule: cannot be changed",
