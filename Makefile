@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test matrix test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz lint crawlers golden proto clean
+.PHONY: all demo test matrix test-browser test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz lint crawlers golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -28,6 +28,12 @@ test:
 matrix:
 	cmd/sluis/testdata/sdk/install
 	$(GO) test -count=1 -tags sdk -timeout 30m -run TestSDKs -v ./cmd/sluis $(if $(SDK),-sdk '$(SDK)')
+
+# The script and the demo's page in a real browser; needs Debian's package chromium. Pictures of the page are below bin/_artifacts.
+test-browser:
+	@mkdir -p bin
+	$(GO) test -count=1 -tags browser -timeout 20m ./collector/snippet
+	$(GO) test -count=1 -tags browser -timeout 10m -artifacts -outputdir bin -run InChromium -v ./cmd/sluis
 
 # Driver, landing, models, syncer and demo against a BigQuery emulator (needs Python), and all SQL before GoogleSQL
 # (a slow build).

@@ -107,8 +107,8 @@ func (c *Collector) recognise(e *Event) verdict {
 }
 
 // choose returns the id of the person who chose: the one that was sent, else that
-// of the cookie, also where the choice is to
-// be recognised no longer: it is about that id. It may be called on nil.
+// of the cookie, also where the choice is to be recognised no longer: it is
+// about that id. It may be called on nil.
 func (b *browser) choose(anonymous string, decision consent.Decision) string {
 	if b == nil {
 		return anonymous

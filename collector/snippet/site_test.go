@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -278,25 +279,28 @@ func (s *site) record(w http.ResponseWriter, r *http.Request, next http.Handler)
 	for _, cookie := range r.Cookies() {
 		got.Cookies[cookie.Name] = cookie.Value
 	}
-	s.mu.Lock()
-	failing := s.failing
-	s.mu.Unlock()
+	// The request is noted before the collector has it: what landed was asked for.
+	var n int
+	var failing bool
+	s.change(func() {
+		if failing = s.failing; failing {
+			got.Body.Batch = nil
+		}
+		n = len(s.requests)
+		s.requests = append(s.requests, got)
+	})
+	answer := httptest.NewRecorder()
 	if failing {
-		got.Status, got.Body.Batch = http.StatusServiceUnavailable, nil
-		w.Header().Set("Retry-After", "1")
-		w.WriteHeader(http.StatusServiceUnavailable)
+		answer.Header().Set("Retry-After", "1")
+		answer.Code = http.StatusServiceUnavailable
 	} else {
 		r.Body = io.NopCloser(bytes.NewReader(text))
-		answer := httptest.NewRecorder()
 		next.ServeHTTP(answer, r)
-		got.Status = answer.Code
-		for name, values := range answer.Header() {
-			w.Header()[name] = values
-		}
-		w.WriteHeader(answer.Code)
-		_, _ = w.Write(answer.Body.Bytes())
 	}
-	s.change(func() { s.requests = append(s.requests, got) })
+	maps.Copy(w.Header(), answer.Header())
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes()) // the page may be gone
+	s.change(func() { s.requests[n].Status = answer.Code })
 }
 
 // chromium is the browser that all tests share, each with a context of its own,
