@@ -16,6 +16,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/sluis-cdp/sluis/collector/limit"
+	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -240,12 +241,17 @@ type result struct {
 }
 
 // accept takes the messages of one request through the steps and appends what
-// may be kept to the spool as one record. When it returns nil, the record is on
-// disk.
+// may be kept to the spool. When it returns nil, that is on disk.
 func (c *Collector) accept(ctx context.Context, req *request, messages []message) ([]result, error) {
 	if err := c.rates.Take(req.source.ID, req.visitor.Sender, len(messages), c.Now()); err != nil {
 		return nil, err
 	}
+	return c.settle(ctx, req, messages)
+}
+
+// settle lets messages become one record; or, where that is larger than the
+// spool takes, each half of them one.
+func (c *Collector) settle(ctx context.Context, req *request, messages []message) ([]result, error) {
 	rec := Record{ReceivedAt: req.received}
 	tally := tally{req: req, rows: &rec.Rows}
 	results := make([]result, 0, len(messages))
@@ -257,12 +263,31 @@ func (c *Collector) accept(ctx context.Context, req *request, messages []message
 		tally.add(v, e)
 		results = append(results, result{i, v.outcome, v.reason})
 	}
-	if err := c.write(ctx, rec); err != nil {
+	err := c.write(ctx, rec)
+	if half := len(messages) / 2; half > 0 && errors.Is(err, spool.ErrTooLarge) {
+		return c.settleHalves(ctx, req, messages[:half], messages[half:])
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.remember(kept)
 	c.observe(req, results, &rec.Rows)
 	return results, nil
+}
+
+// settleHalves fails if one half does. Of the other the client's next try finds
+// duplicates.
+func (c *Collector) settleHalves(ctx context.Context, req *request, first, second []message) ([]result, error) {
+	results, err := c.settle(ctx, req, first)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := c.settle(ctx, req, second)
+	for _, r := range rest {
+		r.Index += len(first)
+		results = append(results, r)
+	}
+	return results, err
 }
 
 func (c *Collector) walk(e *Event) verdict {

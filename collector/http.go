@@ -18,11 +18,13 @@ import (
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
 
-// The limits of the Segment HTTP Tracking API.
+// The limits of the Segment HTTP Tracking API, but for the batch, which has
+// 500 KB there: SDKs count it without what is around the events, and RudderStack's
+// fill 4 MB. A batch that is refused is lost.
 const (
-	maxCall   = 32 << 10  // one call, and one event of a batch
-	maxBatch  = 500 << 10 // a batch
-	maxEvents = 2500      // in a batch
+	maxCall   = 32 << 10 // one call, and one event of a batch
+	maxBatch  = 4 << 20  // a batch
+	maxEvents = 2500     // in a batch
 )
 
 // maxShared bounds the context that the events of a batch share, times their

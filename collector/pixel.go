@@ -20,7 +20,7 @@ var gif = []byte("GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00!\xf
 // Sluis-Error has the code of an error. So 200 does not mean here that the event
 // is on disk.
 func (c *Collector) servePixel(w http.ResponseWriter, r *http.Request) {
-	if err := c.acceptPixel(r); err != nil {
+	if err := c.acceptPixel(w, r); err != nil {
 		w.Header().Set("Sluis-Error", c.explain(err).code)
 	}
 	w.Header().Set("Content-Type", "image/gif")
@@ -28,7 +28,7 @@ func (c *Collector) servePixel(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(gif) // nobody is left to be told
 }
 
-func (c *Collector) acceptPixel(r *http.Request) error {
+func (c *Collector) acceptPixel(w http.ResponseWriter, r *http.Request) error {
 	typ, ok := calls[r.PathValue("call")]
 	if !ok {
 		return errNoPath
@@ -47,6 +47,7 @@ func (c *Collector) acceptPixel(r *http.Request) error {
 		return err
 	}
 	_, err = c.accept(r.Context(), req, []message{{typ: typ, body: tree.Root()}})
+	c.keepVisitor(w, req, false)
 	return err
 }
 

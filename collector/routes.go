@@ -21,7 +21,7 @@ type route struct {
 // [Config.PathPrefix]; {call} is a type of the Segment specification or its
 // first letter.
 func (c *Collector) routes() []route {
-	return []route{
+	routes := []route{
 		// Segment's HTTP Tracking API, which RudderStack's SDKs use too.
 		{http.MethodPost, "/v1/{call}", c.serveEvent},
 		{http.MethodPost, "/v1/batch", c.serveBatch},
@@ -42,6 +42,10 @@ func (c *Collector) routes() []route {
 
 		{http.MethodPost, "/v1/consent", c.serveConsent},
 	}
+	for _, script := range snippet.Scripts() {
+		routes = append(routes, route{http.MethodGet, "/" + script.Name, script.ServeHTTP})
+	}
+	return routes
 }
 
 // Handler serves the HTTP API, [Collector.routes], as Segment's HTTP Tracking
@@ -54,9 +58,6 @@ func (c *Collector) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for _, r := range c.routes() {
 		mux.HandleFunc(r.method+" "+r.path, r.serve)
-	}
-	for _, script := range snippet.Scripts() { // what pages load
-		mux.Handle("GET /"+script.Name, script)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { serveNoRoute(mux, w, r) })
 	return CleanPath(c.withoutPrefix(c.withCORS(mux)))

@@ -95,6 +95,11 @@ func TestOtherPaths(t *testing.T) {
 	if len(b.spool.records) > 0 {
 		t.Errorf("%d records were written", len(b.spool.records))
 	}
+	for _, path := range []string{"/sluis.js", "/s/sluis.js"} {
+		if w := b.do(http.MethodGet, path, ""); w.Code != http.StatusOK || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/javascript") {
+			t.Errorf("%s: %d %s", path, w.Code, w.Header().Get("Content-Type"))
+		}
+	}
 }
 
 // TestWriteKeyForms: each way in which SDKs say the write key, and which of two

@@ -27,6 +27,8 @@ func (c *Collector) validate(e *Event) verdict {
 	e.user, userOK = scalar(e.userID)
 	e.anonymous, anonymousOK = scalar(e.anonymousID)
 	switch {
+	case len(e.body.Raw()) > maxCall:
+		e.fault = "larger than 32 KB"
 	case !slices.Contains(types, e.typ):
 		e.fault, e.typ = "unknown type", ""
 	case !messageOK:
@@ -189,8 +191,14 @@ type quarantined struct {
 	Shared  json.RawMessage `json:"context,omitempty"` // of its batch
 }
 
+// maxQuarantined leaves room in a record of the spool.
+const maxQuarantined = 1 << 20
+
 // quarantine seals a faulty event whole, to be looked at and replayed.
 func (c *Collector) quarantine(e *Event) verdict {
+	if len(e.body.Raw()) > maxQuarantined {
+		return verdict{Withheld, "larger than 1 MB"}
+	}
 	body, err := json.Marshal(quarantined{e.typ, json.RawMessage(e.body.Raw()), json.RawMessage(e.shared.Raw())})
 	if err != nil {
 		return verdict{Withheld, "cannot be encoded"}

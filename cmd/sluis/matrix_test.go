@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,20 +53,11 @@ func (s sdk) String() string { return strings.TrimSpace(s.SDK + " " + s.Mode) }
 func (s sdk) calls(all []sdkCall) []sdkCall {
 	var calls []sdkCall
 	for _, c := range all {
-		if !contains(s.Cannot, c.Call) {
+		if !slices.Contains(s.Cannot, c.Call) {
 			calls = append(calls, c)
 		}
 	}
 	return calls
-}
-
-func contains(list []string, s string) bool {
-	for _, element := range list {
-		if element == s {
-			return true
-		}
-	}
-	return false
 }
 
 func readMatrix(t *testing.T) (calls []sdkCall, sdks []sdk) {
@@ -81,6 +74,67 @@ func readMatrix(t *testing.T) (calls []sdkCall, sdks []sdk) {
 		}
 	}
 	return calls, sdks
+}
+
+// TestREADMEShowsTheMatrix holds the README to the SDKs that are run, and to the
+// versions that are pinned.
+func TestREADMEShowsTheMatrix(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, sdks := readMatrix(t)
+	if table := matrixTable(t, calls, sdks); !strings.Contains(string(text), table) {
+		t.Errorf("README.md does not show the matrix as it is run:\n%s", table)
+	}
+}
+
+// matrixTable has a row for each SDK, and its modes in it.
+func matrixTable(t *testing.T, calls []sdkCall, sdks []sdk) string {
+	t.Helper()
+	runs := map[string]string{"node": "Node.js", "go": "Go", "python": "Python", "chromium": "Chromium"}
+	var table strings.Builder
+	table.WriteString("| SDK | version | in | calls compared | after a 503 |\n|---|---|---|---|---|\n")
+	for i := 0; i < len(sdks); {
+		s, modes, retries := sdks[i], "", ""
+		for ; i < len(sdks) && sdks[i].SDK == s.SDK; i++ {
+			if sdks[i].Mode != "" {
+				modes += ", also " + sdks[i].Mode
+			}
+			switch {
+			case sdks[i].Retries != "no" && retries == "":
+				retries = "tries again"
+			case sdks[i].Retries == "no" && retries == "":
+				retries = "gives up"
+			case sdks[i].Retries == "no" && retries == "tries again":
+				retries += ", not by " + sdks[i].Mode
+			}
+		}
+		kinds := "all"
+		if len(s.Cannot) > 0 {
+			kinds = "all but " + strings.Join(s.Cannot, ", ")
+		}
+		fmt.Fprintf(&table, "| `%s`%s | %s | %s | %s | %s |\n", s.SDK, modes, s.version(t), runs[s.Runs], kinds, retries)
+	}
+	return table.String()
+}
+
+// TestCallsAreWhole: the script has every call and every outcome that events
+// can have at once, and each row says what is to land.
+func TestCallsAreWhole(t *testing.T) {
+	calls, _ := readMatrix(t)
+	seen := map[string]bool{}
+	for _, c := range calls {
+		seen[c.Call], seen[c.Outcome] = true, true
+		if c.About == "" || (c.Outcome == "landed") != (c.Lands != nil) || c.Send["timestamp"] == nil || c.Send["context"] == nil {
+			t.Errorf("the call %q is not whole", c.About)
+		}
+	}
+	for _, what := range []string{"identify", "track", "page", "screen", "group", "alias", "landed", "counted", "quarantined"} {
+		if !seen[what] {
+			t.Errorf("no call is %s", what)
+		}
+	}
 }
 
 // version is the SDK's in the file that pins it.

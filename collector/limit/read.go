@@ -114,7 +114,7 @@ func Read(r *http.Request, most int64) (string, error) {
 // buffers are what bodies are read into.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-var errTooLarge = &Refusal{Status: http.StatusBadRequest, Code: "too_large", Message: "the body is larger than the API allows: 32 KB for a call, 500 KB for a batch"}
+var errTooLarge = &Refusal{Status: http.StatusBadRequest, Code: "too_large", Message: "the body is larger than the API allows: 32 KB for a call, 4 MB for a batch"}
 
 // refusal is what to answer when a body cannot be read: what it says itself,
 // else 408 for a client that is too slow, else 400.
