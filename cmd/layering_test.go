@@ -21,6 +21,7 @@ var allowed = map[string][]string{
 	// Leaves: they import no other part of the product.
 	"consent":                      {},
 	"collector/jsontree":           {},
+	"collector/schema":             {"collector/jsontree"},
 	"collector/spool":              {},
 	"sql":                          {},
 	"sql/warehouse":                {},
@@ -30,7 +31,7 @@ var allowed = map[string][]string{
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/jsontree", "collector/spool", "consent", "consent/seal"},
+	"collector":  {"collector/jsontree", "collector/schema", "collector/spool", "consent", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 
@@ -69,6 +70,7 @@ var owners = map[string][]string{
 	"github.com/duckdb/":                             {"sql/duckdb"},
 	"database/sql":                                   {"sql/duckdb"},
 	"github.com/cloudflare/circl":                    {"consent/seal"},
+	"github.com/santhosh-tekuri/jsonschema":          {"collector/schema"},
 	"github.com/parquet-go/":                         {"collector"},
 	"github.com/nikolalohinski/gonja":                {"sql/runner"},
 	"github.com/hashicorp/go-plugin":                 {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
