@@ -137,6 +137,17 @@ func TestFindPrefersTheName(t *testing.T) {
 	}
 }
 
+// TestPlanVersion: an event lands with the version of its own entry.
+func TestPlanVersion(t *testing.T) {
+	b := planBench(t, `{version: "7", events: [{name: Old}, {name: New, version: "8"}]}`, nil)
+	for _, name := range []string{"Old", "New", "Other"} {
+		b.outcome(t, "track "+name)
+		if got, want := b.spool.rows(t).Events[0].PlanVersion, map[string]string{"New": "8"}[name]; got != want && (want != "" || got != "7") {
+			t.Errorf("%s landed with the version %q", name, got)
+		}
+	}
+}
+
 // TestReasonsHoldNothingOfTheEvent: whatever an event holds and a plan asks,
 // reasons and paths are of the plan.
 func TestReasonsHoldNothingOfTheEvent(t *testing.T) {
@@ -181,8 +192,10 @@ func TestLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]string{
-		`{version: "1", owner: o}`: "",
-		`{}`:                       "version: a plan needs a version; warning owner: nobody is named",
+		`{version: "1", owner: o}`:            "",
+		`{}`:                                  "version: a plan needs a version",
+		`{version: "1", events: [{name: A}]}`: "warning owner: nobody is named",
+		`{version: "1", events: [{name: A, owner: o}]}`:                                                                                "",
 		`{version: "1", owner: o, modes: {unknown_event: ignore}}`:                                                                     "modes.unknown_event: unknown mode \"ignore\"",
 		`{version: "1", owner: o, modes: {invalid_properties: x, unknown_properties: y}}`:                                              "modes.invalid_properties: unknown mode; modes.unknown_properties: unknown mode",
 		`{version: "1", owner: o, events: [{name: A}, {type: page}, {name: A, type: track}]}`:                                          "events.2: the plan has this event already",
