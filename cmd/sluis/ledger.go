@@ -61,7 +61,7 @@ type ledger struct {
 func readLedger(ctx context.Context, db warehouse.Driver) (ledger, error) {
 	var l ledger
 	rows, err := warehouse.Collect(ctx, db, `select outcome, coalesce(reason, ''), sum(n) from sluis.ledger
-		group by 1, 2 order by outcome = 'received' desc, outcome = 'landed' desc, outcome, 3 desc, 2`)
+		group by 1, 2 having sum(n) <> 0 order by outcome = 'received' desc, outcome = 'landed' desc, outcome, 3 desc, 2`)
 	if err != nil {
 		return l, fmt.Errorf("reading the ledger: %w", err)
 	}

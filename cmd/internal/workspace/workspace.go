@@ -402,6 +402,9 @@ func (w *Workspace) SpoolDir() string { return filepath.Join(w.Path(w.Data), "sp
 // MessageIDs is the folder of the message ids that are remembered.
 func (w *Workspace) MessageIDs() string { return filepath.Join(w.Path(w.Data), "message-ids") }
 
+// ReplayDir is the folder of the spool by which replayed events land.
+func (w *Workspace) ReplayDir() string { return filepath.Join(w.Path(w.Data), "replay") }
+
 // LoaderState is what a loader into BigQuery remembers of the spool. The two
 // live and die together, so it is in the spool's folder.
 func (w *Workspace) LoaderState() string { return filepath.Join(w.SpoolDir(), "bigquery.state") }
