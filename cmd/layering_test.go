@@ -22,6 +22,7 @@ var allowed = map[string][]string{
 	"consent":                      {},
 	"collector/jsontree":           {},
 	"collector/limit":              {},
+	"collector/schema":             {"collector/jsontree"},
 	"collector/spool":              {},
 	"collector/snippet":            {},
 	"collector/visitor":            {},
@@ -33,7 +34,7 @@ var allowed = map[string][]string{
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/jsontree", "collector/limit", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/seal"},
+	"collector":  {"collector/jsontree", "collector/limit", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 
@@ -61,7 +62,7 @@ var allowed = map[string][]string{
 	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/snippet", "collector/spool", "consent/seal",
+		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/snippet", "collector/spool", "consent", "consent/seal",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
@@ -75,6 +76,7 @@ var owners = map[string][]string{
 	"github.com/duckdb/":                             {"sql/duckdb"},
 	"database/sql":                                   {"sql/duckdb"},
 	"github.com/cloudflare/circl":                    {"consent/seal"},
+	"github.com/santhosh-tekuri/jsonschema":          {"collector/schema"},
 	"github.com/parquet-go/":                         {"collector"},
 	"github.com/nikolalohinski/gonja":                {"sql/runner"},
 	"github.com/hashicorp/go-plugin":                 {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},

@@ -191,6 +191,7 @@ type request struct {
 	signalKey string // the same for the same signals
 	visitor   visitor.Visitor
 	browser   *browser // nil unless the server keeps the visitor's id
+	again     *again   // nil unless the event was in quarantine
 }
 
 // Outcome is what became of a received event.
@@ -226,6 +227,7 @@ var steps = []struct {
 	{"recognise", (*Collector).recognise},
 	{"gate", (*Collector).gate},
 	{"bots", (*Collector).bots},
+	{"conform", (*Collector).conform},
 	{"deduplicate", (*Collector).deduplicate},
 	{"pseudonymize", (*Collector).pseudonymize},
 	{"seal", (*Collector).seal},
@@ -260,7 +262,7 @@ func (c *Collector) settle(ctx context.Context, req *request, messages []message
 	for i, m := range messages {
 		*e = Event{message: m, req: req, rows: &rec.Rows, kept: kept, scratch: e.scratch}
 		v := c.walk(e)
-		tally.add(v, e)
+		tally.end(v, e)
 		results = append(results, result{i, v.outcome, v.reason})
 	}
 	err := c.write(ctx, rec)
@@ -324,12 +326,17 @@ type tally struct {
 	rows *Rows
 }
 
-func (t *tally) add(v verdict, e *Event) {
-	t.count(verdict{outcome: Received})
-	t.count(v)
-	if v.outcome != Counted {
-		return
+// end counts an event that was received, and what became of it.
+func (t *tally) end(v verdict, e *Event) {
+	t.add(verdict{outcome: Received}, 1)
+	t.add(v, 1)
+	if v.outcome == Counted {
+		t.counted(e)
 	}
+}
+
+// counted grows the counter of what a refused event was.
+func (t *tally) counted(e *Event) {
 	row := CountRow{SourceID: t.req.source.ID, Hour: t.req.received.Truncate(time.Hour), Type: e.typ, N: 1}
 	if e.planned != nil { // a name that the plan does not have could be anything
 		row.Event = e.planned.Name
@@ -337,7 +344,7 @@ func (t *tally) add(v verdict, e *Event) {
 	t.rows.Counts = addUp(t.rows.Counts, row, (*CountRow).same, (*CountRow).add)
 }
 
-func (t *tally) count(v verdict) {
-	row := LedgerRow{SourceID: t.req.source.ID, Minute: t.req.received.Truncate(time.Minute), Outcome: string(v.outcome), Reason: v.reason, N: 1}
+func (t *tally) add(v verdict, n int64) {
+	row := LedgerRow{SourceID: t.req.source.ID, Minute: t.req.received.Truncate(time.Minute), Outcome: string(v.outcome), Reason: v.reason, N: n}
 	t.rows.Ledger = addUp(t.rows.Ledger, row, (*LedgerRow).same, (*LedgerRow).add)
 }

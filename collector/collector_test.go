@@ -81,7 +81,7 @@ type bench struct {
 
 func testPlan() *TrackingPlan {
 	return &TrackingPlan{
-		Version: "3",
+		Version: "3", Owner: "growth",
 		Fields: map[string]Field{
 			"traits.email": {Class: EmailAdr}, "traits.phone": {Class: PhoneNr},
 			"traits.loyalty_number": {Class: Personal}, "traits.internal_note": {Class: Drop},

@@ -159,7 +159,7 @@ func (s ParquetSink) merge(dir string, run []folder) error {
 	for i, f := range run {
 		sources[i] = filepath.Join(dir, f.name)
 	}
-	temporary := filepath.Join(s.Dir, aside, name)
+	temporary := filepath.Join(s.aside(), name)
 	if err := errors.Join(os.RemoveAll(temporary), os.MkdirAll(temporary, 0o755)); err != nil {
 		return err
 	}

@@ -218,7 +218,7 @@ func TestLandedOnlyReads(t *testing.T) {
 	if err := sink.Land(t.Context(), Batch{SpoolID: "a", First: 1, Last: 5, Day: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
-	unfinished := filepath.Join(dir, aside, "x")
+	unfinished := filepath.Join(sink.aside(), "x")
 	if err := os.MkdirAll(unfinished, 0o700); err != nil {
 		t.Fatal(err)
 	}

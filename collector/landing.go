@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,14 +56,17 @@ type Sink interface {
 // has landed: there is nothing beside them that a crash could leave out of step.
 type ParquetSink struct {
 	Dir string
+	// Aside is the folder in Dir to write in, for a sink that lands beside another
+	// one in the same place; empty means _tmp.
+	Aside string
 }
 
-const aside = "_tmp"
+func (s ParquetSink) aside() string { return filepath.Join(s.Dir, cmp.Or(s.Aside, "_tmp")) }
 
 // Position reads the names of the landed folders, and clears away what a crash
 // left unfinished. So no batch is ever begun.
 func (s ParquetSink) Position(_ context.Context, spoolID string) (next, until uint64, err error) {
-	if err := os.RemoveAll(filepath.Join(s.Dir, aside)); err != nil {
+	if err := os.RemoveAll(s.aside()); err != nil {
 		return 0, 0, fmt.Errorf("clearing unfinished files: %w", err)
 	}
 	next, err = s.Landed(spoolID)
@@ -96,7 +100,7 @@ func (s ParquetSink) Land(_ context.Context, b Batch) error {
 	if _, err := os.Stat(target); err == nil {
 		return nil
 	}
-	temporary := filepath.Join(s.Dir, aside, name)
+	temporary := filepath.Join(s.aside(), name)
 	if err := errors.Join(os.RemoveAll(temporary), os.MkdirAll(temporary, 0o755), os.MkdirAll(day, 0o755)); err != nil {
 		return fmt.Errorf("making folders to land in: %w", err)
 	}

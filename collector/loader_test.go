@@ -173,7 +173,7 @@ func TestLoaderLandsOnce(t *testing.T) {
 // TestCrashBeforeTheRename leaves a half-written batch behind.
 func TestCrashBeforeTheRename(t *testing.T) {
 	sink := ParquetSink{Dir: t.TempDir()}
-	half := filepath.Join(sink.Dir, aside, "0011223344556677-00000000000000000001-00000000000000000009")
+	half := filepath.Join(sink.aside(), "0011223344556677-00000000000000000001-00000000000000000009")
 	if err := os.MkdirAll(half, 0o755); err != nil {
 		t.Fatal(err)
 	}

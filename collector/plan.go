@@ -1,12 +1,7 @@
 package collector
 
 import (
-	"fmt"
-	"maps"
-	"slices"
-	"strconv"
-	"strings"
-
+	"github.com/sluis-cdp/sluis/collector/schema"
 	"github.com/sluis-cdp/sluis/consent"
 )
 
@@ -23,31 +18,91 @@ const (
 	Drop     Class = "drop"     // never written
 )
 
+// Mode says what becomes of an event that departs from its plan. The stricter
+// of two counts.
+type Mode string
+
+// The modes, the strictest last.
+const (
+	ModeAllow      Mode = "allow"      // it lands
+	ModeFlag       Mode = "flag"       // it lands, and its violations say so
+	ModeQuarantine Mode = "quarantine" // it is sealed whole, to be replayed when the plan or the sender is mended
+	ModeBlock      Mode = "block"      // it is withheld; only the ledger knows
+)
+
+var modes = []Mode{ModeAllow, ModeFlag, ModeQuarantine, ModeBlock}
+
+// PropertyModes are the modes of what an event may set by itself. An empty one
+// is that of the plan, and of the plan the default.
+type PropertyModes struct {
+	// Invalid is for what breaks the event's schema; the default is flag.
+	Invalid Mode `yaml:"invalid_properties"`
+	// Unknown is for properties that neither schema nor fields name; the default
+	// is allow.
+	Unknown Mode `yaml:"unknown_properties"`
+}
+
+// PlanModes are the modes of a plan.
+type PlanModes struct {
+	// UnknownEvent is for events that the plan does not name; the default is allow.
+	UnknownEvent  Mode `yaml:"unknown_event"`
+	PropertyModes `yaml:",inline"`
+}
+
 // TrackingPlan says which events a source may send, for which purposes, and
-// what its fields hold. A field that it does not name is judged by its name
-// and value; see [scrub].
+// what their properties hold. A field that it does not name is judged by its
+// name and value; see [scrub]. It is of use once [TrackingPlan.Check] has
+// completed it, and may then be used concurrently.
 type TrackingPlan struct {
 	// Version is stored with each event.
 	Version string `yaml:"version"`
 	// Owner is the team to ask.
-	Owner string `yaml:"owner"`
+	Owner string    `yaml:"owner"`
+	Modes PlanModes `yaml:"modes"`
 	// Fields by path, such as "traits.email" or "properties.order_id". They hold
 	// for every event.
 	Fields map[string]Field `yaml:"fields"`
 	Events []PlannedEvent   `yaml:"events"`
+
+	index map[eventKey]*PlannedEvent
 }
+
+// eventKey is what an event is found by. The name is empty for all of a type.
+type eventKey struct{ typ, name string }
 
 // PlannedEvent is one event of a plan.
 type PlannedEvent struct {
 	Name string `yaml:"name"`
 	// Type is track (the default), identify, page, screen, group or alias; for
-	// other types than track and screen the name may be empty.
-	Type string `yaml:"type"`
+	// other types than track and screen the name may be empty, which means all of
+	// the type that are not named.
+	Type        string `yaml:"type"`
+	Description string `yaml:"description"`
+	// Version and Owner are those of the plan if they are empty.
+	Version string `yaml:"version"`
+	Owner   string `yaml:"owner"`
 	// Purposes must all be granted for the event to be kept; the default is
 	// analytics.
-	Purposes    []consent.Purpose `yaml:"purposes"`
-	Description string            `yaml:"description"`
-	Fields      map[string]Field  `yaml:"fields"`
+	Purposes []consent.Purpose `yaml:"purposes"`
+	Fields   map[string]Field  `yaml:"fields"`
+	// Schema is a JSON Schema of the object that the event brings: its traits if it
+	// is an identify or group, else its properties.
+	Schema map[string]any `yaml:"schema"`
+	Modes  PropertyModes  `yaml:"modes"`
+
+	compiled *schema.Schema
+}
+
+// brings is the member of a message of a type that its schema is about.
+func brings(typ string) string {
+	switch typ {
+	case "identify", "group":
+		return "traits"
+	case "alias":
+		return ""
+	default:
+		return "properties"
+	}
 }
 
 // Field is what a plan says of one field.
@@ -61,62 +116,26 @@ type Field struct {
 type Problem struct {
 	Path    []string
 	Message string
+	// Warning says that the plan does what it says in spite of it.
+	Warning bool
 }
 
-// Check completes the plan's defaults and returns all that is wrong with it.
+// Check completes the plan's defaults, compiles its schemas, and returns all
+// that is wrong with it. After an error, which is any problem but a warning, the
+// plan is of no use.
 func (p *TrackingPlan) Check(policy *consent.Policy) []Problem {
-	var problems []Problem
-	report := func(format string, args []any, path ...string) {
-		problems = append(problems, Problem{path, fmt.Sprintf(format, args...)})
-	}
-	if p.Version == "" {
-		report("a plan needs a version, such as \"1\"", nil, "version")
-	}
-	problems = append(problems, checkFields(p.Fields, "fields")...)
-	for i := range p.Events {
-		e, at := &p.Events[i], strconv.Itoa(i)
-		if e.Type == "" {
-			e.Type = "track"
-		}
-		if !slices.Contains(types, e.Type) {
-			report("unknown event type %q: want one of %s", []any{e.Type, strings.Join(types, ", ")}, "events", at, "type")
-		}
-		if e.Name == "" && (e.Type == "track" || e.Type == "screen") {
-			report("a %s event needs a name", []any{e.Type}, "events", at)
-		}
-		for j, purpose := range e.Purposes {
-			if !policy.Knows(purpose) {
-				report("unknown purpose %q: known are %v", []any{purpose, policy.Purposes()}, "events", at, "purposes", strconv.Itoa(j))
-			}
-		}
-		problems = append(problems, checkFields(e.Fields, "events", at, "fields")...)
-	}
-	return problems
+	l := &linter{plan: p, policy: policy}
+	l.lint()
+	return l.problems
 }
 
-func checkFields(fields map[string]Field, at ...string) []Problem {
-	var problems []Problem
-	for _, path := range slices.Sorted(maps.Keys(fields)) {
-		where := append(slices.Clone(at), path)
-		root, _, ok := strings.Cut(path, ".")
-		if !ok || root != "properties" && root != "traits" {
-			problems = append(problems, Problem{where, "the path of a field begins with \"properties.\" or \"traits.\""})
-		}
-		if class := fields[path].Class; !slices.Contains([]Class{Clear, EmailAdr, PhoneNr, Name, Personal, Drop}, class) {
-			problems = append(problems, Problem{where, fmt.Sprintf("unknown class %q: want clear, email, phone, name, personal or drop", class)})
-		}
-	}
-	return problems
-}
-
-// find returns the planned event for a message, nil if the plan has none.
+// find returns the planned event for a message, nil if the plan has none. One
+// with the message's name comes before one without any.
 func (p *TrackingPlan) find(typ, name string) *PlannedEvent {
-	for i, e := range p.Events {
-		if e.Type == typ && (e.Name == name || e.Name == "") {
-			return &p.Events[i]
-		}
+	if e, ok := p.index[eventKey{typ, name}]; ok {
+		return e
 	}
-	return nil
+	return p.index[eventKey{typ, ""}]
 }
 
 // class says what the plan decided for a path; ok is false if nothing.

@@ -19,7 +19,7 @@ type Record struct {
 // recordVersion is the first byte of a record. Its rows follow, field by field
 // in the order of code below: numbers and lengths as varints, times as
 // microseconds. A change of the order or of a field needs a new version.
-const recordVersion = 2
+const recordVersion = 3
 
 // AppendTo appends the record's encoding, for the spool.
 func (r *Record) AppendTo(b []byte) []byte {
@@ -93,7 +93,7 @@ func (r *ConsentRow) code(c *coder) {
 }
 
 func (r *QuarantineRow) code(c *coder) {
-	c.texts(&r.QuarantineID, &r.SourceID, &r.Type, &r.Reason, &r.Path, &r.KeyID)
+	c.texts(&r.QuarantineID, &r.SourceID, &r.Type, &r.Event, &r.Reason, &r.Path, &r.Outcome, &r.KeyID)
 	c.bytes(&r.Ciphertext)
 	c.time(&r.ReceivedAt)
 }

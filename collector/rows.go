@@ -85,13 +85,16 @@ type ConsentRow struct {
 	Origin
 }
 
-// QuarantineRow is a row of quarantine.
+// QuarantineRow is a row of quarantine: an event that waits there or, with the
+// same id and nothing sealed, what a replay made of it.
 type QuarantineRow struct {
 	QuarantineID string    `parquet:"quarantine_id" json:"id"`
 	SourceID     string    `parquet:"source_id,dict" json:"src"`
 	Type         string    `parquet:"type,optional,dict" json:"type,omitempty"`
+	Event        string    `parquet:"event,optional,dict" json:"event,omitempty"`
 	Reason       string    `parquet:"reason,dict" json:"why"`
 	Path         string    `parquet:"path,optional,dict" json:"path,omitempty"`
+	Outcome      string    `parquet:"outcome,optional,dict" json:"out,omitempty"`
 	KeyID        string    `parquet:"key_id,dict" json:"key"`
 	Ciphertext   []byte    `parquet:"ciphertext" json:"ct"`
 	ReceivedAt   time.Time `parquet:"received_at,timestamp(microsecond)" json:"rcv"`

@@ -21,6 +21,7 @@ const (
 // personal in its keys and values; everything else is left out and noted.
 func (c *Collector) scrub(e *Event) verdict {
 	e.words = ownWords(e)
+	c.flagUnknown(e)
 	e.row.Event = c.text(e, "event", e.eventName())
 	c.scrubPage(e)
 	if e.typ == "page" {

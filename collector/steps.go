@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -21,7 +20,7 @@ func (c *Collector) validate(e *Event) verdict {
 	e.read()
 	messageID, messageOK := scalar(e.messageID)
 	if e.id = messageID; e.id == "" {
-		e.id = newMessageID()
+		e.id = e.req.again.messageID()
 	}
 	var userOK, anonymousOK bool
 	e.user, userOK = scalar(e.userID)
@@ -69,22 +68,32 @@ func (c *Collector) classify(e *Event) verdict {
 
 // decide weighs the signals of the request and of the event itself.
 func (c *Collector) decide(e *Event) verdict {
+	e.decision = c.decisionOf(e)
+	if e.req.again != nil {
+		e.decision = e.req.again.limit(e.decision)
+	}
+	return verdict{}
+}
+
+func (c *Collector) decisionOf(e *Event) decision {
 	said := e.inContext("consent")
 	key := e.req.signalKey + said.Raw()
 	if known, ok := c.decisions.Get(key); ok {
-		e.decision = known
-		return verdict{}
+		return known
 	}
 	signals := slices.Clone(e.req.signals)
 	if s, ok := c.eventSignal(e); ok {
 		signals = append(signals, s)
 	}
-	d := c.Policy.Decide(signals...)
-	e.decision = decision{Decision: d, granted: texts(d.Granted()), denied: texts(d.Denied())}
+	d := newDecision(c.Policy.Decide(signals...))
 	if len(key) <= maxDecisionKey {
-		c.decisions.Add(strings.Clone(key), e.decision)
+		c.decisions.Add(strings.Clone(key), d)
 	}
-	return verdict{}
+	return d
+}
+
+func newDecision(d consent.Decision) decision {
+	return decision{Decision: d, granted: texts(d.Granted()), denied: texts(d.Denied())}
 }
 
 // eventSignal reads context.consent. Where it is there and is not what the
@@ -126,9 +135,6 @@ func (c *Collector) gate(e *Event) verdict {
 		}
 		return verdict{Withheld, err.Error()}
 	}
-	if e.fault != "" {
-		return c.quarantine(e)
-	}
 	return verdict{}
 }
 
@@ -137,7 +143,7 @@ func (c *Collector) gate(e *Event) verdict {
 // something: an explicit choice, or the word of a customer who is signed in.
 // Of a passing visitor who refuses no identifier is kept at all.
 func (c *Collector) recordDenials(e *Event, choice bool) {
-	if e.user == "" && !choice {
+	if e.user == "" && !choice || e.req.again != nil { // its choice was recorded when it came
 		return
 	}
 	subjects := []seal.Pseudonym{}
@@ -184,50 +190,13 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 	return rows
 }
 
-// quarantined is what is sealed of a faulty event.
-type quarantined struct {
-	Type    string          `json:"type,omitempty"`
-	Message json.RawMessage `json:"message"`
-	Shared  json.RawMessage `json:"context,omitempty"` // of its batch
-}
-
-// maxQuarantined leaves room in a record of the spool.
-const maxQuarantined = 1 << 20
-
-// quarantine seals a faulty event whole, to be looked at and replayed.
-func (c *Collector) quarantine(e *Event) verdict {
-	if len(e.body.Raw()) > maxQuarantined {
-		return verdict{Withheld, "larger than 1 MB"}
-	}
-	body, err := json.Marshal(quarantined{e.typ, json.RawMessage(e.body.Raw()), json.RawMessage(e.shared.Raw())})
-	if err != nil {
-		return verdict{Withheld, "cannot be encoded"}
-	}
-	id := newMessageID()
-	s, key, err := c.Sealer.Seal(seal.Binding{Purpose: string(consent.Necessary), Field: "quarantine", Subject: id}, string(body))
-	if err != nil {
-		c.Logger.Error("sealing an event for quarantine failed; it is withheld", "error", err)
-		return verdict{Withheld, "cannot be sealed"}
-	}
-	e.addKey(c, key)
-	e.rows.Quarantine = append(e.rows.Quarantine, QuarantineRow{
-		QuarantineID: id, SourceID: e.req.source.ID, Type: e.typ, Reason: e.fault,
-		KeyID: s.KeyID, Ciphertext: s.Ciphertext, ReceivedAt: e.req.received,
-	})
-	return verdict{Quarantined, e.fault}
-}
-
 // deduplicate ends the way of a message that was kept before. Only messages
 // that are on disk count: a retry may overtake its first try, and must not be
 // answered as a duplicate of something that then fails.
 func (c *Collector) deduplicate(e *Event) verdict {
-	if !seal.IsUUID(e.id) {
-		if _, kinds := c.detector.mask(e.id); len(kinds) > 0 {
-			e.id = "digest-" + c.Pseudonymizer.Digest("message_id", e.id)
-		}
-	}
+	e.id = c.landingID(e.id)
 	key := keyOfMessage(e.req.source.ID, e.id)
-	if slices.Contains(e.kept.messages, key) || c.window.has(key) {
+	if slices.Contains(e.kept.messages, key) || c.window.has(key) || e.req.again.hasLanded() {
 		return verdict{outcome: Duplicate}
 	}
 	if e.kept.messages == nil {
@@ -235,6 +204,16 @@ func (c *Collector) deduplicate(e *Event) verdict {
 	}
 	e.kept.messages = append(e.kept.messages, key)
 	return verdict{}
+}
+
+// landingID is a message id as it lands: one that looks personal is a digest.
+func (c *Collector) landingID(id string) string {
+	if !seal.IsUUID(id) {
+		if _, kinds := c.detector.mask(id); len(kinds) > 0 {
+			return "digest-" + c.Pseudonymizer.Digest("message_id", id)
+		}
+	}
+	return id
 }
 
 // remember is called when the request's record is on disk.
@@ -416,6 +395,9 @@ func (c *Collector) land(e *Event) verdict {
 	e.row.PolicyVersion = c.Policy.Version()
 	e.row.Region = c.regionOf(e)
 	e.row.PlanVersion = e.req.source.Plan.Version
+	if e.planned != nil {
+		e.row.PlanVersion = e.planned.Version
+	}
 	if e.rows.Events == nil {
 		e.rows.Events = make([]EventRow, 0, e.kept.few)
 	}

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -294,6 +295,21 @@ func (d Decision) with(v Verdict) []Purpose {
 		}
 	}
 	return list
+}
+
+// Only is the decision without the grants that allowed does not allow: what is
+// taken away is unknown, since no signal of the decision refuses it. The result
+// has an id of its own, unless nothing was taken away.
+func (d Decision) Only(allowed func(Purpose) bool) Decision {
+	left := Decision{id: d.id, policy: d.policy, verdicts: maps.Clone(d.verdicts)}
+	for _, purpose := range d.Granted() {
+		if purpose != Necessary && !allowed(purpose) {
+			left.verdicts[purpose] = ruling{}
+			sum := sha256.Sum256([]byte("sluis/decision/v1/only\x00" + left.id + "\x00" + string(purpose)))
+			left.id = hex.EncodeToString(sum[:16])
+		}
+	}
+	return left
 }
 
 // Refusal says which purpose was not granted, and who refused it.

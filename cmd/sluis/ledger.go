@@ -128,7 +128,7 @@ func (l *ledger) readLines(ctx context.Context, db warehouse.Driver, p ledgerPer
 	}
 	condition, args := p.where("minute")
 	rows, err := warehouse.Collect(ctx, db, `select `+keys+`, outcome, coalesce(reason, ''), sum(n) from sluis.ledger
-		where `+condition+` group by 1, 2, 3, 4 order by 1, 2, outcome = 'received' desc, outcome = 'landed' desc, outcome, 5 desc, 4`, args...)
+		where `+condition+` group by 1, 2, 3, 4 having sum(n) <> 0 order by 1, 2, outcome = 'received' desc, outcome = 'landed' desc, outcome, 5 desc, 4`, args...)
 	if err != nil {
 		return err
 	}

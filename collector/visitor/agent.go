@@ -31,7 +31,7 @@ const maxAgent = 512
 func (o *Observer) Agent(v Visitor, own string) Agent {
 	text := own
 	if text == "" {
-		text = v.agent
+		text = v.UserAgent
 	}
 	a := o.known(text)
 	if a.library && own == "" && !v.page {

@@ -66,10 +66,11 @@ type Visitor struct {
 	// Region is a country of ISO 3166-1, such as NL, or a part of it of ISO 3166-2,
 	// such as US-CA; empty if not known.
 	Region string
+	// UserAgent is what the request says of the program that sends it.
+	UserAgent string
 	// Secure tells that the sender's own connection is encrypted.
 	Secure bool
 
-	agent    string
 	page     bool   // the request says that a page sends it
 	headless string // a reason that the headers give to take the sender for a program
 }
@@ -78,10 +79,10 @@ type Visitor struct {
 func (o *Observer) Observe(r *http.Request) Visitor {
 	address, peer := o.Proxies.client(r)
 	v := Visitor{
-		Secure:   r.TLS != nil || peer && o.Proxies.secure(r),
-		agent:    r.UserAgent(),
-		page:     fromPage(r.Header),
-		headless: headless(r.Header),
+		Secure:    r.TLS != nil || peer && o.Proxies.secure(r),
+		UserAgent: r.UserAgent(),
+		page:      fromPage(r.Header),
+		headless:  headless(r.Header),
 	}
 	if address.IsValid() {
 		v.Network = network(address)
@@ -142,7 +143,7 @@ func fromPage(h http.Header) bool {
 	return h.Get("Origin") != "" || h.Get("Sec-Fetch-Site") != ""
 }
 
-// headless looks for what a browser says of itself outside its user agent: that
+// headless looks for what a browser says of itself outside its user UserAgent: that
 // nobody looks at the page (yet), or could.
 //
 // Not among it is a browser without Accept-Language, though programs that drive

@@ -90,9 +90,12 @@ func Landing() []Table {
 			Column{"signal", String}, Column{"signal_digest", String}, Column{"policy_version", String},
 			Column{"region", String}, Column{"source_id", String},
 			Column{"decided_at", Timestamp}, Column{"received_at", Timestamp}),
-		// Events that broke a rule, sealed for the purpose necessary.
+		// Events that broke a rule, sealed for the purpose necessary; their names only
+		// as the tracking plan has them. A row with an outcome is what became of the
+		// event with that id, which waits no longer.
 		table("quarantine",
-			Column{"quarantine_id", String}, Column{"source_id", String}, Column{"type", String}, Column{"reason", String}, Column{"path", String},
+			Column{"quarantine_id", String}, Column{"source_id", String}, Column{"type", String}, Column{"event", String},
+			Column{"reason", String}, Column{"path", String}, Column{"outcome", String},
 			Column{"key_id", String}, Column{"ciphertext", Bytes}, Column{"received_at", Timestamp}),
 		// What became of everything received.
 		table("ledger",

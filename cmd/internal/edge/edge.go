@@ -86,7 +86,7 @@ func Start(ctx context.Context, w *workspace.Workspace, options Options) (_ *Edg
 	if e.window, err = collector.OpenWindow(ctx, w.MessageIDs(), w.Spool.RememberIDs, e.spool); err != nil {
 		return nil, err
 	}
-	sink, closeSink, err := newSink(ctx, w, e.logger)
+	sink, closeSink, err := newSink(ctx, w, place{state: w.LoaderState()}, e.logger)
 	if err != nil {
 		return nil, err
 	}
@@ -171,15 +171,21 @@ func (e *Edge) load(ctx context.Context, closeSink func() error) {
 	}()
 }
 
+// place is what two that land in one warehouse may not share.
+type place struct {
+	state string // the file of what a loader into BigQuery remembers
+	aside string // see collector.ParquetSink
+}
+
 // newSink is where the workspace's events land.
-func newSink(ctx context.Context, w *workspace.Workspace, logger *slog.Logger) (sink collector.Sink, end func() error, err error) {
+func newSink(ctx context.Context, w *workspace.Workspace, p place, logger *slog.Logger) (sink collector.Sink, end func() error, err error) {
 	b := w.Warehouse.BigQuery
 	if b == nil {
-		return collector.ParquetSink{Dir: w.Landing()}, func() error { return nil }, nil
+		return collector.ParquetSink{Dir: w.Landing(), Aside: p.aside}, func() error { return nil }, nil
 	}
 	who := b.CollectorIdentity()
 	s, err := bigquery.Open(context.WithoutCancel(ctx), bigquery.Config{
-		Project: b.Project, Dataset: warehouse.SchemaLanding, Location: b.Location, StateFile: w.LoaderState(),
+		Project: b.Project, Dataset: warehouse.SchemaLanding, Location: b.Location, StateFile: p.state,
 		LoadSources: w.LoadSources(), LoadEvery: b.LoadEvery, Labels: b.JobLabels(),
 		CredentialsFile: who.CredentialsFile, Impersonate: who.Impersonate,
 		Endpoint: b.Endpoint, StorageEndpoint: b.StorageEndpoint, Logger: logger,

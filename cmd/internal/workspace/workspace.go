@@ -216,6 +216,25 @@ func Open(dir string) (*Workspace, error) {
 // OpenWith opens a workspace whose configuration is changed, by flags, after it
 // was read and before it is checked.
 func OpenWith(dir string, change func(*Config) error) (*Workspace, error) {
+	w, err := read(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := change(&w.Config); err != nil {
+		return nil, err
+	}
+	w.settle()
+	w.check(w.doc)
+	w.checkOperations(w.doc)
+	w.load(w.doc)
+	if len(w.doc.problems) > 0 {
+		return nil, errors.Join(w.doc.problems...)
+	}
+	return w, nil
+}
+
+// read reads a configuration, unchecked.
+func read(dir string) (*Workspace, error) {
 	path := filepath.Join(dir, File)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -230,16 +249,6 @@ func OpenWith(dir string, change func(*Config) error) (*Workspace, error) {
 		return nil, err
 	}
 	w.doc = doc
-	if err := change(&w.Config); err != nil {
-		return nil, err
-	}
-	w.settle()
-	w.check(doc)
-	w.checkOperations(doc)
-	w.load(doc)
-	if len(doc.problems) > 0 {
-		return nil, errors.Join(doc.problems...)
-	}
 	return w, nil
 }
 
@@ -366,19 +375,8 @@ func (w *Workspace) checkIdentity(doc *document, at string, file *string, impers
 
 // load makes the policy and reads the tracking plans.
 func (w *Workspace) load(doc *document) {
-	policy, err := consent.NewPolicy(consent.PolicyConfig{
-		Version: w.Consent.Version, Extra: w.Consent.Purposes, Categories: w.Consent.Categories,
-		GPCDenies: w.Consent.GPCDenies, MaxAge: w.Consent.MaxAge,
-	})
-	if err != nil {
-		doc.report("consent", "%v", err)
+	if !w.loadPolicy(doc) {
 		return
-	}
-	w.Policy = policy
-	for _, purpose := range w.Consent.SealFor {
-		if !policy.Knows(purpose) {
-			doc.report("consent.seal_for", "unknown purpose %q; known are %v", purpose, policy.Purposes())
-		}
 	}
 	for _, s := range w.Sources {
 		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Denied: s.Denied, Identity: s.Identity, Bots: s.Bots, Rate: w.rate(s.Limits)}
@@ -390,7 +388,7 @@ func (w *Workspace) load(doc *document) {
 		}
 		if s.TrackingPlan != "" {
 			var err error
-			if source.Plan, err = readPlan(w.Path(s.TrackingPlan), policy); err != nil {
+			if source.Plan, err = readPlan(w.Path(s.TrackingPlan), w.Policy); err != nil {
 				doc.problems = append(doc.problems, err)
 			}
 		}
@@ -398,20 +396,22 @@ func (w *Workspace) load(doc *document) {
 	}
 }
 
-func readPlan(path string, policy *consent.Policy) (*collector.TrackingPlan, error) {
-	text, err := os.ReadFile(path)
+func (w *Workspace) loadPolicy(doc *document) bool {
+	policy, err := consent.NewPolicy(consent.PolicyConfig{
+		Version: w.Consent.Version, Extra: w.Consent.Purposes, Categories: w.Consent.Categories,
+		GPCDenies: w.Consent.GPCDenies, MaxAge: w.Consent.MaxAge,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("reading a tracking plan: %w", err)
+		doc.report("consent", "%v", err)
+		return false
 	}
-	plan := &collector.TrackingPlan{}
-	doc, err := decode(path, text, plan)
-	if err != nil {
-		return nil, err
+	w.Policy = policy
+	for _, purpose := range w.Consent.SealFor {
+		if !policy.Knows(purpose) {
+			doc.report("consent.seal_for", "unknown purpose %q; known are %v", purpose, policy.Purposes())
+		}
 	}
-	for _, problem := range plan.Check(policy) {
-		doc.reportAt(problem.Path, "%s", problem.Message)
-	}
-	return plan, errors.Join(doc.problems...)
+	return true
 }
 
 // Path resolves a path of the configuration.
@@ -430,6 +430,9 @@ func (w *Workspace) SpoolDir() string { return filepath.Join(w.Path(w.Data), "sp
 
 // MessageIDs is the folder of the message ids that are remembered.
 func (w *Workspace) MessageIDs() string { return filepath.Join(w.Path(w.Data), "message-ids") }
+
+// ReplayDir is the folder of the spool by which replayed events land.
+func (w *Workspace) ReplayDir() string { return filepath.Join(w.Path(w.Data), "replay") }
 
 // LoaderState is what a loader into BigQuery remembers of the spool. The two
 // live and die together, so it is in the spool's folder.
