@@ -43,6 +43,9 @@ func TestReloadTrusts(t *testing.T) {
 	if !secure() {
 		t.Error("the proxy is not believed")
 	}
+	if !e.visitors.Load().Proxies.Trusted(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}) {
+		t.Error("the listener counts the proxy's connections as one client's")
+	}
 	e.configureAs(base + "geo: {file: none.mmdb}\n")
 	if err := e.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), filepath.Join(e.dir, "none.mmdb")) {
 		t.Errorf("a file that is not there: %v", err)
