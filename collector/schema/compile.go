@@ -35,29 +35,34 @@ func Compile(document map[string]any) (*Schema, []Problem) {
 	s := &Schema{words: make(map[string]bool), members: make(map[string]bool)}
 	w := walker{schema: s, sizes: make(map[string]int)}
 	copied, _ := w.copy(document, nil).(map[string]any)
-	if len(w.problems) == 0 {
-		w.definitions, _ = copied["$defs"].(map[string]any)
-		if size := w.walk(copied, nil, true); size > maxSize {
-			w.report(nil, "the schema is too large: %d subschemas are allowed, each counted as often as it is referred to", maxSize)
+	w.definitions, _ = copied["$defs"].(map[string]any)
+	if size := w.walk(copied, nil, true); size > maxSize {
+		w.report(nil, "the schema is too large: %d subschemas are allowed, each counted as often as it is referred to", maxSize)
+	}
+	compiled, err := compiled(copied)
+	for _, problem := range problemsOf(err) {
+		told := func(p Problem) bool { return slices.Equal(p.Path, problem.Path) }
+		if len(w.problems) == 0 || problem.Path != nil && !slices.ContainsFunc(w.problems, told) {
+			w.problems = append(w.problems, problem)
 		}
 	}
 	if len(w.problems) > 0 {
 		return nil, w.problems
 	}
+	s.compiled, s.quick = compiled, newQuick(compiled, make(map[*jsonschema.Schema]*quick))
+	return s, nil
+}
+
+func compiled(document map[string]any) (*jsonschema.Schema, error) {
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
 	compiler.AssertFormat()
 	compiler.UseLoader(nowhere{})
 	const name = "plan:schema"
-	err := compiler.AddResource(name, copied)
-	if err == nil {
-		s.compiled, err = compiler.Compile(name)
+	if err := compiler.AddResource(name, document); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, problemsOf(err)
-	}
-	s.quick = newQuick(s.compiled, make(map[*jsonschema.Schema]*quick))
-	return s, nil
+	return compiler.Compile(name)
 }
 
 // nowhere loads nothing: a schema is whole by itself.
@@ -69,6 +74,9 @@ func (nowhere) Load(string) (any, error) {
 
 // problemsOf reads the library's error about a schema.
 func problemsOf(err error) []Problem {
+	if err == nil {
+		return nil
+	}
 	var wrong *jsonschema.SchemaValidationError
 	var broken *jsonschema.ValidationError
 	if !errors.As(err, &wrong) || !errors.As(wrong.Err, &broken) {

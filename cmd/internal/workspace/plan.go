@@ -3,6 +3,7 @@ package workspace
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -33,6 +34,10 @@ func lintPlan(path string, policy *consent.Policy) (*collector.TrackingPlan, *do
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("reading a tracking plan: %w", err)
 	}
+	return parsePlan(path, text, policy)
+}
+
+func parsePlan(path string, text []byte, policy *consent.Policy) (*collector.TrackingPlan, *document, []collector.Problem, error) {
 	plan := &collector.TrackingPlan{}
 	doc, err := decode(path, text, plan)
 	if err != nil {
@@ -94,7 +99,7 @@ func CheckPlans(dir string, files []string) (checked []string, problems []PlanPr
 		}
 	}
 	for _, file := range checked {
-		if !slices.ContainsFunc(checkedPaths(used), func(path string) bool { return sameFile(path, file) }) {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(used)), func(path string) bool { return sameFile(path, file) }) {
 			problems = append(problems, PlanProblem{
 				File: file, Warning: true, Message: "no source uses this plan, so nobody can send its events: name it in " + File + " as tracking_plan of a source, or remove it",
 			})
@@ -102,14 +107,6 @@ func CheckPlans(dir string, files []string) (checked []string, problems []PlanPr
 		problems = append(problems, checkPlan(file, w.Policy)...)
 	}
 	return checked, problems, nil
-}
-
-func checkedPaths(used map[string]bool) []string {
-	paths := make([]string, 0, len(used))
-	for path := range used {
-		paths = append(paths, path)
-	}
-	return paths
 }
 
 func sameFile(a, b string) bool {

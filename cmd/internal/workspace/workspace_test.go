@@ -37,6 +37,50 @@ func TestPlanErrors(t *testing.T) {
 	}
 }
 
+// FuzzPlan: whatever a file holds, it is read without a panic; what is wrong with
+// it is told with its name; and what is not wrong is not told the second time.
+func FuzzPlan(f *testing.F) {
+	policy, err := consent.NewPolicy(consent.PolicyConfig{Version: "1"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	files, err := filepath.Glob("../../sluis/skeleton/tracking/*.yaml")
+	if err != nil || len(files) == 0 {
+		f.Fatal(files, err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	for _, text := range []string{
+		"", "[]", "version: 1\nevents: [{name: A, schema: {$ref: '#/$defs/a', $defs: {a: {$ref: '#/$defs/a'}}}}]",
+		"a: &a [1,1,1,1]\nb: &b [*a,*a,*a,*a]\nversion: [*b,*b]", "events: [{name: A, schema: {1: 2, x: 2026-01-01, y: .inf}}]",
+		"events:\n- &e {name: A, schema: &s {allOf: [{const: !!binary aGk=}]}}\n- *e", "version: 1\nmodes: {<<: {unknown_event: flag}}",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		plan, doc, problems, err := parsePlan("plan.yaml", text, policy)
+		if err != nil {
+			if !strings.Contains(err.Error(), "plan.yaml") {
+				t.Fatal(err)
+			}
+			return
+		}
+		for _, p := range problems {
+			if line := doc.line(p.Path); line < 1 || line > 2+strings.Count(string(text), "\n")+strings.Count(string(text), "\r") {
+				t.Fatalf("%v is said to be at line %d", p, line)
+			}
+		}
+		if again := plan.Check(policy); len(again) > len(problems) {
+			t.Fatalf("%v, then %v", problems, again)
+		}
+	})
+}
+
 // TestCollectorIdentity: events land as everything else is done, unless the
 // collector has an identity of its own, which then is whole by itself.
 func TestCollectorIdentity(t *testing.T) {
