@@ -65,9 +65,17 @@ func (r *Replayer) newCollector(ctx context.Context) (*collector.Collector, erro
 	if err != nil {
 		return nil, err
 	}
+	cookieKey, err := keys.Key(ctx, seal.KeyCookie)
+	if err != nil {
+		return nil, fmt.Errorf("loading the cookie key: %w", err)
+	}
+	visitors, err := w.Visitors()
+	if err != nil {
+		return nil, err
+	}
 	return collector.New(collector.Config{
-		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor, PhoneRegion: w.PhoneRegion,
-		Pseudonymizer: pseudonymizer, Sealer: sealer, Spool: r.spool, Logger: r.logger,
+		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor, PhoneRegion: w.PhoneRegion, Visitors: visitors,
+		Pseudonymizer: pseudonymizer, Sealer: sealer, CookieKey: cookieKey, Spool: r.spool, Logger: r.logger,
 	})
 }
 
