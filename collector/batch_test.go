@@ -59,6 +59,8 @@ func TestOneEventCostsOne(t *testing.T) {
 		{`{"type":"buy","anonymousId":"a",` + agreed + `}`, "quarantined unknown type"},
 		{event("1", ""), "duplicate"},
 		{event("5", text(maxCall-200)), "landed"},
+		{event("6", `,"properties":[]`), "landed"}, // so PHP encodes an empty object
+		{event("7", `,"properties":[1]`), "quarantined properties is not an object"},
 	}
 	events, want := make([]string, len(batch)), make([]string, len(batch))
 	for i, b := range batch {
@@ -70,7 +72,7 @@ func TestOneEventCostsOne(t *testing.T) {
 		t.Errorf("%d (-want +got)\n%s", status, diff)
 	}
 	rows := b.spool.rows(t)
-	if len(rows.Events) != 2 || len(rows.Quarantine) != 3 {
+	if len(rows.Events) != 3 || len(rows.Quarantine) != 4 {
 		t.Errorf("%d events and %d in quarantine", len(rows.Events), len(rows.Quarantine))
 	}
 	balance(t, rows, int64(len(batch)))

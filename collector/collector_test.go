@@ -198,24 +198,29 @@ func TestEvents(t *testing.T) {
 			}
 			status, answer := b.post(t, c.Path, string(c.Body), headers...)
 			delete(answer, "decisionId")
-			got, err := json.MarshalIndent(map[string]any{"status": status, "answer": answer, "rows": b.readable(t)}, "", "  ")
-			if err != nil {
-				t.Fatal(err)
-			}
-			golden := strings.TrimSuffix(file, ".json") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, append(got, '\n'), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), string(got)+"\n"); diff != "" {
-				t.Errorf("(-want +got; -update writes the file anew)\n%s", diff)
-			}
+			compareGolden(t, strings.TrimSuffix(file, ".json")+".golden", map[string]any{"status": status, "answer": answer, "rows": b.readable(t)})
 		})
+	}
+}
+
+// compareGolden compares a value, as JSON, with a file.
+func compareGolden(t *testing.T, file string, value any) {
+	t.Helper()
+	got, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(file, append(got, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)+"\n"); diff != "" {
+		t.Errorf("(-want +got; -update writes the file anew)\n%s", diff)
 	}
 }
 
@@ -287,6 +292,10 @@ func TestAnswers(t *testing.T) {
 		{"other page", "/v1/track", event, []string{"X-Write-Key", "wk_web", "Origin", "https://evil.example"}, 403, "origin_not_allowed"},
 		{"the shop's page", "/v1/track", event, []string{"X-Write-Key", "wk_web", "Origin", "https://shop.example"}, 200, ""},
 		{"gzip that is none", "/v1/track", event, []string{"X-Write-Key", "wk_web", "Content-Encoding", "gzip"}, 400, "invalid_gzip"},
+		{"an encoding that is not read", "/v1/track", event, []string{"X-Write-Key", "wk_web", "Content-Encoding", "br"}, 415, "unsupported_encoding"},
+		{"no encoding, said so", "/v1/track", event, []string{"X-Write-Key", "wk_web", "Content-Encoding", "identity"}, 200, ""},
+		{"JSON as text", "/v1/track", event, []string{"X-Write-Key", "wk_web", "Content-Type", "text/plain"}, 200, ""},
+		{"JSON as a form", "/v1/track", event, []string{"X-Write-Key", "wk_web", "Content-Type", "application/x-www-form-urlencoded"}, 200, ""},
 		{"choice of nothing", "/v1/consent", `{}`, []string{"X-Write-Key", "wk_web"}, 400, "invalid_choice"},
 		{"choice of an unknown purpose", "/v1/consent", `{"purposes":{"fun":true}}`, []string{"X-Write-Key", "wk_web"}, 400, "unknown_purpose"},
 		{"choice that is no boolean", "/v1/consent", `{"purposes":{"analytics":"yes"}}`, []string{"X-Write-Key", "wk_web"}, 400, "invalid_choice"},

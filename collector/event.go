@@ -209,16 +209,21 @@ func occurredAt(e *Event) time.Time {
 	return at.UTC().Truncate(time.Microsecond)
 }
 
+// clientTimes are the forms of ISO 8601 that SDKs send. Where there is no zone it
+// is UTC, as it is for Segment; with a sentAt of the same kind that is corrected.
+var clientTimes = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05.999999999Z0700"}
+
 func clientTime(v jsontree.Value) time.Time {
 	text := v.String()
 	if text == "" {
 		return time.Time{}
 	}
-	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil {
-		return time.Time{}
+	for _, form := range clientTimes {
+		if at, err := time.Parse(form, text); err == nil {
+			return at
+		}
 	}
-	return at
+	return time.Time{}
 }
 
 func (e *Event) violate(format string, args ...any) {

@@ -54,7 +54,10 @@ func (c *Collector) validate(e *Event) verdict {
 	return verdict{}
 }
 
-func objectOrNull(v jsontree.Value) bool { return v.IsNull() || v.Kind() == jsontree.Object }
+// objectOrNull: an empty array is what PHP makes of an empty object.
+func objectOrNull(v jsontree.Value) bool {
+	return v.IsNull() || v.Kind() == jsontree.Object || v.Kind() == jsontree.Array && v.Empty()
+}
 
 // classify finds what the tracking plan says of the event.
 func (c *Collector) classify(e *Event) verdict {

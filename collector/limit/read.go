@@ -80,7 +80,10 @@ func (b *body) release() {
 // Its error is a [Refusal].
 func Read(r *http.Request, most int64) (string, error) {
 	var from io.Reader = &counted{Reader: r.Body, left: most + 1}
-	zipped := strings.EqualFold(r.Header.Get("Content-Encoding"), "gzip")
+	zipped, err := isGzip(r.Header.Get("Content-Encoding"))
+	if err != nil {
+		return "", err
+	}
 	if zipped {
 		unzipper, err := unzip(from)
 		if err != nil {
@@ -113,6 +116,17 @@ func Read(r *http.Request, most int64) (string, error) {
 
 // buffers are what bodies are read into.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func isGzip(encoding string) (bool, error) {
+	switch strings.ToLower(encoding) {
+	case "", "identity":
+		return false, nil
+	case "gzip", "x-gzip":
+		return true, nil
+	default:
+		return false, &Refusal{Status: http.StatusUnsupportedMediaType, Code: "unsupported_encoding", Message: "a body may be compressed by gzip, and by nothing else"}
+	}
+}
 
 var errTooLarge = &Refusal{Status: http.StatusBadRequest, Code: "too_large", Message: "the body is larger than the API allows: 32 KB for a call, 4 MB for a batch"}
 
