@@ -156,7 +156,7 @@ func (m *Metrics) Measured(next http.Handler) http.Handler {
 		defer func() {
 			m.inFlight.Dec()
 			route := r.Pattern
-			if route == "" {
+			if route == "" || route == "/" { // what no route took
 				route = "other"
 			}
 			m.requests.WithLabelValues(route, strconv.Itoa(counted.code())).Inc()

@@ -119,7 +119,11 @@ func TestRequests(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/{call}", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	mux.HandleFunc("GET /ok", func(http.ResponseWriter, *http.Request) {})
-	handler := m.Measured(mux)
+	rest := http.NewServeMux()
+	rest.Handle("/v1/", mux)
+	rest.Handle("GET /ok", mux)
+	rest.Handle("/", http.NotFoundHandler())
+	handler := m.Measured(rest)
 	for _, target := range []string{"POST /v1/canary", "POST /v1/canary-2", "GET /ok?canary", "GET /canary"} {
 		method, path, _ := strings.Cut(target, " ")
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, path, nil))

@@ -155,7 +155,7 @@ func reaching(t *testing.T, address string, config *tls.Config) (client *http.Cl
 func TestProxiedCollector(t *testing.T) {
 	for name, start := range proxies {
 		t.Run(name, func(t *testing.T) {
-			e := startIn(t, newWorkspace(t, base))
+			e := startIn(t, newWorkspace(t, base+"path_prefix: /_s\ntrusted_proxies: [127.0.0.1]\n"))
 			client, site := start(t, e.listener.Addr().String(), t.TempDir())
 			if status, answer := send(t, client, site+"/v1/track", "wk_web", track("m-1")); status != http.StatusOK || !strings.Contains(answer, `"success":true`) {
 				t.Errorf("an event: %d %s", status, answer)
@@ -169,6 +169,13 @@ func TestProxiedCollector(t *testing.T) {
 			}
 			if status, answer := send(t, client, site+"/v1/batch", "wk_web", `{"x":"`+strings.Repeat("x", 9<<20)+`"}`); status/100 != 4 {
 				t.Errorf("9 MiB: %d %s", status, answer)
+			}
+			response, err := client.Get(site + "/v1/projects/wk_web/settings")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if text := read(t, response); !strings.Contains(text, `/_s/v1"`) || !strings.Contains(text, `"protocol":"https"`) {
+				t.Errorf("the settings send events elsewhere: %s", text)
 			}
 			for _, path := range []string{"/healthz", "/readyz"} {
 				response, err := client.Get(site + path)
@@ -231,7 +238,7 @@ func TestProxiedRequest(t *testing.T) {
 			defer mu.Unlock()
 			got := fmt.Sprintf("%s %s %s %v %v %q", last.Method, last.RequestURI, strings.Split(last.Host, ":")[0],
 				last.Header.Values("X-Forwarded-For"), last.Header.Values("X-Forwarded-Proto"), strings.Join(last.Header.Values("Forwarded"), ","))
-			if want := `POST /v1/pixel/track?data=x%20y shop.example [127.0.0.1] [https] ""`; got != want {
+			if want := `POST /_s/v1/pixel/track?data=x%20y shop.example [127.0.0.1] [https] ""`; got != want {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 			if n := connections.Load(); n > requests/5 {
