@@ -250,7 +250,8 @@ func (c *Collector) accept(ctx context.Context, req *request, messages []message
 	rec := Record{ReceivedAt: req.received}
 	tally := tally{req: req, rows: &rec.Rows}
 	results := make([]result, 0, len(messages))
-	kept := &keeping{few: len(messages)}
+	kept := &keeping{few: len(messages), settled: make(chan struct{})}
+	defer c.settle(kept)
 	e := new(Event)
 	for i, m := range messages {
 		*e = Event{message: m, req: req, rows: &rec.Rows, kept: kept, scratch: e.scratch}
@@ -261,9 +262,10 @@ func (c *Collector) accept(ctx context.Context, req *request, messages []message
 	if err := c.write(ctx, rec); err != nil {
 		return nil, err
 	}
-	c.remember(kept)
+	kept.onDisk = true
+	c.settle(kept)
 	c.observe(req, results, &rec.Rows)
-	return results, nil
+	return results, kept.wait()
 }
 
 func (c *Collector) walk(e *Event) verdict {

@@ -176,7 +176,7 @@ func (s *soak) live() {
 	case moment < 1:
 		p = launch(s.t, s.command("collector")...)
 		s.wait(80 * time.Millisecond)
-	case moment < 8:
+	case moment < 9:
 		p = s.start("collector")
 		s.until(p, s.more(1+s.random.Int64N(60)))
 		s.wait(10 * time.Millisecond)
