@@ -248,16 +248,17 @@ func (c *Collector) accept(ctx context.Context, req *request, messages []message
 	if err := c.rates.Take(req.source.ID, req.visitor.Sender, len(messages), c.Now()); err != nil {
 		return nil, err
 	}
-	return c.settle(ctx, req, messages)
+	return c.keep(ctx, req, messages)
 }
 
-// settle lets messages become one record; or, where that is larger than the
+// keep lets messages become one record; or, where that is larger than the
 // spool takes, each half of them one.
-func (c *Collector) settle(ctx context.Context, req *request, messages []message) ([]result, error) {
+func (c *Collector) keep(ctx context.Context, req *request, messages []message) ([]result, error) {
 	rec := Record{ReceivedAt: req.received}
 	tally := tally{req: req, rows: &rec.Rows}
 	results := make([]result, 0, len(messages))
-	kept := &keeping{few: len(messages)}
+	kept := &keeping{few: len(messages), settled: make(chan struct{})}
+	defer c.settle(kept)
 	e := new(Event)
 	for i, m := range messages {
 		*e = Event{message: m, req: req, rows: &rec.Rows, kept: kept, scratch: e.scratch}
@@ -267,24 +268,26 @@ func (c *Collector) settle(ctx context.Context, req *request, messages []message
 	}
 	err := c.write(ctx, rec)
 	if half := len(messages) / 2; half > 0 && errors.Is(err, spool.ErrTooLarge) {
-		return c.settleHalves(ctx, req, messages[:half], messages[half:])
+		c.settle(kept) // or the halves would wait for it
+		return c.keepHalves(ctx, req, messages[:half], messages[half:])
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.remember(kept)
+	kept.onDisk = true
+	c.settle(kept)
 	c.observe(req, results, &rec.Rows)
-	return results, nil
+	return results, kept.wait()
 }
 
-// settleHalves fails if one half does. Of the other the client's next try finds
+// keepHalves fails if one half does. Of the other the client's next try finds
 // duplicates.
-func (c *Collector) settleHalves(ctx context.Context, req *request, first, second []message) ([]result, error) {
-	results, err := c.settle(ctx, req, first)
+func (c *Collector) keepHalves(ctx context.Context, req *request, first, second []message) ([]result, error) {
+	results, err := c.keep(ctx, req, first)
 	if err != nil {
 		return nil, err
 	}
-	rest, err := c.settle(ctx, req, second)
+	rest, err := c.keep(ctx, req, second)
 	for _, r := range rest {
 		r.Index += len(first)
 		results = append(results, r)

@@ -49,9 +49,13 @@ type Event struct {
 
 // keeping is what is remembered of a request once its record is on disk.
 type keeping struct {
-	messages []messageKey
+	messages []messageKey // claimed from the window
 	values   []knownValue
 	few      int // how many messages the request has
+
+	settled chan struct{} // closed when it is known whether the record is on disk
+	onDisk  bool
+	others  []*keeping // of requests that are writing messages that this one has too
 }
 
 // scratch is memory that one event after the other writes in.

@@ -76,7 +76,7 @@ func (l *Loader) Run(ctx context.Context) error {
 	if l.Window == nil {
 		l.Window = NewWindow(0)
 	}
-	l.forgotten(l.Window.settle(ctx, l.Spool, position))
+	l.forgotten(l.Window.catchUp(ctx, l.Spool, position))
 	if err := l.Spool.Trim(position); err != nil {
 		l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
 	}
@@ -239,12 +239,26 @@ func dated(batch Batch) Batch {
 	return batch
 }
 
+// take is the next record. A place that cannot be read is tried again until the
+// reader gives it up: an error that ended the program would come again after each
+// start.
 func (b *batcher) take(ctx context.Context) (spool.Record, error) {
 	if r := b.ahead; r != nil {
 		b.ahead = nil
 		return *r, nil
 	}
-	return b.reader.Next(ctx)
+	const pause = 100 * time.Millisecond
+	for {
+		r, err := b.reader.Next(ctx)
+		if err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
+			return r, err
+		}
+		b.loader.Logger.Error("reading the spool failed; it is tried again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
 }
 
 // add adds a record's rows. It returns false, and adds nothing, if the record

@@ -160,7 +160,8 @@ func (c *Collector) Replay(ctx context.Context, o *Opened, today Today) (Outcome
 	again := *o.req.again
 	again.landed, again.refused = today.Landed, today.Refused
 	o.req.again = &again
-	kept := new(keeping)
+	kept := &keeping{settled: make(chan struct{})}
+	defer c.settle(kept)
 	e := &Event{message: o.event, req: &o.req, rows: &rec.Rows, kept: kept}
 	v := verdict{Withheld, "erased"}
 	if !today.Erased {
@@ -177,8 +178,9 @@ func (c *Collector) Replay(ctx context.Context, o *Opened, today Today) (Outcome
 	if err := c.write(ctx, rec); err != nil {
 		return "", "", err
 	}
-	c.remember(kept)
-	return v.outcome, v.reason, nil
+	kept.onDisk = true
+	c.settle(kept)
+	return v.outcome, v.reason, kept.wait()
 }
 
 // replayed is the ledger's reason for an event that landed after all.

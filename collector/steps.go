@@ -193,13 +193,17 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 	return rows
 }
 
-// deduplicate ends the way of a message that was kept before. Only messages
-// that are on disk count: a retry may overtake its first try, and must not be
-// answered as a duplicate of something that then fails.
+// deduplicate ends the way of a message that was kept before, or that another
+// request is about to keep: a client that lost patience sends again what is still
+// being written.
 func (c *Collector) deduplicate(e *Event) verdict {
 	e.id = c.landingID(e.id)
 	key := keyOfMessage(e.req.source.ID, e.id)
-	if slices.Contains(e.kept.messages, key) || c.window.has(key) || e.req.again.hasLanded() {
+	isNew, other := c.window.claim(key, e.kept)
+	if other != nil && !slices.Contains(e.kept.others, other) {
+		e.kept.others = append(e.kept.others, other)
+	}
+	if !isNew || e.req.again.hasLanded() {
 		return verdict{outcome: Duplicate}
 	}
 	if e.kept.messages == nil {
@@ -219,12 +223,37 @@ func (c *Collector) landingID(id string) string {
 	return id
 }
 
-// remember is called when the request's record is on disk.
-func (c *Collector) remember(kept *keeping) {
-	c.window.add(kept.messages)
-	for _, value := range kept.values {
-		c.known.Add(value, struct{}{})
+// settle says what became of a request: what it keeps is remembered only if it
+// is on disk. Further calls do nothing.
+func (c *Collector) settle(kept *keeping) {
+	select {
+	case <-kept.settled:
+		return
+	default:
 	}
+	c.window.settle(kept, kept.onDisk)
+	close(kept.settled)
+	if kept.onDisk {
+		for _, value := range kept.values {
+			c.known.Add(value, struct{}{})
+		}
+	}
+}
+
+// errNotKept is what becomes of a request whose duplicate turned out to be the
+// only one.
+var errNotKept = errors.New("another request had the same message, and could not be written")
+
+// wait waits for the requests whose messages this one has too, after its own is
+// on disk, so that two never wait for each other. What was answered as a duplicate
+// of nothing is to be sent again.
+func (k *keeping) wait() error {
+	for _, other := range k.others {
+		if <-other.settled; !other.onDisk {
+			return errNotKept
+		}
+	}
+	return nil
 }
 
 // pseudonymize turns the identifiers into pseudonyms. Without the purpose

@@ -34,15 +34,17 @@ func keyOfMessage(source, id string) messageKey {
 // forget a record, the window has written its ids down. So it knows after a
 // crash what it knew before.
 //
-// has and add may be called concurrently, and beside landed, which one loader
-// calls.
+// claim, settle and add may be called concurrently, and beside landed, which one
+// loader calls.
 type Window struct {
 	size int
 
-	mu sync.RWMutex
+	mu sync.Mutex
 	// Two generations: when the younger has size ids, it becomes the older, and
 	// what the older had is forgotten.
 	younger, older map[messageKey]struct{}
+	// claimed are the messages that requests are about to write.
+	claimed map[messageKey]*keeping
 
 	dir     string // "": nothing is written
 	file    uint64 // the number of the newest file
@@ -57,7 +59,10 @@ const defaultWindow = 500_000
 // NewWindow makes a window that remembers the last size ids at least and twice
 // as many at most; 0 is the default of 500,000. It forgets them with the process.
 func NewWindow(size int) *Window {
-	return &Window{size: cmp.Or(size, defaultWindow), younger: make(map[messageKey]struct{}), older: make(map[messageKey]struct{})}
+	return &Window{
+		size: cmp.Or(size, defaultWindow), younger: make(map[messageKey]struct{}), older: make(map[messageKey]struct{}),
+		claimed: make(map[messageKey]*keeping),
+	}
 }
 
 // OpenWindow makes a window that is kept in a directory, and reads what is
@@ -81,9 +86,40 @@ func OpenWindow(ctx context.Context, dir string, size int, s *spool.Spool) (*Win
 	return w, eachRecord(ctx, s, w.covered, s.Stats().Next, w.add)
 }
 
-func (w *Window) has(key messageKey) bool {
-	w.mu.RLock()
-	defer w.mu.RUnlock()
+// claim tells whether a message is new, and gives it to a request to write. Of
+// one that another request is about to write, whose it is: until that request
+// is settled, nobody knows whether the message will have been kept.
+func (w *Window) claim(key messageKey, by *keeping) (isNew bool, other *keeping) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.hasLocked(key) {
+		return false, nil
+	}
+	switch other := w.claimed[key]; other {
+	case nil:
+		w.claimed[key] = by
+		return true, nil
+	case by:
+		return false, nil
+	default:
+		return false, other
+	}
+}
+
+// settle remembers what a request has claimed, if it is on disk, and gives it
+// free if not.
+func (w *Window) settle(k *keeping, onDisk bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, key := range k.messages {
+		delete(w.claimed, key)
+		if onDisk {
+			w.addLocked(key)
+		}
+	}
+}
+
+func (w *Window) hasLocked(key messageKey) bool {
 	_, young := w.younger[key]
 	if young {
 		return true
@@ -96,15 +132,19 @@ func (w *Window) add(keys []messageKey) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, key := range keys {
-		if w.younger[key] = struct{}{}; len(w.younger) >= w.size {
-			w.younger, w.older = make(map[messageKey]struct{}, w.size), w.younger
-		}
+		w.addLocked(key)
 	}
 }
 
-// settle writes down the ids of what has landed without that: the process ended
+func (w *Window) addLocked(key messageKey) {
+	if w.younger[key] = struct{}{}; len(w.younger) >= w.size {
+		w.younger, w.older = make(map[messageKey]struct{}, w.size), w.younger
+	}
+}
+
+// catchUp writes down the ids of what has landed without that: the process ended
 // in between. Records below the number landed may be trimmed when it returns.
-func (w *Window) settle(ctx context.Context, s *spool.Spool, landed uint64) error {
+func (w *Window) catchUp(ctx context.Context, s *spool.Spool, landed uint64) error {
 	if w.dir == "" || w.covered >= landed {
 		return nil
 	}

@@ -16,6 +16,12 @@ import (
 
 func key(n int) messageKey { return keyOfMessage("web", fmt.Sprint("m", n)) }
 
+func (w *Window) has(key messageKey) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hasLocked(key)
+}
+
 // missing lists those of the first n ids that the window does not know.
 func missing(w *Window, n int) (list []int) {
 	for i := range n {
@@ -63,7 +69,7 @@ func TestWindowOverRestarts(t *testing.T) {
 		"nothing has landed": func(*testing.T, *spool.Spool, *Window) {},
 		"some landed, and the process ended before the ids were written": func(t *testing.T, s *spool.Spool, w *Window) {
 			// What the next loader does first.
-			if err := w.settle(t.Context(), s, 8); err != nil {
+			if err := w.catchUp(t.Context(), s, 8); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Trim(8); err != nil {

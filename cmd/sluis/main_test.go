@@ -77,6 +77,18 @@ func (l *logBuffer) String() string {
 // start starts the program and waits until it accepts events.
 func start(t testing.TB, args ...string) *program {
 	t.Helper()
+	p := launch(t, args...)
+	url, ok := <-p.stderr.url
+	if !ok {
+		t.Fatalf("%v ended before it accepted events:\n%s", args, p.stderr)
+	}
+	p.url = url
+	return p
+}
+
+// launch starts the program, which ends with the test.
+func launch(t testing.TB, args ...string) *program {
+	t.Helper()
 	p := &program{Cmd: exec.Command(os.Args[0], args...), stderr: &logBuffer{url: make(chan string, 1)}}
 	p.Env = append(os.Environ(), "SLUIS_TEST_AS_PROGRAM=1")
 	pipe, err := p.StderrPipe()
@@ -93,11 +105,6 @@ func start(t testing.TB, args ...string) *program {
 		}
 	})
 	go p.stderr.copy(pipe)
-	url, ok := <-p.stderr.url
-	if !ok {
-		t.Fatalf("%v ended before it accepted events:\n%s", args, p.stderr)
-	}
-	p.url = url
 	return p
 }
 
@@ -116,12 +123,17 @@ func (p *program) terminate(t testing.TB) {
 func newWorkspace(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "shop")
+	makeWorkspace(t, dir)
+	return dir
+}
+
+func makeWorkspace(t testing.TB, dir string) {
+	t.Helper()
 	if _, err := initWorkspace(dir, initOptions{Name: "shop", WriteKey: "wk_test"}); err != nil {
 		t.Fatal(err)
 	}
 	edit(t, filepath.Join(dir, "sluis.yaml"), "every: 30s", "every: 1s")
 	edit(t, filepath.Join(dir, "sluis.yaml"), "listen: 127.0.0.1:8485", "listen: 127.0.0.1:0")
-	return dir
 }
 
 func edit(t testing.TB, path, from, to string) {

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,29 +31,13 @@ func (p *program) says(t testing.TB, text string, times int) {
 func TestHangupUnderLoad(t *testing.T) {
 	for _, verb := range []string{"collector", "up"} {
 		t.Run(verb, func(t *testing.T) {
-			dir := newWorkspace(t)
-			p := start(t, verb, "--workspace", dir, "--listen", "127.0.0.1:0", "--log-format", "json", "--log-level", "info")
-			var (
-				acked   sync.Map
-				n, sent atomic.Int64
-				senders sync.WaitGroup
-				stop    = make(chan struct{})
-			)
-			for range 4 {
-				senders.Go(func() {
-					load(p.url, stop, &sent, func(ids []string) {
-						for _, id := range ids {
-							acked.Store(id, true)
-						}
-						n.Add(int64(len(ids)))
-					})
-				})
-			}
-			config := filepath.Join(dir, "sluis.yaml")
+			s := newSoak(t, newWorkspace(t), make([]int64, 4))
+			p := s.start(verb, "--log-format", "json", "--log-level", "info")
+			stop := s.send()
+			config := filepath.Join(s.workspace.Dir, "sluis.yaml")
 			hangup := func(text string, times int) {
 				t.Helper()
-				before := n.Load()
-				eventually(t, "load", func() bool { return n.Load() > before })
+				s.until(p, s.more(1))
 				if err := p.Process.Signal(syscall.SIGHUP); err != nil {
 					t.Fatal(err)
 				}
@@ -68,12 +51,13 @@ func TestHangupUnderLoad(t *testing.T) {
 			hangup("sources.0.denied: must be count", 1)
 			edit(t, config, "denied: sometimes", "denied: count")
 
-			before := n.Load()
-			eventually(t, "load", func() bool { return n.Load() > before })
+			s.until(p, s.more(1))
 			p.terminate(t)
-			close(stop)
-			senders.Wait()
-			reconcile(t, dir, &acked, n.Load(), sent.Load())
+			s.look(p)
+			p = s.start(verb) // answers what came too late
+			stop()
+			p.terminate(t)
+			s.reconcile()
 		})
 	}
 }

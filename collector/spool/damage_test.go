@@ -16,7 +16,7 @@ const frameSize = frameOverhead + 10 // of the records of rec
 
 // filled returns a disk with the records 1–11 in segments 1–4, 5–8, 9–11, the
 // last with room for one more, and the process killed or the spool closed.
-func filled(t *testing.T, closed bool) *disk {
+func filled(t testing.TB, closed bool) *disk {
 	t.Helper()
 	d := newDisk(1)
 	s := mustOpen(t, small(d.process()))

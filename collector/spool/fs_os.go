@@ -9,8 +9,10 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// osFS is the operating system's file system. Only the owner may read what it
-// writes.
+// OS is the file system of the operating system, for one that wraps it. Only the
+// owner may read what it writes.
+func OS() FS { return osFS{} }
+
 type osFS struct{}
 
 func (osFS) MkdirAll(dir string) error {

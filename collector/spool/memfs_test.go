@@ -346,7 +346,7 @@ func (f *memFile) Close() error {
 }
 
 // edit changes a file behind the spool's back.
-func (d *disk) edit(t *testing.T, name string, change func([]byte) []byte) {
+func (d *disk) edit(t testing.TB, name string, change func([]byte) []byte) {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -25,7 +25,7 @@ func small(fsys FS) Options {
 	return Options{Dir: testDir, FS: fsys, SegmentBytes: headerSize + 4*(frameOverhead+10), MaxBytes: 1 << 20}
 }
 
-func mustOpen(t *testing.T, opts Options) *Spool {
+func mustOpen(t testing.TB, opts Options) *Spool {
 	t.Helper()
 	s, err := Open(opts)
 	if err != nil {
@@ -34,14 +34,14 @@ func mustOpen(t *testing.T, opts Options) *Spool {
 	return s
 }
 
-func mustClose(t *testing.T, c io.Closer) {
+func mustClose(t testing.TB, c io.Closer) {
 	t.Helper()
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func mustAppend(t *testing.T, s *Spool, record string) uint64 {
+func mustAppend(t testing.TB, s *Spool, record string) uint64 {
 	t.Helper()
 	seq, err := s.Append(t.Context(), []byte(record))
 	if err != nil {

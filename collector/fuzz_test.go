@@ -1,0 +1,201 @@
+package collector
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sluis-cdp/sluis/collector/jsontree"
+)
+
+// FuzzHTTP sends a request of any method, path, headers and body. The answer is
+// one of those that the API has, in JSON but for images and scripts; what was
+// written is one record or none, it balances, and none was written for a request
+// that was refused. Memory is a multiple of the body's bound.
+func FuzzHTTP(f *testing.F) {
+	const event = `{"anonymousId":"a","event":"X","type":"track","context":{"consent":{"categoryPreferences":{"analytics":true}}}}`
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = z.Write([]byte(event))
+	_ = z.Close()
+	const key = "X-Write-Key: wk_web\n"
+	f.Add("POST", "/v1/track", key+"Content-Type: application/json", []byte(event))
+	f.Add("POST", "/v1/t", key+"Content-Encoding: gzip\nContent-Type: application/x-www-form-urlencoded", zipped.Bytes())
+	f.Add("POST", "/v1/batch?writeKey=wk_web", "Content-Type: text/plain", []byte(`{"batch":[`+event+`,1,null,[],{"type":"nonsense"}],"context":{"consent":{}}}`))
+	f.Add("POST", "/api/s/s2s/page", "X-Write-Key: wk_web:secret", []byte(event))
+	f.Add("POST", "/v1/consent", key+"Origin: https://shop.example", []byte(`{"purposes":{"analytics":true},"email":"a@b.example"}`))
+	f.Add("GET", "/pixel/v1/page?writeKey=wk_web&anonymousId=a&context.consent.categoryPreferences.analytics=true", "Cookie: sluis_id=x; sluis_consent=y", []byte{})
+	f.Add("GET", "/sourceConfig", "Authorization: Basic d2tfd2ViOg==", []byte{})
+	f.Add("OPTIONS", "/v1/batch", "Origin: https://shop.example\nAccess-Control-Request-Method: POST\nAccess-Control-Request-Headers: x", []byte{})
+	f.Add("POST", "//v1/../v1/track/", "Authorization: Bearer wk_app\nSec-GPC: 1\nX-Region: NL\nUser-Agent: Googlebot", []byte(event))
+	b := newBench(f, nil)
+	f.Fuzz(func(t *testing.T, method, target, headers string, body []byte) {
+		r, ok := requestOf(method, target, headers, body)
+		if !ok {
+			return
+		}
+		b.spool.records = nil
+		w := httptest.NewRecorder()
+		allocated := allocatedBy(func() { b.Handler().ServeHTTP(w, r) })
+		if most := uint64(8<<20 + 200*len(body)); allocated > most {
+			t.Errorf("%d bytes were allocated for %d", allocated, len(body))
+		}
+		if !slices.Contains([]int{200, 204, 304, 400, 401, 403, 404, 405, 429}, w.Code) {
+			t.Errorf("status %d", w.Code)
+		}
+		if kind := w.Header().Get("Content-Type"); kind == "application/json" && !json.Valid(w.Body.Bytes()) {
+			t.Errorf("the answer is no JSON: %q", w.Body)
+		}
+		if n := len(b.spool.records); n > 1 || n > 0 && w.Code != 200 {
+			t.Errorf("%d records were written for an answer of %d", n, w.Code)
+		}
+		var received int
+		for _, row := range b.spool.rows(t).Ledger {
+			if row.Outcome == string(Received) {
+				received += int(row.N)
+			}
+		}
+		balance(t, b.spool.rows(t), int64(received))
+	})
+}
+
+// requestOf is an HTTP request as a server would read it; ok is false for what
+// net/http refuses before it comes here.
+func requestOf(method, target, headers string, body []byte) (r *http.Request, ok bool) {
+	u, err := url.ParseRequestURI(target)
+	if err != nil || !strings.HasPrefix(target, "/") {
+		return nil, false
+	}
+	r, err = http.NewRequest(method, "http://sluis.example", bytes.NewReader(body))
+	if err != nil {
+		return nil, false
+	}
+	r.URL, r.RequestURI, r.RemoteAddr = u, target, "192.0.2.1:1234"
+	for line := range strings.SplitSeq(headers, "\n") {
+		if name, value, found := strings.Cut(line, ":"); found {
+			r.Header.Add(strings.TrimSpace(name), strings.TrimSpace(value))
+		}
+	}
+	return r, true
+}
+
+// allocatedBy is how many bytes are allocated while something is done, by all
+// goroutines.
+func allocatedBy(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// FuzzPixel reads any query as an event: an error, or JSON that has no more than
+// the query.
+func FuzzPixel(f *testing.F) {
+	f.Add("anonymousId=a&event=X&properties.total=9&properties.total.currency=EUR&context.consent.categoryPreferences.analytics=true")
+	f.Add("data=" + base64.URLEncoding.EncodeToString([]byte(`{"anonymousId":"a"}`)))
+	f.Add("data=a b-_==&x=%zz&=1&.=2&...=3&a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r=4")
+	f.Fuzz(func(t *testing.T, text string) {
+		query, _ := url.ParseQuery(text) // as URL.Query does
+		message, err := pixelMessage(query)
+		if err != nil {
+			return
+		}
+		var tree jsontree.Tree
+		err = tree.Parse(message)
+		if query.Get("data") == "" && (err != nil || tree.Root().Kind() != jsontree.Object) {
+			t.Errorf("%q became %q", text, message)
+		}
+		if len(message) > 20*len(text)+2 {
+			t.Errorf("%d bytes became %d", len(text), len(message))
+		}
+	})
+}
+
+// FuzzIdentityCookie: no cookie is believed that the collector has not signed,
+// whatever was changed of one that it has.
+func FuzzIdentityCookie(f *testing.F) {
+	b := newBench(f, nil)
+	now := b.Now()
+	genuine := b.sealID("0b7c1f6e-6a31-4f0e-9a55-000000000000", now)
+	f.Add(genuine)
+	f.Add(strings.Replace(genuine, "0", "1", 1))
+	f.Add(genuine + "=")
+	f.Add("..")
+	f.Fuzz(func(t *testing.T, value string) {
+		id, ok := b.openID(value, now)
+		if ok && value != genuine {
+			t.Errorf("%q is believed, for %q", value, id)
+		}
+	})
+}
+
+// FuzzWindowFile reads any bytes as a file of message ids, after a block that is
+// whole: that block's ids are known, nothing is taken for a block that was not
+// written as one, and writing goes on.
+func FuzzWindowFile(f *testing.F) {
+	const id = "0011223344556677"
+	block := appendBlock(nil, id, 7, []messageKey{key(1), key(2)})
+	f.Add(block)
+	f.Add(block[:len(block)-1])
+	f.Add(appendBlock(nil, "another", 1<<63, nil))
+	f.Add(bytes.Repeat([]byte{0xff}, 64))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for rest := b; len(rest) > 0; {
+			last, keys, next, ok := parseBlock(rest, id)
+			if !ok {
+				break
+			}
+			size := len(rest) - len(next)
+			if mine := string(rest[:8]) == string(spoolDigest(id)); mine && !bytes.Equal(appendBlock(nil, id, last, keys), rest[:size]) {
+				t.Fatal("a block is read that is not what was written")
+			}
+			rest = next
+		}
+		w := NewWindow(100)
+		w.dir = t.TempDir()
+		if err := os.WriteFile(w.path(1), append(bytes.Clone(block), b...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.read(1, id); err != nil {
+			t.Fatal(err)
+		}
+		if !w.has(key(1)) || !w.has(key(2)) || w.covered < 7 {
+			t.Error("what is whole is not read")
+		}
+		if err := w.save(id, w.covered+1, []messageKey{key(3)}); err != nil && w.covered < 1<<63 {
+			t.Fatal(err)
+		}
+		again := NewWindow(100)
+		again.dir = w.dir
+		files, err := filepath.Glob(filepath.Join(w.dir, "*.ids"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range files {
+			if err := again.read(uint64(n+1), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !again.has(key(3)) || !reflect.DeepEqual(again.younger, w.with(key(3))) {
+			t.Error("what was written behind it is not read")
+		}
+	})
+}
+
+// with is what the window has in memory, and a key.
+func (w *Window) with(k messageKey) map[messageKey]struct{} {
+	w.add([]messageKey{k})
+	return w.younger
+}
