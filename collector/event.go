@@ -66,7 +66,7 @@ type fields struct {
 	messageID, userID, anonymousID, previousID, groupID jsontree.Value
 	properties, traits, context                         jsontree.Value
 	timestamp, originalTimestamp, sentAt                jsontree.Value
-	title                                               jsontree.Value // its member "name"
+	title, category                                     jsontree.Value // of a page or screen; the title is its member "name"
 }
 
 // personalValue is a value to seal, as it came.
@@ -98,6 +98,8 @@ func (e *Event) read() {
 			e.name = v.String()
 		case "name":
 			e.title = v
+		case "category":
+			e.category = v
 		case "messageId":
 			e.messageID = v
 		case "userId":

@@ -23,16 +23,37 @@ func (c *Collector) scrubber(e *Event, path string) scrubber {
 	return scrubber{Collector: c, Event: e, out: e.scratch.out[:0], path: append(e.scratch.path[:0], path...), left: maxFields}
 }
 
-// object scrubs a JSON object but for the members to skip; "" if nothing of it
-// lands.
-func (c *Collector) object(e *Event, path string, object jsontree.Value, skip []string) string {
+// object scrubs a JSON object; "" if nothing of it lands.
+func (c *Collector) object(e *Event, path string, object jsontree.Value) string {
 	if object.Empty() {
 		return ""
 	}
 	s := c.scrubber(e, path)
 	s.lookFor(object)
-	s.members(object, 1, skip)
+	s.members(object, 1, nil)
 	return s.text()
+}
+
+// named scrubs the properties of a page or screen but for those to skip, with its
+// name and category among them: the SDKs of browsers put both there, the others
+// beside it.
+func (c *Collector) named(e *Event, skip []string) string {
+	s := c.scrubber(e, "properties")
+	s.lookFor(e.properties)
+	s.members(e.properties, 1, skip)
+	s.out = s.out[:len(s.out)-len("}")]
+	s.beside("name", e.title)
+	s.beside("category", e.category)
+	s.out = append(s.out, '}')
+	return s.text()
+}
+
+// beside writes a text as a property, unless there is one of its name.
+func (s *scrubber) beside(name string, v jsontree.Value) {
+	if v.String() != "" && s.properties.Get(name).Kind() == jsontree.Missing {
+		s.lookFor(v)
+		s.member(name, v, 1, false)
+	}
 }
 
 // lookFor finds out, once for all of a value, whether there are words to mask

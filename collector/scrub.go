@@ -24,16 +24,19 @@ func (c *Collector) scrub(e *Event) verdict {
 	c.flagUnknown(e)
 	e.row.Event = c.text(e, "event", e.eventName())
 	c.scrubPage(e)
-	if e.typ == "page" {
-		e.row.Properties = c.object(e, "properties", e.properties, pageKeys)
-	} else {
-		e.row.Properties = c.object(e, "properties", e.properties, nil)
+	switch e.typ {
+	case "page":
+		e.row.Properties = c.named(e, pageKeys)
+	case "screen":
+		e.row.Properties = c.named(e, nil)
+	default:
+		e.row.Properties = c.object(e, "properties", e.properties)
 	}
 	switch e.typ {
 	case "identify":
-		e.row.Traits = c.object(e, "traits", e.people, nil)
+		e.row.Traits = c.object(e, "traits", e.people)
 	case "group":
-		e.row.Traits = c.object(e, "traits", e.traits, nil)
+		e.row.Traits = c.object(e, "traits", e.traits)
 	}
 	e.row.Context = c.landingContext(e)
 	return verdict{}

@@ -41,6 +41,7 @@ func (c sdkCall) event() string {
 type sdk struct {
 	SDK, Mode, Runs string
 	Library         struct{ Name, Version string } // what it calls itself
+	Site            bool                           // sends to a path of the page's own site
 	Retries         string                         // "no" if it gives an event up that it could not deliver
 	Clock           string                         // "its own" if it cannot be told when something happened
 	Cannot          []string
@@ -100,6 +101,9 @@ func matrixTable(t *testing.T, calls []sdkCall, sdks []sdk) string {
 		for ; i < len(sdks) && sdks[i].SDK == s.SDK; i++ {
 			if sdks[i].Mode != "" {
 				modes += ", also " + sdks[i].Mode
+			}
+			if sdks[i].Site {
+				modes += " and below a path of the site"
 			}
 			switch {
 			case sdks[i].Retries != "no" && retries == "":

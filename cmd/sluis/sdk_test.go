@@ -41,7 +41,11 @@ func TestSDKs(t *testing.T) {
 	for i, s := range sdks {
 		t.Run("send "+s.String(), func(t *testing.T) {
 			mine := own(t, i, s.calls(calls))
-			bench.send(t, i, bench.url, mine)
+			host := bench.url
+			if s.Site {
+				host = bench.pages.URL + pathPrefix
+			}
+			bench.send(t, i, host, mine)
 			bench.awaitLedger(t, i, int64(len(mine)))
 		})
 	}
@@ -87,11 +91,7 @@ func TestSDKsTryAgain(t *testing.T) {
 // loses the collector's answer to the second.
 func failsTwice(t *testing.T, collector, page string) string {
 	t.Helper()
-	target, err := url.Parse(collector)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
+	proxy := proxyTo(t, collector)
 	var events atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		n := int64(0)
@@ -159,14 +159,19 @@ func newSDKBench(t *testing.T, sdks []sdk) *sdkBench {
 	file := filepath.Join(b.dir, "sluis.yaml")
 	edit(t, file, "\nconsent:\n", sources.String()+"\nconsent:\n")
 	edit(t, file, "every: 1s", "every: 24h")
+	edit(t, file, `path_prefix: ""`, "path_prefix: "+pathPrefix)
 	build := exec.Command("go", "build", "-o", b.goSDK, ".")
 	build.Dir = "testdata/sdk/go"
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	b.program = start(t, "up", "--workspace", b.dir, "--listen", "127.0.0.1:0")
+	b.pages.passOn(t, b.url)
 	return b
 }
+
+// pathPrefix is where the site of the pages passes on to the collector.
+const pathPrefix = "/s"
 
 func sourceOf(i int) string { return fmt.Sprintf("sdk-%d", i) }
 func keyOf(i int) string    { return fmt.Sprintf("wk-sdk-%d", i) }
@@ -218,15 +223,16 @@ func (b *sdkBench) awaitLedger(t *testing.T, i int, n int64) {
 // pages serves the page that holds an SDK, and the packages it needs.
 type pages struct {
 	*httptest.Server
+	mux  *http.ServeMux
 	run  []byte // what the page shall do
 	done chan string
 }
 
 func newPages(t *testing.T) *pages {
 	t.Helper()
-	p := &pages{done: make(chan string, 1)}
 	mux := http.NewServeMux()
-	mux.Handle("GET /", http.FileServer(http.Dir("testdata/sdk/browser")))
+	p := &pages{mux: mux, done: make(chan string, 1)}
+	mux.Handle("/", http.FileServer(http.Dir("testdata/sdk/browser")))
 	mux.Handle("GET /node_modules/", http.FileServer(http.Dir("testdata/sdk/node")))
 	mux.HandleFunc("GET /run.json", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(p.run) })
 	mux.HandleFunc("POST /done", func(_ http.ResponseWriter, r *http.Request) {
@@ -237,6 +243,22 @@ func newPages(t *testing.T) *pages {
 	p.URL = strings.Replace(p.URL, "127.0.0.1", "localhost", 1) // an address would be masked
 	t.Cleanup(p.Close)
 	return p
+}
+
+// passOn makes the collector a part of the site, as its proxy would.
+func (p *pages) passOn(t *testing.T, collector string) {
+	t.Helper()
+	p.mux.Handle(pathPrefix+"/", proxyTo(t, collector))
+}
+
+// proxyTo is a reverse proxy that leaves the host as it came.
+func proxyTo(t *testing.T, collector string) *httputil.ReverseProxy {
+	t.Helper()
+	target, err := url.Parse(collector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target); r.Out.Host = r.In.Host }}
 }
 
 // visit opens the page in Chromium and waits until it has made the calls. The

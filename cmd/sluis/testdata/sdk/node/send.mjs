@@ -40,7 +40,7 @@ const sdks = {
       const { anonymousId, userId, traits, properties } = structuredClone(send)
       const options = { anonymousId, userId }
       if (call === 'track') await analytics.track(send.event, properties, options)
-      if (call === 'page') await analytics.page(properties, options)
+      if (call === 'page') await analytics.page({ ...properties, name: send.name }, options)
       if (call === 'identify') await analytics.identify(userId, traits, options)
       if (call === 'group') await analytics.group(send.groupId, traits, options)
     }
