@@ -321,7 +321,7 @@ func runTests(m *testing.M) (code int) {
 			code = 1
 		}
 	}()
-	chromium = browser
+	chromium = browser //nolint:fatcontext // set once, before the tests
 	return m.Run()
 }
 
