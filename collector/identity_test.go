@@ -60,10 +60,10 @@ func (b *client) track(t testing.TB, granted, denied, more string) *http.Respons
 
 func preferences(granted, denied string) string {
 	var list []string
-	for _, purpose := range strings.Fields(granted) {
+	for purpose := range strings.FieldsSeq(granted) {
 		list = append(list, fmt.Sprintf("%q:true", purpose))
 	}
-	for _, purpose := range strings.Fields(denied) {
+	for purpose := range strings.FieldsSeq(denied) {
 		list = append(list, fmt.Sprintf("%q:false", purpose))
 	}
 	return strings.Join(list, ",")

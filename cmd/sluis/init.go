@@ -58,6 +58,7 @@ func initCommand() *cli.Command {
 %[4]s  sluis up --workspace %[1]s
   curl -u %[2]s: http://%[3]s/v1/track -d '{"anonymousId":"a-1","event":"Hello",
     "context":{"consent":{"categoryPreferences":{"analytics":true}}}}'
+  sluis snippet --workspace %[1]s        # what goes into your pages
   sluis sql --workspace %[1]s "select event, count(*) from sluis.events group by 1"
 `, dir, w.Sources[0].WriteKey, w.Listen, setUp)
 			return nil

@@ -291,7 +291,7 @@ func (s *site) record(w http.ResponseWriter, r *http.Request, next http.Handler)
 	})
 	answer := httptest.NewRecorder()
 	if failing {
-		answer.Header().Set("Retry-After", "1")
+		answer.Header().Set("Retry-After", "3")
 		answer.Code = http.StatusServiceUnavailable
 	} else {
 		r.Body = io.NopCloser(bytes.NewReader(text))
@@ -321,7 +321,7 @@ func runTests(m *testing.M) (code int) {
 			code = 1
 		}
 	}()
-	chromium = browser
+	chromium = browser //nolint:fatcontext // set once, before the tests
 	return m.Run()
 }
 

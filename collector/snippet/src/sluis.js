@@ -186,7 +186,7 @@
     busy = true
     sending = request[2]
     try {
-      const { status, headers } = await fetch(url, { method: 'POST', body, credentials: 'include', keepalive: body.length < maxBody })
+      const { status, headers } = await fetch(url, { method: 'POST', body, credentials: 'include', keepalive: body.length < maxBody, signal: AbortSignal.timeout?.(3e4) })
       if (status == 408 || status == 429 || status > 499) wait = +headers.get('Retry-After') || 1
     } catch {
       wait = 1
