@@ -195,3 +195,68 @@ func TestReplayIsInterrupted(t *testing.T) {
 		t.Errorf("there waits\n%s", got)
 	}
 }
+
+// TestInferFromWhatLanded: the plan that is proposed says nothing of any one
+// person, passes the check, and merges with the one that is there.
+func TestInferFromWhatLanded(t *testing.T) {
+	dir := newWorkspace(t)
+	p := start(t, "collector", "--workspace", dir, "--listen", "127.0.0.1:0")
+	for i := range 6 {
+		post(t, p.url+"/v1/track", fmt.Sprintf(`{"event":"Order Completed","anonymousId":"a-%d","properties":{"order_id":"o-%d","total":%d.5,"state":"paid","email":"canary@example.com"},%s}`, i, i, i, consented))
+		post(t, p.url+"/v1/track", fmt.Sprintf(`{"event":"Chair Moved","anonymousId":"a-%d","properties":{"room":"blue","by":"canary-%d"},%s}`, i, i, consented))
+	}
+	post(t, p.url+"/v1/track", `{"event":"Canary once","anonymousId":"a-9","properties":{"canary":1},`+consented+`}`)
+	p.terminate(t)
+
+	fresh := filepath.Join(dir, "tracking", "fresh.yaml")
+	said(t, dir, "tracking", "infer", "--source", "web", "--out", fresh)
+	text, err := os.ReadFile(fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `version: "1"
+events:
+  - name: Chair Moved
+    schema:
+      type: object
+      required: [by, room]
+      properties:
+        by: {type: string}
+        room: {type: string, enum: [blue]}
+  - name: Order Completed
+    fields:
+      properties.email: {class: drop}
+    schema:
+      type: object
+      required: [order_id, state, total]
+      properties:
+        order_id: {type: string}
+        state: {type: string, enum: [paid]}
+        total: {type: number}
+`
+	_, plan, _ := strings.Cut(string(text), "\n")
+	if diff := cmp.Diff(want, plan); diff != "" {
+		t.Error(diff)
+	}
+	if got := said(t, dir, "tracking", "check", fresh); strings.Contains(got, fresh+":4") {
+		t.Errorf("the check says\n%s", got)
+	}
+	web := filepath.Join(dir, "tracking", "web.yaml")
+	said(t, dir, "tracking", "infer", "--source", "web", "--merge", "--out", web)
+	merged, err := os.ReadFile(web)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(merged, []byte("# stored with each event")) || !bytes.Contains(merged, []byte("Chair Moved")) || bytes.Contains(merged, []byte("anary")) {
+		t.Errorf("merged into\n%s", merged)
+	}
+	said(t, dir, "tracking", "check", web)
+	if got := said(t, dir, "tracking", "infer", "--source", "web", "--since", "2999-01-01"); strings.Contains(got, "name:") {
+		t.Errorf("of later events it proposes\n%s", got)
+	}
+	for _, args := range [][]string{{"infer"}, {"infer", "--source", "nosuch"}, {"infer", "--source", "web", "--since", "yesterday"}, {"infer", "--source", "web", "--people", "0"}} {
+		if code, _, _ := sluis(t, append(append([]string{"tracking"}, args...), "--workspace", dir)...); code != exitUsage {
+			t.Errorf("%v: exit %d", args, code)
+		}
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -24,9 +25,10 @@ type Problem struct {
 
 // Bounds of a schema.
 const (
-	maxSize    = 2000 // subschemas, each counted as often as it is referred to
-	maxNesting = 32
-	maxPattern = 1000 // instructions of a compiled pattern
+	maxSize     = 2000   // subschemas, each counted as often as it is referred to
+	maxInSchema = 20_000 // values of any kind
+	maxNesting  = 32
+	maxPattern  = 1000 // instructions of a compiled pattern
 )
 
 // Compile compiles the schema of an object, as a decoder of JSON or YAML gives
@@ -107,6 +109,7 @@ type walker struct {
 	problems    []Problem
 	definitions map[string]any
 	sizes       map[string]int // of definitions; 0 while being found
+	copied      int
 }
 
 func (w *walker) report(at []string, format string, args ...any) {
@@ -117,8 +120,8 @@ func (w *walker) report(at []string, format string, args ...any) {
 
 // copy is a value as the library takes it.
 func (w *walker) copy(v any, at []string) any {
-	if len(at) > 2*maxNesting {
-		w.report(at, "nested too deeply")
+	if w.copied++; len(at) > 2*maxNesting || w.copied > maxInSchema {
+		w.report(at, "the schema is too large or nested too deeply")
 		return nil
 	}
 	switch v := v.(type) {
@@ -192,8 +195,26 @@ var keywords = map[string]keyword{
 	"title": {}, "description": {}, "examples": {}, "default": {}, "deprecated": {}, "$comment": {},
 }
 
-// Formats are those that a schema may ask for.
-var Formats = []string{"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"}
+// formats are those that a schema may ask for.
+var formats = []string{"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid"}
+
+// HasFormat tells whether a text has one of the formats that a schema may ask for.
+func HasFormat(format, text string) bool {
+	f := formatsOf()[format]
+	return f != nil && f.Validate(text) == nil
+}
+
+// formatsOf takes the formats out of schemas: the library gives them by no other
+// way.
+var formatsOf = sync.OnceValue(func() map[string]*jsonschema.Format {
+	all := make(map[string]*jsonschema.Format)
+	for _, name := range formats {
+		if s, err := compiled(map[string]any{"format": name}); err == nil {
+			all[name] = s.Format
+		}
+	}
+	return all
+})
 
 // walk looks at a schema and returns its size. here tells whether it is about
 // the object itself.
@@ -249,8 +270,8 @@ func (w *walker) keyword(name string, k keyword, v any, at []string, here bool) 
 		text, _ := v.(string)
 		w.pattern(text, at)
 	case format:
-		if text, ok := v.(string); ok && !slices.Contains(Formats, text) {
-			w.report(at, "unknown format %q: want one of %s", text, strings.Join(Formats, ", "))
+		if text, ok := v.(string); ok && !slices.Contains(formats, text) {
+			w.report(at, "unknown format %q: want one of %s", text, strings.Join(formats, ", "))
 		}
 	case nothing:
 	}

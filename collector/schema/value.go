@@ -82,3 +82,10 @@ func (c *converter) number(text string) any {
 	}
 	return f
 }
+
+// TooLarge tells whether an object exceeds the bounds, so that it is valid under
+// no schema.
+func TooLarge(object jsontree.Value) bool {
+	_, rule := plain(object)
+	return rule != ""
+}
