@@ -226,6 +226,7 @@ var steps = []struct {
 	{"recognise", (*Collector).recognise},
 	{"gate", (*Collector).gate},
 	{"bots", (*Collector).bots},
+	{"gather", (*Collector).gather},
 	{"deduplicate", (*Collector).deduplicate},
 	{"pseudonymize", (*Collector).pseudonymize},
 	{"seal", (*Collector).seal},

@@ -215,10 +215,12 @@ func (c *Collector) quarantine(e *Event) verdict {
 // request is about to keep: a client that lost patience sends again what is still
 // being written.
 func (c *Collector) deduplicate(e *Event) verdict {
-	if !seal.IsUUID(e.id) {
-		if _, kinds := c.detector.mask(e.id); len(kinds) > 0 {
-			e.id = "digest-" + c.Pseudonymizer.Digest("message_id", e.id)
-		}
+	personal := len(wordsIn(e.id, e.words)) > 0
+	if !personal && !seal.IsUUID(e.id) {
+		personal = len(c.detector.all(e.id)) > 0
+	}
+	if personal {
+		e.id = "digest-" + c.Pseudonymizer.Digest("message_id", e.id)
 	}
 	key := keyOfMessage(e.req.source.ID, e.id)
 	isNew, other := c.window.claim(key, e.kept)
@@ -272,7 +274,6 @@ func (k *keeping) wait() error {
 // identity an event keeps one of them only: two in one row would be the link
 // that the person has not agreed to.
 func (c *Collector) pseudonymize(e *Event) verdict {
-	e.people = traitsOf(e)
 	linked := e.decision.Allows(consent.Identity) == nil
 	add := func(kind seal.Kind, text string) string {
 		if text == "" || !linked && len(e.row.Identifiers) > 0 {
@@ -308,7 +309,11 @@ func (c *Collector) pseudonymize(e *Event) verdict {
 			add(previousKind(previous), previous)
 		}
 	}
-	c.personalTraits(e, add)
+	for _, p := range e.personal {
+		if p.kind != "" {
+			add(p.kind, p.value)
+		}
+	}
 	if group := groupOf(e); group != "" {
 		if p, err := c.Pseudonymizer.Pseudonym(seal.GroupID, group); err == nil {
 			e.row.GroupID = p.Token()
@@ -327,8 +332,8 @@ func previousKind(id string) seal.Kind {
 
 // personalTraits takes the person's own e-mail address, phone number, name and
 // what else the plan calls personal out of the message: they become
-// identifiers where they are such, and wait to be sealed.
-func (c *Collector) personalTraits(e *Event, add func(seal.Kind, string) string) {
+// identifiers where they are such, and are sealed.
+func (c *Collector) personalTraits(e *Event) {
 	for key, v := range e.people.Members() {
 		class := c.classOf(e, []byte("traits."+key), key, true)
 		if class == Clear || class == Drop {
@@ -338,11 +343,7 @@ func (c *Collector) personalTraits(e *Event, add func(seal.Kind, string) string)
 		if !ok || value == "" {
 			continue
 		}
-		kind := identifierKind[class]
-		if kind != "" {
-			add(kind, value)
-		}
-		e.personal = append(e.personal, personalValue{fieldName(class, key), value, kind})
+		e.personal = append(e.personal, personalValue{fieldName(class, key), value, identifierKind[class]})
 	}
 }
 
