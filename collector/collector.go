@@ -227,6 +227,7 @@ var steps = []struct {
 	{"recognise", (*Collector).recognise},
 	{"gate", (*Collector).gate},
 	{"bots", (*Collector).bots},
+	{"gather", (*Collector).gather},
 	{"conform", (*Collector).conform},
 	{"deduplicate", (*Collector).deduplicate},
 	{"pseudonymize", (*Collector).pseudonymize},

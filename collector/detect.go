@@ -1,9 +1,12 @@
 package collector
 
 import (
+	"cmp"
+	"iter"
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -26,18 +29,62 @@ type detector struct {
 // mask replaces what looks personal by its kind in brackets, and lists the
 // kinds found. Text in which it is percent-encoded is replaced whole.
 func (d detector) mask(text string) (masked string, kinds []string) {
+	return replace(text, d.all(text))
+}
+
+// all finds what is in a text or, as one finding of the whole, in what it encodes.
+func (d detector) all(text string) []finding {
 	signs := signsOf(text)
 	if signs == 0 {
-		return text, nil
+		return nil
 	}
 	if signs&percent != 0 {
-		if decoded, err := url.QueryUnescape(text); err == nil && decoded != text {
+		for decoded := range decodings(text) {
 			if found := d.find(decoded, signsOf(decoded)); len(found) > 0 {
-				return "[" + found[0].kind + "]", kindsOf(found)
+				return []finding{{0, len(text), found[0].kind}}
 			}
 		}
 	}
-	found := d.find(text, signs)
+	return d.find(text, signs)
+}
+
+// decodings are what a percent-encoded text stands for, and what that does, some
+// times over. What is no encoding is taken as it is.
+func decodings(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		const most = 3
+		for range most {
+			decoded := decode(text)
+			if decoded == text || !yield(decoded) {
+				return
+			}
+			text = decoded
+		}
+	}
+}
+
+func decode(text string) string {
+	if decoded, err := url.QueryUnescape(text); err == nil {
+		return decoded
+	}
+	b := make([]byte, 0, len(text))
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '+':
+			b = append(b, ' ')
+		case c == '%' && i+2 < len(text) && isHex(text[i+1]) && isHex(text[i+2]):
+			n, _ := strconv.ParseUint(text[i+1:i+3], 16, 8) // two hexadecimal digits
+			b = append(b, byte(n))
+			i += 2
+		default:
+			b = append(b, c)
+		}
+	}
+	return string(b)
+}
+
+// replace puts the kinds of findings in their place, and lists them.
+func replace(text string, found []finding) (masked string, kinds []string) {
 	if len(found) == 0 {
 		return text, nil
 	}
@@ -111,8 +158,7 @@ var marks = func() (table [256]bool) {
 	return table
 }()
 
-// find returns findings in order, without overlap. Where two overlap, the one
-// that starts first wins.
+// find returns findings in order, without overlap.
 func (d detector) find(text string, signs sign) []finding {
 	var all []finding
 	if signs&at != 0 {
@@ -128,16 +174,22 @@ func (d detector) find(text string, signs sign) []finding {
 		all = findIBANs(all, text)
 		all = d.findNumbers(all, text)
 	}
+	return joined(all)
+}
+
+// joined sorts findings and makes one of those that overlap, of the kind of the
+// first: what one of them leaves could be a part of the other.
+func joined(all []finding) []finding {
 	if len(all) < 2 {
 		return all
 	}
-	slices.SortStableFunc(all, func(a, b finding) int { return a.start - b.start })
-	kept := all[:0]
-	end := 0
-	for _, f := range all {
-		if f.start >= end {
+	slices.SortStableFunc(all, func(a, b finding) int { return cmp.Or(a.start-b.start, b.end-a.end) })
+	kept := all[:1]
+	for _, f := range all[1:] {
+		if last := &kept[len(kept)-1]; f.start < last.end {
+			last.end = max(last.end, f.end)
+		} else {
 			kept = append(kept, f)
-			end = f.end
 		}
 	}
 	return kept
@@ -155,14 +207,27 @@ func findEmails(found []finding, text string) []finding {
 		for end < len(text) && isDomain(text[end]) {
 			end++
 		}
-		domain := strings.TrimRight(text[i+1:end], ".-")
-		dot := strings.LastIndexByte(domain, '.')
-		if start < i && dot > 0 && len(domain)-dot > 2 {
-			found = append(found, finding{start, i + 1 + len(domain), "email"})
-			i = end - 1
+		if size := domainSize(text[i+1 : end]); start < i && size > 0 {
+			found = append(found, finding{start, i + 1 + size, "email"})
+			i += size
 		}
 	}
 	return found
+}
+
+// domainSize is the length of the domain that a text begins with: up to the last
+// label that can be a top-level domain. A sentence may go on without a space.
+func domainSize(text string) int {
+	for text = strings.TrimRight(text, ".-"); ; {
+		dot := strings.LastIndexByte(text, '.')
+		if dot <= 0 {
+			return 0
+		}
+		if len(text)-dot > 2 {
+			return len(text)
+		}
+		text = strings.TrimRight(text[:dot], ".-")
+	}
 }
 
 // findTokens finds JSON Web Tokens: three base64url parts, the first of which

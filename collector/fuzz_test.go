@@ -5,6 +5,8 @@ import (
 	"compress/gzip"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -15,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 )
@@ -198,4 +201,134 @@ func FuzzWindowFile(f *testing.F) {
 func (w *Window) with(k messageKey) map[messageKey]struct{} {
 	w.add([]messageKey{k})
 	return w.younger
+}
+
+// FuzzScrub makes an event that says who the person is, with what the fuzzer
+// gives in the middle of the id, and repeats all of it at random places of the
+// event, as values and names, in any nesting, in several spellings and between any
+// other text. No byte of it is in what is written, but sealed.
+func FuzzScrub(f *testing.F) {
+	for seed, texts := range [][3]string{
+		{"", "", ""}, {"-7/8@x.example y", "see ", " now"}, {"İK", "é", "ß"}, {"\u202e\u0000\"\\", "%", "%zz"}, {"1234567", "+31 ", ".I"},
+		{" 612 ", "http://x.example/?", "#"}, {"👩‍👩‍👧", strings.Repeat("long ", 1700), "."},
+	} {
+		f.Add(uint64(seed), texts[0], texts[1], texts[2])
+	}
+	b := newBench(f, nil)
+	f.Fuzz(func(t *testing.T, seed uint64, middle, before, after string) {
+		if len(before)+len(after)+len(middle) > 10_000 || strings.Contains(strings.ToLower(before+after+middle), "canary") {
+			return
+		}
+		g := newPersonal(seed, middle, before, after)
+		b.spool.records = nil
+		body := g.event()
+		status, answer := b.post(t, "/v1/batch", `{"batch":[`+body+`]}`, "X-Write-Key", "wk_web")
+		if status != 200 {
+			return // not JSON, or too large
+		}
+		for _, record := range b.spool.records {
+			if i := bytes.Index(bytes.ToLower(record), []byte("canary")); i >= 0 {
+				t.Errorf("%v: written: %q\nof %q", answer, record[max(0, i-60):min(len(record), i+60)], body)
+			}
+		}
+	})
+}
+
+// personal makes events that are full of one person's data.
+type personal struct {
+	*rand.Rand
+	user, before, after string
+	left                int // places
+}
+
+func newPersonal(seed uint64, middle, before, after string) *personal {
+	return &personal{rand.New(rand.NewPCG(seed, 1)), "canary" + middle + "canary", before, after, 40}
+}
+
+// mention is a text with a part of the person's data, by itself between signs
+// that are no letters.
+func (g *personal) mention() string {
+	text := []string{g.user, "canary.bird@example.com", "Canary Bird", "visitor/canary"}[g.IntN(4)]
+	switch g.IntN(5) {
+	case 0:
+		text = strings.ToUpper(text)
+	case 1:
+		text = strings.ToLower(text)
+	}
+	signs := []string{" ", "/", ":", ", ", "(", "\n", "\u200b", "…", `"`, "\t"}
+	text = signs[g.IntN(len(signs))] + text + signs[g.IntN(len(signs))]
+	if g.IntN(2) == 0 {
+		text = g.before + text + g.after
+	}
+	if g.IntN(4) == 0 {
+		text = url.QueryEscape(text)
+	}
+	return text
+}
+
+// text is JSON of a text, with some letters escaped that need not be.
+func (g *personal) text(s string) string {
+	plain, _ := json.Marshal(s)
+	if g.IntN(3) > 0 {
+		return string(plain)
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, unit := range utf16.Encode([]rune(s)) {
+		fmt.Fprintf(&b, `\u%04x`, unit)
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func (g *personal) value(depth int) string {
+	if g.left--; g.left < 0 {
+		return "null"
+	}
+	switch n := g.IntN(8); {
+	case n < 2 && depth < 20:
+		return g.object(depth + 1)
+	case n < 3 && depth < 20:
+		parts := make([]string, g.IntN(4))
+		for i := range parts {
+			parts[i] = g.value(depth + 1)
+		}
+		return "[" + strings.Join(parts, ",") + "]"
+	default:
+		return g.text(g.mention())
+	}
+}
+
+func (g *personal) object(depth int) string {
+	members := make([]string, g.IntN(5))
+	for i := range members {
+		name := []string{"title", "plan", "note", "a"}[g.IntN(4)]
+		if g.IntN(3) == 0 {
+			name = g.mention()
+		}
+		members[i] = g.text(name) + ":" + g.value(depth)
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+// event is a message whose every field mentions the person.
+func (g *personal) event() string {
+	page := make([]string, 0, len(pageKeys))
+	for _, name := range pageKeys {
+		page = append(page, g.text(name)+":"+g.text([]string{"", "https://shop.example", "/"}[g.IntN(3)]+g.mention()))
+	}
+	campaign := `{"source":` + g.text(g.mention()) + `,"name":` + g.text(g.mention()) + `}`
+	members := []string{
+		`"type":` + g.text(types[g.IntN(len(types))]), `"event":` + g.text(g.mention()), `"name":` + g.text(g.mention()),
+		`"userId":` + g.text(g.user), `"anonymousId":"visitor/canary"`, `"previousId":"visitor/canary"`,
+		`"properties":` + g.object(1),
+		`"traits":{"email":"canary.bird@example.com","name":"Canary Bird","more":` + g.value(1) + `}`,
+		`"context":{"consent":{"categoryPreferences":{"identity":true,"analytics":true,"marketing":true}},"page":{` + strings.Join(page, ",") + `},
+			"traits":{"email":"canary.bird@example.com","name":"Canary Bird"},"campaign":` + campaign + `,"locale":` + g.text(g.mention()) + `,
+			"app":` + g.object(1) + `,"library":{"name":` + g.text(g.mention()) + `,"version":` + g.value(1) + `},"ip":` + g.text(g.mention()) + `}`,
+	}
+	if id := g.mention(); g.IntN(2) == 0 && len(id) <= 100 {
+		members = append(members, `"messageId":`+g.text(id))
+	}
+	return "{" + strings.Join(members, ",") + "}"
 }

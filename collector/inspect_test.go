@@ -18,10 +18,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// seen takes down what an observer is told.
-type seen struct{ views []string }
+// witness takes down what an observer is told.
+type witness struct{ views []string }
 
-func (s *seen) Accepted(a Accepted) {
+func (s *witness) Accepted(a Accepted) {
 	for v := range a.Views() {
 		s.views = append(s.views, fmt.Sprintf("%s %s %q %s", v.Source, v.Outcome, v.Reason, v.Event))
 	}
@@ -46,7 +46,7 @@ func sendBatch(t *testing.T, c *Collector, body string) {
 // TestObserverSeesWhatIsOnDisk: each event once, in order; of what did not land
 // nothing but the outcome; and nothing of a request that was not written.
 func TestObserverSeesWhatIsOnDisk(t *testing.T) {
-	var s seen
+	var s witness
 	b := newBench(t, func(c *Config) { c.Observer = &s })
 	sendBatch(t, b.Collector, mixed)
 	if len(s.views) != 3 {

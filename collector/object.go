@@ -61,11 +61,11 @@ func (s *scrubber) beside(name string, v jsontree.Value) {
 func (s *scrubber) lookFor(v jsontree.Value) {
 	s.own = s.words
 	raw := v.Raw()
-	if strings.IndexByte(raw, '\\') >= 0 || !utf8.ValidString(raw) {
+	if strings.ContainsAny(raw, `\%`) || !utf8.ValidString(raw) {
 		return // a word may be there in other letters
 	}
-	lower := strings.ToLower(raw)
-	if len(lower) == len(raw) && !slices.ContainsFunc(s.words, func(word string) bool { return strings.Contains(lower, word) }) {
+	folded := fold(raw)
+	if !slices.ContainsFunc(s.words, func(word string) bool { return strings.Contains(folded, word) }) {
 		s.own = nil
 	}
 }
@@ -143,7 +143,7 @@ func (s *scrubber) value(v jsontree.Value, depth int) bool {
 	}
 	switch v.Kind() {
 	case jsontree.String:
-		masked, did := s.mask(withoutQuery(v.Text()), s.own)
+		masked, did := s.mask(s.withoutQuery(v.Text()), s.own)
 		s.report(did)
 		s.out = jsontree.AppendString(s.out, masked)
 	case jsontree.Number:
@@ -189,10 +189,11 @@ func rootOf(path string) string {
 }
 
 // withoutQuery cuts query and fragment off a value that is an address.
-func withoutQuery(value string) string {
+func (s *scrubber) withoutQuery(value string) string {
 	if !strings.HasPrefix(value, "http://") && !strings.HasPrefix(value, "https://") {
 		return value
 	}
+	value, _ = replace(value, wordsAsTheyAre(value, s.own)) // or a part of a word might be left
 	if i := strings.IndexAny(value, "?#"); i >= 0 {
 		return value[:i]
 	}

@@ -140,8 +140,9 @@ func (c *Collector) identify(o *Opened) error {
 	c.classify(e)
 	e.decision = newDecision(c.Policy.Decide(signal))
 	c.recognise(e)
+	c.gather(e)
 	c.pseudonymize(e)
-	o.EventID = c.landingID(e.id)
+	o.EventID = c.landingID(e)
 	for _, id := range e.row.Identifiers {
 		o.Pseudonyms = append(o.Pseudonyms, id.Pseudonym)
 	}

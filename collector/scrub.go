@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Bounds of what lands of one event's free fields. What exceeds them is cut
@@ -20,7 +21,6 @@ const (
 // does not look personal, lands after the detectors have masked what looks
 // personal in its keys and values; everything else is left out and noted.
 func (c *Collector) scrub(e *Event) verdict {
-	e.words = ownWords(e)
 	c.flagUnknown(e)
 	e.row.Event = c.text(e, "event", e.eventName())
 	c.scrubPage(e)
@@ -57,22 +57,32 @@ func (c *Collector) text(e *Event, path, value string) string {
 // cut is what mask says of a text that was too long.
 var cut = fmt.Sprintf("cut at %d bytes", maxText)
 
-// mask replaces what looks personal, and the words, and says what it did.
+// mask replaces what looks personal, and the words, and says what it did. It
+// looks at all of a text before it cuts it, or the cut could go through what it is
+// to find.
 func (c *Collector) mask(value string, words []string) (masked string, did []string) {
-	masked = value
-	if len(value) > maxText {
-		masked = strings.ToValidUTF8(value[:maxText], "")
+	found := c.detector.all(value)
+	if more := wordsIn(value, words); len(more) > 0 {
+		found = joined(append(found, more...))
+	}
+	masked, kinds := replace(value, found)
+	if len(masked) > maxText {
+		masked = strings.ToValidUTF8(masked[:maxText], "")
 		did = append(did, cut)
 	}
-	masked, kinds := c.detector.mask(masked)
 	for _, kind := range kinds {
 		did = append(did, kind+" masked")
 	}
-	masked, found := maskWords(masked, words)
-	if found {
-		did = append(did, "identifier masked")
-	}
 	return masked, did
+}
+
+// gather finds out what the event itself says of the person: what is to be
+// sealed, and the words that are to be masked wherever else they are.
+func (c *Collector) gather(e *Event) verdict {
+	e.people = traitsOf(e)
+	c.personalTraits(e)
+	e.words = ownWords(e)
+	return verdict{}
 }
 
 // minWord: shorter words are found by chance in anything.
@@ -83,62 +93,104 @@ const minWord = 4
 func ownWords(e *Event) []string {
 	words := make([]string, 0, 3+len(e.personal))
 	add := func(word string) {
-		if word = strings.ToLower(word); len(word) >= minWord && !slices.Contains(words, word) {
+		if len(word) >= minWord && !slices.Contains(words, word) {
 			words = append(words, word)
 		}
 	}
 	previous, _ := scalar(e.previousID)
 	for _, id := range []string{e.user, e.anonymous, previous} {
-		add(id)
+		add(fold(id))
 	}
 	for _, p := range e.personal {
-		add(p.value)
+		add(fold(p.value))
+	}
+	for _, word := range words {
+		add(strings.ReplaceAll(word, " ", "+")) // as in a query
 	}
 	return words
 }
 
-// maskWords replaces words, given in lower case, where they stand by themselves.
-func maskWords(text string, words []string) (masked string, found bool) {
-	if len(words) == 0 || len(text) < minWord {
-		return text, false
+// fold makes equal what differs by the case of its letters alone. Some letters
+// have no way back from their other case.
+func fold(text string) string {
+	if isASCII(text) {
+		return strings.ToLower(text)
 	}
-	lower := strings.ToLower(text)
-	for _, word := range words {
-		if !strings.Contains(lower, word) {
-			continue
-		}
-		var replaced bool
-		if text, replaced = maskWord(text, lower, word); replaced {
-			lower, found = strings.ToLower(text), true
-		}
-	}
-	return text, found
+	return strings.ToLower(strings.ToUpper(text))
 }
 
-func maskWord(text, lower, word string) (masked string, found bool) {
-	if len(lower) != len(text) { // letters whose length changes with their case: the places differ
-		return "[identifier]", true
-	}
-	var b strings.Builder
-	at := 0
-	for {
-		i := strings.Index(lower[at:], word)
-		if i < 0 {
-			break
+func isASCII(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
 		}
-		start, end := at+i, at+i+len(word)
-		alone := (start == 0 || !isAlnum(lower[start-1])) && (end == len(lower) || !isAlnum(lower[end]))
-		b.WriteString(text[at:start])
-		if alone {
-			b.WriteString("[identifier]")
-			found = true
-		} else {
-			b.WriteString(text[start:end])
-		}
-		at = end
 	}
-	b.WriteString(text[at:])
-	return b.String(), found
+	return true
+}
+
+// wordsIn finds words, which are folded, where they stand by themselves. Of text
+// in which they are percent-encoded it is the whole.
+func wordsIn(text string, words []string) (found []finding) {
+	found = wordsAsTheyAre(text, words)
+	if len(words) == 0 || strings.IndexByte(text, '%') < 0 {
+		return found
+	}
+	for decoded := range decodings(text) {
+		if len(wordsAsTheyAre(decoded, words)) > 0 {
+			return []finding{{0, len(text), "identifier"}}
+		}
+	}
+	return found
+}
+
+// wordsAsTheyAre is wordsIn but for what is encoded. Of text whose letters are of
+// another length when folded, so that the places differ, it is the whole.
+func wordsAsTheyAre(text string, words []string) (found []finding) {
+	if len(words) == 0 || len(text) < minWord {
+		return nil
+	}
+	folded := fold(text)
+	for _, word := range words {
+		for at := 0; ; {
+			i := strings.Index(folded[at:], word)
+			if i < 0 {
+				break
+			}
+			start, end := at+i, at+i+len(word)
+			if (start > 0 && isAlnum(folded[start-1])) || (end < len(folded) && isAlnum(folded[end])) {
+				at = start + 1
+				continue
+			}
+			found = append(found, finding{start, end, "identifier"})
+			at = end
+		}
+	}
+	if len(found) > 0 && !foldsInPlace(text) {
+		return []finding{{0, len(text), "identifier"}}
+	}
+	return joined(found)
+}
+
+func foldsInPlace(text string) bool {
+	if isASCII(text) {
+		return true
+	}
+	for _, r := range text {
+		if r == utf8.RuneError || len(fold(string(r))) != utf8.RuneLen(r) {
+			return false
+		}
+	}
+	return true
+}
+
+// withoutWords masks the event's own words in what is taken apart afterwards:
+// each part of a word would not be one.
+func (e *Event) withoutWords(path, text string) string {
+	masked, kinds := replace(text, wordsAsTheyAre(text, e.words))
+	if len(kinds) > 0 {
+		e.violate("%s: identifier masked", path)
+	}
+	return masked
 }
 
 // pageKeys are the fields of a page that have columns of their own. Their raw
@@ -163,10 +215,10 @@ func (c *Collector) scrubPage(e *Event) {
 	page := e.page()
 	e.row.PageTitle = c.text(e, "page.title", page("title"))
 	e.row.PagePath = c.path(e, page("path"))
-	if referrer, err := url.Parse(page("referrer")); err == nil {
+	if referrer, err := url.Parse(e.withoutWords("page.referrer", page("referrer"))); err == nil {
 		e.row.ReferrerHost = c.text(e, "page.referrer", referrer.Hostname())
 	}
-	address, err := url.Parse(page("url"))
+	address, err := url.Parse(e.withoutWords("page.url", page("url")))
 	if err != nil || address.Host == "" {
 		address = &url.URL{RawQuery: strings.TrimPrefix(page("search"), "?")}
 	} else {
@@ -189,13 +241,12 @@ func (c *Collector) scrubPage(e *Event) {
 
 // path masks each segment of a URL's path; the query and fragment go.
 func (c *Collector) path(e *Event, path string) string {
+	path = e.withoutWords("page.path", path)
 	if i := strings.IndexAny(path, "?#"); i >= 0 {
 		path = path[:i]
 	}
 	if signsOf(path) == 0 && len(path) <= maxText {
-		if _, found := maskWords(path, e.words); !found {
-			return path // nor is there anything in a segment of it
-		}
+		return path // nor is there anything in a segment of it
 	}
 	segments := strings.Split(path, "/")
 	for i, segment := range segments {

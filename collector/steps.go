@@ -197,7 +197,7 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 // request is about to keep: a client that lost patience sends again what is still
 // being written.
 func (c *Collector) deduplicate(e *Event) verdict {
-	e.id = c.landingID(e.id)
+	e.id = c.landingID(e)
 	key := keyOfMessage(e.req.source.ID, e.id)
 	isNew, other := c.window.claim(key, e.kept)
 	if other != nil && !slices.Contains(e.kept.others, other) {
@@ -213,14 +213,17 @@ func (c *Collector) deduplicate(e *Event) verdict {
 	return verdict{}
 }
 
-// landingID is a message id as it lands: one that looks personal is a digest.
-func (c *Collector) landingID(id string) string {
-	if !seal.IsUUID(id) {
-		if _, kinds := c.detector.mask(id); len(kinds) > 0 {
-			return "digest-" + c.Pseudonymizer.Digest("message_id", id)
-		}
+// landingID is the message's id as it lands: one that looks personal, or that the
+// event itself says to be, is a digest.
+func (c *Collector) landingID(e *Event) string {
+	personal := len(wordsIn(e.id, e.words)) > 0
+	if !personal && !seal.IsUUID(e.id) {
+		personal = len(c.detector.all(e.id)) > 0
 	}
-	return id
+	if personal {
+		return "digest-" + c.Pseudonymizer.Digest("message_id", e.id)
+	}
+	return e.id
 }
 
 // settle says what became of a request: what it keeps is remembered only if it
@@ -260,7 +263,6 @@ func (k *keeping) wait() error {
 // identity an event keeps one of them only: two in one row would be the link
 // that the person has not agreed to.
 func (c *Collector) pseudonymize(e *Event) verdict {
-	e.people = traitsOf(e)
 	linked := e.decision.Allows(consent.Identity) == nil
 	add := func(kind seal.Kind, text string) string {
 		if text == "" || !linked && len(e.row.Identifiers) > 0 {
@@ -296,7 +298,11 @@ func (c *Collector) pseudonymize(e *Event) verdict {
 			add(previousKind(previous), previous)
 		}
 	}
-	c.personalTraits(e, add)
+	for _, p := range e.personal {
+		if p.kind != "" {
+			add(p.kind, p.value)
+		}
+	}
 	if group := groupOf(e); group != "" {
 		if p, err := c.Pseudonymizer.Pseudonym(seal.GroupID, group); err == nil {
 			e.row.GroupID = p.Token()
@@ -315,8 +321,8 @@ func previousKind(id string) seal.Kind {
 
 // personalTraits takes the person's own e-mail address, phone number, name and
 // what else the plan calls personal out of the message: they become
-// identifiers where they are such, and wait to be sealed.
-func (c *Collector) personalTraits(e *Event, add func(seal.Kind, string) string) {
+// identifiers where they are such, and are sealed.
+func (c *Collector) personalTraits(e *Event) {
 	for key, v := range e.people.Members() {
 		class := c.classOf(e, []byte("traits."+key), key, true)
 		if class == Clear || class == Drop {
@@ -326,11 +332,7 @@ func (c *Collector) personalTraits(e *Event, add func(seal.Kind, string) string)
 		if !ok || value == "" {
 			continue
 		}
-		kind := identifierKind[class]
-		if kind != "" {
-			add(kind, value)
-		}
-		e.personal = append(e.personal, personalValue{fieldName(class, key), value, kind})
+		e.personal = append(e.personal, personalValue{fieldName(class, key), value, identifierKind[class]})
 	}
 }
 
