@@ -36,7 +36,7 @@ var onlySDK = flag.String("sdk", "", "regular expression: run only the SDKs that
 // installed by testdata/sdk/install.
 func TestSDKs(t *testing.T) {
 	calls, sdks := readMatrix(t)
-	sdks = chosen(sdks)
+	sdks = chosen(t, sdks)
 	bench := newSDKBench(t, sdks)
 	for i, s := range sdks {
 		t.Run("send "+s.String(), func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestSDKs(t *testing.T) {
 // with 503, and next time keeps it but cannot say so: it arrives, and once.
 func TestSDKsTryAgain(t *testing.T) {
 	calls, sdks := readMatrix(t)
-	sdks = slices.DeleteFunc(chosen(sdks), func(s sdk) bool { return s.Retries == "no" })
+	sdks = slices.DeleteFunc(chosen(t, sdks), func(s sdk) bool { return s.Retries == "no" })
 	call := slices.IndexFunc(calls, func(c sdkCall) bool { return c.event() == "Order Completed" })
 	bench := newSDKBench(t, sdks)
 	for i, s := range sdks {
@@ -116,8 +116,13 @@ func failsTwice(t *testing.T, collector, page string) string {
 }
 
 // chosen are the SDKs that the flag -sdk asks for.
-func chosen(sdks []sdk) []sdk {
-	return slices.DeleteFunc(sdks, func(s sdk) bool { return !regexp.MustCompile(*onlySDK).MatchString(s.String()) })
+func chosen(t *testing.T, sdks []sdk) []sdk {
+	t.Helper()
+	sdks = slices.DeleteFunc(sdks, func(s sdk) bool { return !regexp.MustCompile(*onlySDK).MatchString(s.String()) })
+	if len(sdks) == 0 {
+		t.Fatalf("no SDK matches %q", *onlySDK)
+	}
+	return sdks
 }
 
 // own gives the ids and addresses in what concerns an SDK its number, so that
@@ -401,7 +406,7 @@ func compare(want, got []string) string {
 
 // tables are all rows that landed.
 type tables struct {
-	events, ledger, vault, consents, keys []map[string]any
+	events, ledger, vault, consents []map[string]any
 }
 
 func (b *sdkBench) read(t *testing.T) tables {
@@ -486,7 +491,8 @@ func (b *sdkBench) readable(t *testing.T, row map[string]any, names names, calls
 			if text, ok := value.(string); ok {
 				value = strings.ReplaceAll(text, b.pages.URL, pageName)
 			}
-			if list, ok := value.([]any); value != nil && value != "" && value != false && !(ok && len(list) == 0) {
+			list, isList := value.([]any)
+			if empty := value == nil || value == "" || value == false || isList && len(list) == 0; !empty {
 				clear[column] = value
 			}
 		}
