@@ -558,7 +558,7 @@ func TestSinglePage(t *testing.T) {
 		history.pushState({}, '', '#part'); await tick()
 		history.replaceState({}, '', '/app/two?tab=1'); await tick()
 		history.pushState({}, '', '/app/three'); await tick()
-		history.back(); await tick()
+		history.back(); await new Promise(done => addEventListener('popstate', done, {once: true})); await tick()
 		sluis.track('Done')`)
 	s.untilEvent(t, "Done")
 	s.check(t, "page /app", "page /app/one", "page /app/two", "page /app/three", "page /app/two", "Done")
