@@ -367,6 +367,7 @@ func TestBack(t *testing.T) {
 	b.do(t, agree)
 	s.untilEvent(t, "page")
 	b.open(t, "/second")
+	s.until(t, "the second view", func() bool { return len(s.rows.Events) == 2 })
 	b.back(t, "/first")
 	b.do(t, "sluis.track('Back')")
 	s.untilEvent(t, "Back")

@@ -155,6 +155,8 @@
   const take = closing => {
     const choice = String(Object.entries(preferences).sort())
     if (stores && told != choice && !(closing && queue.length)) {
+      told = '' // from here on the collector may have heard, whether or not this page learns of it
+      remember()
       told = choice
       return ['consent', { purposes: preferences, userId, anonymousId: subject }, [], () => { told = '' }]
     }
