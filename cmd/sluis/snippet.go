@@ -73,7 +73,7 @@ func tagOf(w *workspace.Workspace, id, address, global string) (snippet.Tag, err
 		}
 	}
 	if address == "" {
-		address = "http://" + w.Listen
+		address = "http://" + w.Listen + w.PathPrefix
 	}
 	if u, err := url.Parse(address); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.Fragment != "" {
 		return snippet.Tag{}, usage("--url wants where browsers reach the collector, such as https://shop.example/x")

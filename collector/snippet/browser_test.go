@@ -211,6 +211,22 @@ func TestOtherTab(t *testing.T) {
 	}
 }
 
+// TestChangeOfMind: who withdraws while the grant is still being told is named
+// all the same.
+func TestChangeOfMind(t *testing.T) {
+	s := newSite(t, collector.IdentityClient)
+	b := s.visit(t)
+	b.open(t, "/")
+	b.do(t, `const send = fetch; let first = true
+		window.fetch = async (...args) => { const answer = await send(...args); if (first) { first = false; `+refuse+` } return answer };`+agree)
+	s.until(t, "the withdrawal", func() bool { return len(s.rows.Consents) == 10 })
+	grant, refusal := s.got()[0].Body, s.got()[1].Body
+	if grant.AnonymousID == "" || refusal.AnonymousID != grant.AnonymousID || refusal.Purposes["identity"] {
+		t.Errorf("%+v was withdrawn by %+v", grant, refusal)
+	}
+	b.until(t, "!localStorage.sluis.includes('subject')")
+}
+
 // TestPrivacyControl: GPC refuses what it is about, whatever the page says.
 func TestPrivacyControl(t *testing.T) {
 	s := newSite(t, collector.IdentityCookie)
@@ -351,6 +367,7 @@ func TestBack(t *testing.T) {
 	b.do(t, agree)
 	s.untilEvent(t, "page")
 	b.open(t, "/second")
+	s.until(t, "the second view", func() bool { return len(s.rows.Events) == 2 })
 	b.back(t, "/first")
 	b.do(t, "sluis.track('Back')")
 	s.untilEvent(t, "Back")
@@ -558,7 +575,7 @@ func TestSinglePage(t *testing.T) {
 		history.pushState({}, '', '#part'); await tick()
 		history.replaceState({}, '', '/app/two?tab=1'); await tick()
 		history.pushState({}, '', '/app/three'); await tick()
-		history.back(); await tick()
+		history.back(); await new Promise(done => addEventListener('popstate', done, {once: true})); await tick()
 		sluis.track('Done')`)
 	s.untilEvent(t, "Done")
 	s.check(t, "page /app", "page /app/one", "page /app/two", "page /app/three", "page /app/two", "Done")
@@ -760,6 +777,42 @@ func TestStaleChoice(t *testing.T) {
 	s.until(t, "the page view", func() bool { return len(s.rows.Events) == 2 })
 	if s.landed().Events[0].AnonymousID == s.landed().Events[1].AnonymousID {
 		t.Error("the id has outlived the choice")
+	}
+}
+
+// TestMistakes: what a page or a platform does wrong breaks neither it nor what
+// others send.
+func TestMistakes(t *testing.T) {
+	s := newSite(t, collector.IdentityCookie)
+	b := s.visit(t, gcm, "window.__gpp = (command, say) => { window.sayGPP = say }", "window.__tcfapi = (command, version, say) => { window.sayTCF = say }")
+	b.open(t, "/")
+	b.do(t, `const circle = {}; circle.circle = circle
+		sluis.track('Circle', circle)
+		sluis.track('Big', {n: 1n})
+		const properties = {price: 1}
+		sluis.track('Fine', properties)
+		properties.price = 2
+		gtag('consent'); gtag('consent', 'update'); dataLayer.push(null, undefined, 7)
+		sayGPP(null, false); sayGPP({}, true)
+		sayTCF(undefined, false); sayTCF({eventStatus: 'tcloaded'}, true)
+		sluis.consent({analytics: 'yes', identity: 1})
+		sayGPP({pingData: {signalStatus: 'ready'}}, true)`)
+	if choice := value[map[string]bool](t, b, "sluis.consent()"); choice["analytics"] || choice["identity"] {
+		t.Errorf("that was taken for %v", choice)
+	}
+	b.do(t, "sluis.track('Refused')")
+
+	b = s.visit(t)
+	b.open(t, "/")
+	b.do(t, `const circle = {}; circle.circle = circle
+		sluis.track('Circle', circle)
+		const properties = {price: 1}
+		sluis.track('Fine', properties)
+		properties.price = 2;`+agree)
+	s.untilEvent(t, "Fine")
+	s.check(t, "page /", "Fine")
+	if price := s.messages()[1].Properties["price"]; price != 1.0 {
+		t.Errorf("the price has become %v", price)
 	}
 }
 

@@ -37,8 +37,7 @@ import (
 // patience is how long to wait for what must come; the machine may be busy.
 const patience = time.Minute
 
-// site is a shop with a real collector under the path /s/ of its origin, as a
-// proxy would put it there: handler, spool and loader, landing in memory.
+// site is a shop with a real collector below the path /s/ of its origin: handler, spool and loader, landing in memory.
 type site struct {
 	url       string
 	elsewhere string // another origin that pages may have
@@ -206,7 +205,7 @@ func newCollector(t testing.TB, s *site, identity collector.Identity, origins []
 	c, err := collector.New(collector.Config{
 		Sources: []collector.Source{{ID: "web", WriteKey: "wk_web", Origins: origins, Identity: identity, Denied: collector.Count}},
 		Policy:  policy, Pseudonymizer: pseudonymizer, Sealer: sealer, SealFor: []consent.Purpose{consent.Marketing},
-		CookieKey: bytes.Repeat([]byte{3}, 32), Spool: queue,
+		CookieKey: bytes.Repeat([]byte{3}, 32), Spool: queue, PathPrefix: "/s",
 	})
 	must(t, err)
 	loader := collector.Loader{Spool: queue, Sink: sink{s}, Logger: slog.New(slog.DiscardHandler), Every: time.Millisecond}
@@ -227,7 +226,6 @@ func must(t testing.TB, errs ...error) {
 
 // handler serves the shop, and what browsers ask of the collector.
 func (s *site) handler(collector http.Handler) http.Handler {
-	behind := http.StripPrefix("/s", collector)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /s/", func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -235,12 +233,12 @@ func (s *site) handler(collector http.Handler) http.Handler {
 		s.mu.Unlock()
 		select {
 		case <-gate:
-			behind.ServeHTTP(w, r)
+			collector.ServeHTTP(w, r)
 		case <-r.Context().Done():
 		}
 	})
-	mux.HandleFunc("POST /s/", func(w http.ResponseWriter, r *http.Request) { s.record(w, r, behind) })
-	mux.HandleFunc("OPTIONS /s/", func(w http.ResponseWriter, r *http.Request) { s.record(w, r, behind) }) // there should be none
+	mux.HandleFunc("POST /s/", func(w http.ResponseWriter, r *http.Request) { s.record(w, r, collector) })
+	mux.HandleFunc("OPTIONS /s/", func(w http.ResponseWriter, r *http.Request) { s.record(w, r, collector) }) // there should be none
 	mux.HandleFunc("GET /open", func(http.ResponseWriter, *http.Request) { close(s.gate) })
 	mux.HandleFunc("GET /favicon.ico", http.NotFound)
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {

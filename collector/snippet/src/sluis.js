@@ -105,16 +105,17 @@
         if (!ok) return
         if (data.gdprApplies === false) hear('tcf')
         else if (/^(tcloaded|useractioncomplete)$/.test(data.eventStatus)) {
-          hear('tcf', translate(tcfPurposes, key => data.purpose.consents[key] === true, () => true))
+          hear('tcf', translate(tcfPurposes, key => data.purpose?.consents?.[key] === true, () => true))
         }
       })
     }
     if (gpp && !('gpp' in said)) {
       hear('gpp', null)
-      gpp('addEventListener', ({ pingData }) => {
-        if (pingData.signalStatus != 'ready') return
+      gpp('addEventListener', event => {
+        const { signalStatus, parsedSections } = event?.pingData || {}
+        if (signalStatus != 'ready') return
         const denied = {}
-        JSON.stringify(pingData.parsedSections, (key, value) => { // 1 is "opted out", in every section that has it
+        JSON.stringify(parsedSections, (key, value) => { // 1 is "opted out", in every section that has it
           if (value == 1 && /^(Sale|Sharing|TargetedAdvertising)OptOut$|^Gpc$/.test(key)) {
             denied.sale = false
             if (key != 'SaleOptOut') denied.advertising = false
@@ -131,7 +132,7 @@
   const watchConsentMode = () => {
     const layer = window.dataLayer ||= []
     const look = entry => {
-      if (entry?.[0] != 'consent' || entry[2].region) return
+      if (entry?.[0] != 'consent' || !entry[2] || entry[2].region) return
       Object.assign(consentMode, entry[2])
       if (entry[1] == 'update') hear('gcm', translate(gcmPurposes, key => consentMode[key] == 'granted', key => key in consentMode))
     }
@@ -154,6 +155,8 @@
   const take = closing => {
     const choice = String(Object.entries(preferences).sort())
     if (stores && told != choice && !(closing && queue.length)) {
+      told = '' // from here on the collector may have heard, whether or not this page learns of it
+      remember()
       told = choice
       return ['consent', { purposes: preferences, userId, anonymousId: subject }, [], () => { told = '' }]
     }
@@ -171,9 +174,9 @@
   }
   const encode = ([path, body]) => [new URL('v1/' + path, endpoint), JSON.stringify({ writeKey, sentAt: new Date(), ...body })]
 
-  const settle = ([path]) => {
+  const settle = ([path, { purposes }]) => {
     if (path != 'consent') return
-    if (!preferences.identity) subject = undefined // the collector has heard whom it may no longer recognise
+    if (!purposes.identity && !preferences.identity) subject = undefined // the collector has heard whom it may no longer recognise
     remember()
   }
 
@@ -240,7 +243,10 @@
         context: { page: { path: location.pathname, referrer, search: location.search, title: document.title, url: address() }, ...context },
       }
       message.userId ??= userId
-      if ((granted || !decided) && queue.length < maxQueue) queue.push(message)
+      if ((granted || !decided) && queue.length < maxQueue) {
+        // A copy, since the page may go on to change what it gave. What is no JSON must not break the page.
+        try { queue.push(JSON.parse(JSON.stringify(message))) } catch (error) { console.error('sluis:', error) }
+      }
       schedule()
       if (callback) setTimeout(callback)
     }
