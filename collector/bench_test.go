@@ -39,8 +39,7 @@ func BenchmarkBatch(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*size), "µs/event")
 	})
-	b.Run("all steps", func(b *testing.B) {
-		c := newBench(b, nil)
+	allSteps := func(b *testing.B, c *bench) {
 		handler := c.Handler()
 		for i := 0; b.Loop(); i++ {
 			body := strings.ReplaceAll(bodies[i%len(bodies)], "%d", fmt.Sprint(i))
@@ -52,5 +51,10 @@ func BenchmarkBatch(b *testing.B) {
 			c.spool.records = nil
 		}
 		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*size), "µs/event")
+	}
+	b.Run("all steps", func(b *testing.B) { allSteps(b, newBench(b, nil)) })
+	b.Run("all steps, with a schema", func(b *testing.B) {
+		allSteps(b, planBench(b, `{version: "1", modes: {invalid_properties: quarantine, unknown_properties: quarantine}, events: [{name: Live Chat Started,
+			schema: {type: object, required: [sku, text], properties: {sku: {type: string, pattern: "^S-[0-9]+$"}, text: {type: string, minLength: 1}}}}]}`, nil))
 	})
 }

@@ -35,18 +35,31 @@ func TestInfer(t *testing.T) {
 		objects []string
 		want    string // the schema, "" for none
 	}{
-		{"types", repeated(5, `{"a":1,"b":"x y","c":true,"d":1.5}`, `{"a":2,"b":"y","c":false,"d":3}`),
-			`{"properties":{"a":{"type":"integer"},"b":{"enum":["x y","y"],"type":"string"},"c":{"type":"boolean"},"d":{"type":"number"}},"required":["a","b","c","d"],"type":"object"}`},
-		{"not always there, null, mixed", repeated(5, `{"a":null}`, `{"a":"x","b":1}`, `{"b":"[phone]"}`),
-			`{"properties":{"a":{"type":["null","string"]},"b":{"type":["integer","string"]}},"type":"object"}`},
-		{"formats", repeated(5, `{"d":"2026-03-01","t":"2026-03-01T10:00:00Z","u":"https://shop.example/a","i":"0b7c1f6e-6a31-4f0e-9a55-000000000000"}`, `{"d":"2026-03-02","t":"2026-03-01T10:00:01Z","u":"https://shop.example/b","i":"0b7c1f6e-6a31-4f0e-9a55-000000000001"}`),
-			`{"properties":{"d":{"format":"date","type":"string"},"i":{"format":"uuid","type":"string"},"t":{"format":"date-time","type":"string"},"u":{"format":"uri","type":"string"}},"required":["d","i","t","u"],"type":"object"}`},
-		{"nested", repeated(5, `{"items":[{"sku":"a","n":1},{"sku":"b"}]}`),
-			`{"properties":{"items":{"items":{"properties":{"n":{"type":"integer"},"sku":{"enum":["a","b"],"type":"string"}},"required":["sku"],"type":"object"},"type":"array"}},"required":["items"],"type":"object"}`},
-		{"too few people", []string{`{"a":"x","rare":1}`, `{"a":"x"}`, `{"a":"x"}`, `{"a":"x"}`, `{"a":"anna"}`, `{"a":"x"}`},
-			`{"properties":{"a":{"type":"string"}},"required":["a"],"type":"object"}`},
-		{"personal", repeated(5, `{"a":"[email]","b":"anna@example.com","c":"+31612345678"}`),
-			`{"properties":{"a":{"type":"string"},"b":{"type":"string"},"c":{"type":"string"}},"required":["a","b","c"],"type":"object"}`},
+		{
+			"types", repeated(5, `{"a":1,"b":"x y","c":true,"d":1.5}`, `{"a":2,"b":"y","c":false,"d":3}`),
+			`{"properties":{"a":{"type":"integer"},"b":{"enum":["x y","y"],"type":"string"},"c":{"type":"boolean"},"d":{"type":"number"}},"required":["a","b","c","d"],"type":"object"}`,
+		},
+		{
+			"not always there, null, mixed", repeated(5, `{"a":null}`, `{"a":"x","b":1}`, `{"b":"[phone]"}`),
+			`{"properties":{"a":{"type":["null","string"]},"b":{"type":["integer","string"]}},"type":"object"}`,
+		},
+		{
+			"formats", repeated(5, `{"d":"2026-03-01","t":"2026-03-01T10:00:00Z","u":"https://shop.example/a","i":"0b7c1f6e-6a31-4f0e-9a55-000000000000"}`, `{"d":"2026-03-02","t":"2026-03-01T10:00:01Z","u":"https://shop.example/b","i":"0b7c1f6e-6a31-4f0e-9a55-000000000001"}`),
+			`{"properties":{"d":{"format":"date","type":"string"},"i":{"format":"uuid","type":"string"},"t":{"format":"date-time","type":"string"},"u":{"format":"uri","type":"string"}},"required":["d","i","t","u"],"type":"object"}`,
+		},
+		{
+			"nested", repeated(5, `{"items":[{"sku":"a","n":1},{"sku":"b"}]}`),
+			`{"properties":{"items":{"items":{"properties":{"n":{"type":"integer"},"sku":{"enum":["a","b"],"type":"string"}},"required":["sku"],"type":"object"},"type":"array"}},"required":["items"],"type":"object"}`,
+		},
+		{
+			"too few people",
+			[]string{`{"a":"x","rare":1}`, `{"a":"x"}`, `{"a":"x"}`, `{"a":"x"}`, `{"a":"anna"}`, `{"a":"x"}`},
+			`{"properties":{"a":{"type":"string"}},"required":["a"],"type":"object"}`,
+		},
+		{
+			"personal", repeated(5, `{"a":"[email]","b":"anna@example.com","c":"+31612345678"}`),
+			`{"properties":{"a":{"type":"string"},"b":{"type":"string"},"c":{"type":"string"}},"required":["a","b","c"],"type":"object"}`,
+		},
 		{"personal names", repeated(5, `{"anna@example.com":1,"a":{"+31612345678":2}}`), `{"properties":{"a":{"type":"object"}},"required":["a"],"type":"object"}`},
 		{"nothing", repeated(5, `{}`), ""},
 		{"none", repeated(5, ``), ""},
@@ -79,8 +92,14 @@ func TestInferNames(t *testing.T) {
 	for n := range 3 {
 		person := fmt.Sprint("an1_", n)
 		for _, e := range []EventRow{
-			{Type: "track", Event: "Bought"}, {Type: "page", Event: "page"}, {Type: "page", Event: "Prices"}, {Type: "screen", Event: "Home"}, {Type: "screen", Event: "screen"},
-			{Type: "identify", Event: "identify", Traits: `{"plan":"paid"}`}, {Type: "alias", Event: "alias"}, {Type: "track", Event: "Mail to [email]"},
+			{Type: "track", Event: "Bought"},
+			{Type: "page", Event: "page"},
+			{Type: "page", Event: "Prices"},
+			{Type: "screen", Event: "Home"},
+			{Type: "screen", Event: "screen"},
+			{Type: "identify", Event: "identify", Traits: `{"plan":"paid"}`},
+			{Type: "alias", Event: "alias"},
+			{Type: "track", Event: "Mail to [email]"},
 			{Type: "track", Event: "Anna only" + map[bool]string{true: "", false: fmt.Sprint(n)}[n == 0]},
 			{Type: "track", Event: "Left out", Violations: []string{"properties.email: left out", "properties.a.b: left out", "page.url: email in the query, left out", "properties.x: email masked"}},
 		} {

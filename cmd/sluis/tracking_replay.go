@@ -171,7 +171,7 @@ func (r *replayRun) open(s collector.Sealed) *collector.Opened {
 	reason := "it cannot be opened"
 	for _, known := range []error{collector.ErrNoSource, collector.ErrNotWhole, seal.ErrNoKey, seal.ErrCannotOpen} {
 		if errors.Is(err, known) {
-			reason += ": " + known.Error()
+			reason = "it cannot be opened: " + known.Error()
 		}
 	}
 	r.counts[replayCount{Outcome: string(collector.Quarantined), Reason: reason}]++

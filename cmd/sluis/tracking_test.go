@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,7 +76,7 @@ func TestQuarantineIsReplayed(t *testing.T) {
 	bought := func(person, total string) {
 		t.Helper()
 		body := fmt.Sprintf(`{"event":"Bought","userId":%q,"anonymousId":"%[1]s-device","messageId":"m-%[1]s","properties":{"total":%s,"note":"canary"},%s}`, person, total, consented)
-		if response := post(t, p.url+"/v1/track", body); response.StatusCode != 200 {
+		if response := post(t, p.url+"/v1/track", body); response.StatusCode != http.StatusOK {
 			t.Fatalf("status %d", response.StatusCode)
 		}
 	}

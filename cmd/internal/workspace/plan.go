@@ -132,7 +132,7 @@ func checkPlan(file string, policy *consent.Policy) (found []PlanProblem) {
 
 // unjoined takes joined errors apart.
 func unjoined(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // the outermost alone
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
 	return []error{err}

@@ -126,7 +126,7 @@ events:
 	if text, added, _, err = MergePlan("plan.yaml", []byte("version: 1\n"), proposed); err != nil || added != 3 || len(check(t, text).Events) != 3 {
 		t.Error(added, err)
 	}
-	for _, wrong := range []string{"", "[]", "version: [", "versoin: 1"} {
+	for _, wrong := range []string{"", "[]", "version: [", "edition: 1"} {
 		if _, _, _, err := MergePlan("plan.yaml", []byte(wrong), proposed); err == nil || !strings.Contains(err.Error(), "plan.yaml") {
 			t.Errorf("%q: %v", wrong, err)
 		}
