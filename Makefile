@@ -49,11 +49,19 @@ test-bigquery-live:
 	@test -n "$(PROJECT)" || { echo "usage: make test-bigquery-live PROJECT=my-test-project [LOCATION=EU]" >&2; exit 2; }
 	SLUIS_TEST_BIGQUERY_PROJECT=$(PROJECT) SLUIS_TEST_BIGQUERY_LOCATION=$(LOCATION) $(GO) $(subst -timeout 40m,-timeout 6h -p 1,$(ON_BIGQUERY))
 
-# Kill the collector, BigQuery's stand-in and the connections between them while events land, ROUNDS times.
+# Everything that can fail, until it has: the program killed under load KILLS times, each byte of a segment damaged,
+# each call of the disk failing in each way, a disk that is really full; and the collector, BigQuery's stand-in and the
+# connections between them killed ROUNDS times. Half an hour. With DIR=… the first goes on where it was interrupted.
+soak: KILLS ?= 2000
 soak: ROUNDS ?= 200
 soak:
+	$(if $(DIR),mkdir -p $(DIR) && SLUIS_SOAK_DIR=$(abspath $(DIR))) SLUIS_KILLS=$(KILLS) $(GO) test -count=1 -timeout 120m -run TestKilledCollectorLosesNothing -v ./cmd/sluis
+	SLUIS_THOROUGH=1 $(IN_MEMORY) $(GO) test -count=1 -timeout 60m -run 'TestDiskFaultAtEveryCall|TestEveryByteOfASegment' -v ./collector
+	$(GO) test -count=1 -tags fulldisk -run TestReallyFullDisk -v ./collector
 	SLUIS_ROUNDS=$(ROUNDS) $(GO) test -race -count=1 -timeout 60m -run Killed -v ./collector/bigquery
-	SLUIS_KILLS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -run TestKilledCollectorLosesNothing -v ./cmd/sluis
+
+# Temporary files of tests in memory, where that can be: those of damage need no disk that keeps them.
+IN_MEMORY = $(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm GOTMPDIR=$(or $(TMPDIR),/tmp))
 
 # What a change must pass.
 check: lint test
@@ -72,12 +80,13 @@ bench-collector: all
 scale:
 	$(GO) run ./cmd/internal/scale SCALE.md
 
-# Each fuzzer for FUZZTIME.
+# Each fuzzer for FUZZTIME. What it finds it writes to testdata/fuzz, where `make test` tries it again.
 FUZZTIME ?= 20s
+FUZZ ?= ./...
 fuzz:
-	@set -e; for pkg in $$($(GO) list ./...); do \
+	@set -e; for pkg in $$($(GO) list $(FUZZ)); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+	    echo "$$pkg $$f"; $(IN_MEMORY) $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s $$pkg; \
 	  done; done
 
 lint:

@@ -27,6 +27,7 @@ func thorough() bool { return os.Getenv("SLUIS_THOROUGH") != "" }
 // alone and with those after it, in each way, in a life that is killed or in the
 // next, which ends in order. The client sends until it is acknowledged.
 func TestDiskFaultAtEveryCall(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	keys := newBench(t, nil)
 	e := newEdge(t, keys)
 	calls := e.lives()
@@ -275,9 +276,11 @@ func TestClockJumps(t *testing.T) {
 // number of lost records is known; that of a torn write is not, see the spool's
 // DESIGN.md.
 func TestEveryByteOfASegment(t *testing.T) {
+	t.Parallel() // it waits for the disk
 	keys := newBench(t, nil)
 	for name, end := range map[string]func(*edge){"killed": (*edge).kill, "closed": (*edge).abandon} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			whole := newEdge(t, keys)
 			whole.sink.fail(func(Batch, func() error) error { return errors.New("away") })
 			whole.open()

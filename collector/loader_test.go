@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -249,6 +251,63 @@ func TestLoaderCutsABegunBatchAsItWas(t *testing.T) {
 	if next != first+records {
 		t.Errorf("landed up to %d, want %d", next, first+records)
 	}
+}
+
+// TestLoaderReadsOn: a place that cannot be read, for a while or for good, does not
+// end the loader.
+func TestLoaderReadsOn(t *testing.T) {
+	for name, failures := range map[string]int{"for a while": 3, "for good": 1 << 30} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			disk := &unreadable{FS: spool.OS()}
+			s, err := spool.Open(spool.Options{Dir: filepath.Join(dir, "spool"), FS: disk, SegmentBytes: 4 << 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			const events = 60 // over several segments
+			for i := range events {
+				appendEvent(t, s, fmt.Sprint("e-", i), time.Unix(1_800_000_000, 0))
+			}
+			disk.failures.Store(int64(failures))
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			sink := ParquetSink{Dir: filepath.Join(dir, "landing")}
+			if err := (&Loader{Spool: s, Sink: sink, Logger: slog.New(slog.DiscardHandler)}).Run(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			landed, lost := len(landedIDs(t, sink.Dir)), int(s.Stats().Lost)
+			if landed+lost != events || landed == 0 || (lost > 0) != (failures > 1<<20) {
+				t.Errorf("%d events landed, %d are lost", landed, lost)
+			}
+		})
+	}
+}
+
+// unreadable is a disk whose first segment cannot be read some times.
+type unreadable struct {
+	spool.FS
+	failures atomic.Int64
+}
+
+func (u *unreadable) Open(name string) (spool.File, error) {
+	file, err := u.FS.Open(name)
+	if strings.HasSuffix(name, "00001.seg") {
+		return unreadableFile{file, u}, err
+	}
+	return file, err
+}
+
+type unreadableFile struct {
+	spool.File
+	disk *unreadable
+}
+
+func (f unreadableFile) ReadAt(p []byte, off int64) (int, error) {
+	if f.disk.failures.Add(-1) >= 0 {
+		return 0, syscall.EIO
+	}
+	return f.File.ReadAt(p, off)
 }
 
 // TestLoaderEndsWhenTheSpoolIsClosedAndEmpty is the graceful end of a collector.
