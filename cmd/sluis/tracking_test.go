@@ -73,9 +73,11 @@ func TestQuarantineIsReplayed(t *testing.T) {
 	dir := newWorkspace(t)
 	writePlan(t, dir, strictPlan)
 	p := start(t, "up", "--workspace", dir, "--listen", "127.0.0.1:0")
+	sent := 0
 	bought := func(person, total string) {
 		t.Helper()
-		body := fmt.Sprintf(`{"event":"Bought","userId":%q,"anonymousId":"%[1]s-device","messageId":"m-%[1]s","properties":{"total":%s,"note":"canary"},%s}`, person, total, consented)
+		sent++
+		body := fmt.Sprintf(`{"event":"Bought","userId":%q,"anonymousId":"%[1]s-device","messageId":"m-%d","properties":{"total":%s,"note":"canary"},%s}`, person, sent, total, consented)
 		if response := post(t, p.url+"/v1/track", body); response.StatusCode != http.StatusOK {
 			t.Fatalf("status %d", response.StatusCode)
 		}
@@ -112,7 +114,7 @@ func TestQuarantineIsReplayed(t *testing.T) {
 		t.Errorf("the second time: %s", diff)
 	}
 	rows := query(t, dir, "select event_id, properties from sluis.events where event = 'Bought' order by 1")
-	if len(rows) != 2 || rows[0]["event_id"] != "m-canary-anna" && rows[1]["event_id"] != "m-canary-anna" {
+	if len(rows) != 2 || rows[0]["event_id"] != "m-1" || rows[1]["event_id"] != "m-3" {
 		t.Errorf("the events are %v", rows)
 	}
 	said(t, dir, "ledger")
@@ -124,10 +126,8 @@ func TestQuarantineIsReplayed(t *testing.T) {
 		t.Errorf("the ledger is %+v", totals)
 	}
 	p.terminate(t)
-	for _, person := range []string{"ben", "dora"} {
-		if bytes.Contains(readAll(t, dir), []byte("canary-"+person)) {
-			t.Errorf("%s is in clear", person)
-		}
+	if bytes.Contains(readAll(t, dir), []byte("canary-")) {
+		t.Error("a person is in clear")
 	}
 }
 
