@@ -114,6 +114,7 @@ func TestHeldUntilAgreed(t *testing.T) {
 	if !slices.ContainsFunc(s.landed().Consents, func(c collector.ConsentRow) bool { return c.Pseudonym == s.ids()["Held"] && c.Granted }) {
 		t.Errorf("the proof is %+v", s.landed().Consents)
 	}
+	b.untilAnswered(t)
 	if stored := b.stored(t); !slices.Equal(stored, []string{"sluis"}) {
 		t.Errorf("on the device are %v", stored)
 	}
@@ -339,6 +340,7 @@ func TestReload(t *testing.T) {
 	b.open(t, "/first")
 	b.do(t, agree)
 	s.untilEvent(t, "page")
+	b.untilAnswered(t)
 	b.navigate(t, chromedp.Reload())
 	b.ready(t)
 	b.do(t, "sluis.track('Again')")
@@ -366,11 +368,14 @@ func TestBack(t *testing.T) {
 	b.open(t, "/first")
 	b.do(t, agree)
 	s.untilEvent(t, "page")
+	b.untilAnswered(t)
 	b.open(t, "/second")
 	s.until(t, "the second view", func() bool { return len(s.rows.Events) == 2 })
+	b.untilAnswered(t)
 	b.back(t, "/first")
 	b.do(t, "sluis.track('Back')")
 	s.untilEvent(t, "Back")
+	b.untilAnswered(t)
 	s.check(t, "page /first", "page /second", "page /first", "Back")
 
 	b.open(t, "/third")
@@ -467,6 +472,10 @@ func (b *tab) offline(t testing.TB, yes bool) {
 }
 
 // untilStored waits until what could not be sent is on the device.
+// untilAnswered waits until a page that may keep what is not answered yet keeps
+// nothing but the choice. One that ends before would send it once more.
+func (b *tab) untilAnswered(t testing.TB) { b.until(t, "localStorage.length == 1") }
+
 func (b *tab) untilStored(t testing.TB) { b.until(t, "localStorage.length == 2") }
 
 // TestOffline: events wait for the network, on the device only where they may.
