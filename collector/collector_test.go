@@ -516,6 +516,7 @@ func FuzzBatch(f *testing.F) {
 	f.Add(`{"batch":[{"type":"page","userId":1e400,"properties":{"url":"::"},"context":{"page":[]}}]}`)
 	b := newBench(f, nil)
 	f.Fuzz(func(t *testing.T, body string) {
+		b.spool.records = nil
 		status, _ := b.post(t, "/v1/batch", body, "X-Write-Key", "wk_web")
 		if status != 200 && status != 400 {
 			t.Errorf("%q: status %d", body, status)

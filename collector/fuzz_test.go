@@ -269,6 +269,28 @@ func TestScrubAtRandom(t *testing.T) {
 	}
 }
 
+// TestMaskWords masks what an event says of its person, where it stands by itself.
+func TestMaskWords(t *testing.T) {
+	b := newBench(t, nil)
+	for _, test := range []struct{ word, text, want string }{
+		{"jane-doe", "see Jane-Doe.", "see [identifier]."},
+		{"jane-doe", "mary-jane-doe, xjane-doe", "mary-[identifier], xjane-doe"},
+		{"ab ab", "xab ab ab", "xab [identifier]"},
+		{"u/17/x", "/account/u%2F17%2fX", "[identifier]"},
+		{"u/17/x", "%2525 u%252F17%252Fx", "[identifier]"},
+		{"Jane Doe", "q=jane+doe", "q=[identifier]"},
+		{"Straße", "STRAẞE 1", "[identifier]"},
+		{"jane@x.example y", "to jane@x.example y", "to [identifier]"},
+		{"nobody", "jane@example.com.I know", "[email].I know"},
+		{"jane doe", strings.Repeat("-", maxText-4) + "jane doe", strings.Repeat("-", maxText-4) + "[ide"},
+	} {
+		e := &Event{user: test.word}
+		if got, _ := b.mask(test.text, ownWords(e)); got != test.want {
+			t.Errorf("%s in %.30q: %q, want %q", test.word, test.text, got[max(0, len(got)-60):], test.want)
+		}
+	}
+}
+
 // personal makes events that are full of one person's data.
 type personal struct {
 	*rand.Rand
