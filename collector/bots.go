@@ -14,7 +14,7 @@ const (
 // bots tells what kind of program the event comes from. It stands behind the
 // gate: of a bot, too, nothing is kept without consent.
 func (c *Collector) bots(e *Event) verdict {
-	agent := c.Visitors.Agent(e.req.visitor, e.inContext("userAgent").String())
+	agent := c.Visitors.Agent(e.req.visitor, e.userAgent.String())
 	e.row.DeviceClass = agent.Device
 	e.row.IsBot, e.row.BotReason = agent.Bot != "", agent.Bot
 	if agent.Bot != "" && e.req.source.Bots == DropBots {
@@ -26,7 +26,7 @@ func (c *Collector) bots(e *Event) verdict {
 // regionOf is the region of the visitor. A server tells his address in
 // context.ip, where its own is that of the request.
 func (c *Collector) regionOf(e *Event) string {
-	if region := c.Visitors.Place(e.inContext("ip").String()); region != "" {
+	if region := c.Visitors.Place(e.ip.String()); region != "" {
 		return region
 	}
 	return e.req.visitor.Region

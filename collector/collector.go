@@ -260,6 +260,9 @@ func (c *Collector) keep(ctx context.Context, req *request, messages []message) 
 	results := make([]result, 0, len(messages))
 	kept := &keeping{few: len(messages), settled: make(chan struct{})}
 	defer c.settle(kept)
+	if len(messages) > 0 {
+		kept.shared.read(messages[0].shared) // the same for all
+	}
 	e := new(Event)
 	for i, m := range messages {
 		*e = Event{message: m, req: req, rows: &rec.Rows, kept: kept, scratch: e.scratch}

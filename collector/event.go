@@ -27,6 +27,7 @@ type message struct {
 type Event struct {
 	message
 	fields
+	contextFields
 
 	req     *request
 	rows    *Rows    // of the request: only steps after the gate add to it
@@ -52,6 +53,9 @@ type keeping struct {
 	messages []messageKey // claimed from the window
 	values   []knownValue
 	few      int // how many messages the request has
+
+	shared contextFields // of the context that the messages share
+	landed contextLanded // what lands of the last message's context
 
 	settled chan struct{} // closed when it is known whether the record is on disk
 	onDisk  bool
@@ -127,17 +131,54 @@ func (e *Event) read() {
 	if e.typ == "" {
 		e.typ = typ
 	}
+	e.readContext()
 }
 
-// inContext is a part of the message's context, or else of its batch's.
-func (e *Event) inContext(name string) jsontree.Value {
-	if e.context.IsNull() {
-		return e.shared.Get(name)
+// contextFields are the members of a message's context that steps look at.
+type contextFields struct {
+	consent, page, contextTraits, contextGroup, campaign, ip, userAgent jsontree.Value
+
+	landing [len(contextKeys)]jsontree.Value // those that land, as contextKeys lists them
+}
+
+// read finds the fields that an object has in one pass, and leaves the others.
+func (f *contextFields) read(object jsontree.Value) {
+	for name, v := range object.Members() {
+		switch name {
+		case "consent":
+			f.consent = v
+		case "page":
+			f.page = v
+		case "traits":
+			f.contextTraits = v
+		case "groupId":
+			f.contextGroup = v
+		case "campaign":
+			f.campaign = v
+		case "ip":
+			f.ip = v
+		case "userAgent":
+			f.userAgent = v
+		default:
+			for i := range contextKeys {
+				if contextKeys[i].part == name {
+					f.landing[i] = v
+				}
+			}
+		}
 	}
-	if own := e.context.Get(name); own.Kind() != jsontree.Missing || e.context.Kind() != jsontree.Object {
-		return own
+}
+
+// readContext finds what the message's context has, and else that of its batch.
+// One that is neither an object nor null has nothing.
+func (e *Event) readContext() {
+	switch {
+	case e.context.IsNull():
+		e.contextFields = e.kept.shared
+	case e.context.Kind() == jsontree.Object:
+		e.contextFields = e.kept.shared
+		e.contextFields.read(e.context)
 	}
-	return e.shared.Get(name)
 }
 
 // scalar reads an id as text: SDKs send null, "" and numbers too. ok is false
@@ -175,7 +216,7 @@ func groupOf(e *Event) string {
 	if group, _ := scalar(e.groupID); group != "" {
 		return group
 	}
-	group, _ := scalar(e.inContext("groupId"))
+	group, _ := scalar(e.contextGroup)
 	return group
 }
 
@@ -186,7 +227,7 @@ func traitsOf(e *Event) jsontree.Value {
 	if e.typ == "identify" && !e.traits.Empty() {
 		return e.traits
 	}
-	return e.inContext("traits")
+	return e.contextTraits
 }
 
 // occurredAt corrects the client's clock by what it was when the request was

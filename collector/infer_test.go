@@ -156,7 +156,7 @@ func TestInferredPlanHolds(t *testing.T) {
 		}
 		source := &Source{ID: "web", Plan: &plan}
 		for _, row := range rows {
-			e := &Event{req: &request{source: source}}
+			e := &Event{req: &request{source: source}, kept: new(keeping)}
 			e.body = parsed(t, fmt.Sprintf(`{"type":%q,"event":%q,"properties":%s,"traits":%s}`, row.Type, map[bool]string{true: row.Event}[row.Type == "track"], row.Properties, row.Traits))
 			e.read()
 			new(Collector).classify(e)

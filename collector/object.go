@@ -57,17 +57,32 @@ func (s *scrubber) beside(name string, v jsontree.Value) {
 }
 
 // lookFor finds out, once for all of a value, whether there are words to mask
-// in it. Nearly always there are none.
-func (s *scrubber) lookFor(v jsontree.Value) {
-	s.own = s.words
+// in it.
+func (s *scrubber) lookFor(v jsontree.Value) { s.own = s.wordsOf(v) }
+
+// wordsOf are the event's words if any of them can be in a value. Nearly always
+// there are none.
+func (e *Event) wordsOf(v jsontree.Value) []string {
+	if len(e.words) == 0 || v.IsNull() {
+		return nil
+	}
 	raw := v.Raw()
-	if strings.ContainsAny(raw, `\%`) || !utf8.ValidString(raw) {
-		return // a word may be there in other letters
+	if strings.IndexByte(raw, '\\') >= 0 || strings.IndexByte(raw, '%') >= 0 {
+		return e.words // one may be there in other letters
 	}
-	folded := fold(raw)
-	if !slices.ContainsFunc(s.words, func(word string) bool { return strings.Contains(folded, word) }) {
-		s.own = nil
+	folded, ok := v.Lower()
+	if !ok {
+		if !utf8.ValidString(raw) {
+			return e.words
+		}
+		folded = fold(raw)
 	}
+	for _, word := range e.words {
+		if strings.Contains(folded, word) {
+			return e.words
+		}
+	}
+	return nil
 }
 
 // text is what was written; "" for an empty object.
@@ -202,7 +217,7 @@ func (s *scrubber) withoutQuery(value string) string {
 
 // contextKeys are the parts of context that land. SDKs repeat traits, page,
 // address and device ids there, so that everything else is left out unsaid.
-var contextKeys = []struct {
+var contextKeys = [...]struct {
 	part string
 	keys []string // nil: the part is a text
 }{
@@ -217,11 +232,16 @@ var contextKeys = []struct {
 
 // landingContext scrubs the parts of the context that land; "" if there are none.
 func (c *Collector) landingContext(e *Event) string {
+	if text, ok := e.kept.landed.of(e.landing); ok {
+		return text
+	}
 	s := c.scrubber(e, "context")
+	violations, words := len(e.row.Violations), false
 	s.out = append(s.out, '{')
-	for _, allowed := range contextKeys {
-		part := e.inContext(allowed.part)
+	for i, allowed := range contextKeys {
+		part := e.landing[i]
 		s.lookFor(part)
+		words = words || s.own != nil
 		switch {
 		case allowed.keys != nil:
 			s.group(allowed.part, part, allowed.keys)
@@ -230,7 +250,29 @@ func (c *Collector) landingContext(e *Event) string {
 		}
 	}
 	s.out = append(s.out, '}')
-	return s.text()
+	text := s.text()
+	if !words && violations == len(e.row.Violations) {
+		e.kept.landed = contextLanded{e.landing, text, true}
+	}
+	return text
+}
+
+// contextLanded is what landed of a context in which nothing was to be masked.
+// The messages of a request mostly have the same.
+type contextLanded struct {
+	parts [len(contextKeys)]jsontree.Value
+	text  string
+	known bool
+}
+
+// of is the text for these parts, if it is known.
+func (l *contextLanded) of(parts [len(contextKeys)]jsontree.Value) (text string, ok bool) {
+	for i := range parts {
+		if parts[i].Raw() != l.parts[i].Raw() {
+			return "", false
+		}
+	}
+	return l.text, l.known
 }
 
 // group writes the members of an object that are listed, or nothing if it has

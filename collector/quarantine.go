@@ -43,7 +43,7 @@ func (c *Collector) quarantine(e *Event, why departure) verdict {
 		Type: e.typ, Message: json.RawMessage(e.body.Raw()), Shared: json.RawMessage(e.shared.Raw()),
 		Received: e.req.received, Sent: e.req.sentAt, Signals: e.req.signals, Granted: e.decision.granted, Region: c.regionOf(e),
 	}
-	if e.inContext("userAgent").Kind() == jsontree.Missing {
+	if e.userAgent.Kind() == jsontree.Missing {
 		q.UserAgent = e.req.visitor.UserAgent
 	}
 	if sent, _ := scalar(e.anonymousID); sent == "" {

@@ -135,7 +135,9 @@ func (c *Collector) identify(o *Opened) error {
 	if err != nil {
 		return err
 	}
-	e := &Event{message: o.event, req: &o.req, rows: new(Rows), kept: new(keeping)}
+	kept := new(keeping)
+	kept.shared.read(o.event.shared)
+	e := &Event{message: o.event, req: &o.req, rows: new(Rows), kept: kept}
 	c.validate(e)
 	c.classify(e)
 	e.decision = newDecision(c.Policy.Decide(signal))
@@ -163,6 +165,7 @@ func (c *Collector) Replay(ctx context.Context, o *Opened, today Today) (Outcome
 	o.req.again = &again
 	kept := &keeping{settled: make(chan struct{})}
 	defer c.settle(kept)
+	kept.shared.read(o.event.shared)
 	e := &Event{message: o.event, req: &o.req, rows: &rec.Rows, kept: kept}
 	v := verdict{Withheld, "erased"}
 	if !today.Erased {

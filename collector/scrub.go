@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/sluis-cdp/sluis/collector/jsontree"
 )
 
 // Bounds of what lands of one event's free fields. What exceeds them is cut
@@ -22,7 +24,7 @@ const (
 // personal in its keys and values; everything else is left out and noted.
 func (c *Collector) scrub(e *Event) verdict {
 	c.flagUnknown(e)
-	e.row.Event = c.text(e, "event", e.eventName())
+	e.row.Event = c.text(e, "event", e.eventName(), e.words)
 	c.scrubPage(e)
 	switch e.typ {
 	case "page":
@@ -42,12 +44,12 @@ func (c *Collector) scrub(e *Event) verdict {
 	return verdict{}
 }
 
-// text masks the value of a column.
-func (c *Collector) text(e *Event, path, value string) string {
+// text masks the value of a column, which may have these of the event's words.
+func (c *Collector) text(e *Event, path, value string, words []string) string {
 	if value == "" {
 		return ""
 	}
-	masked, kinds := c.mask(value, e.words)
+	masked, kinds := c.mask(value, words)
 	for _, kind := range kinds {
 		e.violate("%s: %s", path, kind)
 	}
@@ -185,8 +187,8 @@ func foldsInPlace(text string) bool {
 
 // withoutWords masks the event's own words in what is taken apart afterwards:
 // each part of a word would not be one.
-func (e *Event) withoutWords(path, text string) string {
-	masked, kinds := replace(text, wordsAsTheyAre(text, e.words))
+func (e *Event) withoutWords(path, text string, words []string) string {
+	masked, kinds := replace(text, wordsAsTheyAre(text, words))
 	if len(kinds) > 0 {
 		e.violate("%s: identifier masked", path)
 	}
@@ -197,10 +199,10 @@ func (e *Event) withoutWords(path, text string) string {
 // form, with query strings, lands nowhere.
 var pageKeys = []string{"url", "path", "referrer", "referring_domain", "search", "title", "initial_referrer", "initial_referring_domain", "hash"}
 
-// page collects what the message says of the page, from context.page or the
+// pageText collects what the message says of the page, from context.page or the
 // properties of a page event.
-func (e *Event) page() func(key string) string {
-	page := e.inContext("page")
+func (e *Event) pageText() func(key string) string {
+	page := e.page
 	return func(key string) string {
 		if e.typ == "page" {
 			if text := e.properties.Get(key).String(); text != "" {
@@ -211,19 +213,32 @@ func (e *Event) page() func(key string) string {
 	}
 }
 
-func (c *Collector) scrubPage(e *Event) {
-	page := e.page()
-	e.row.PageTitle = c.text(e, "page.title", page("title"))
-	e.row.PagePath = c.path(e, page("path"))
-	if referrer, err := url.Parse(e.withoutWords("page.referrer", page("referrer"))); err == nil {
-		e.row.ReferrerHost = c.text(e, "page.referrer", referrer.Hostname())
+// pageWords are the event's words if any can be in what it says of the page.
+func (e *Event) pageWords() []string {
+	for _, part := range []jsontree.Value{e.page, e.campaign} {
+		if words := e.wordsOf(part); words != nil {
+			return words
+		}
 	}
-	address, err := url.Parse(e.withoutWords("page.url", page("url")))
+	if e.typ == "page" {
+		return e.wordsOf(e.properties)
+	}
+	return nil
+}
+
+func (c *Collector) scrubPage(e *Event) {
+	page, words := e.pageText(), e.pageWords()
+	e.row.PageTitle = c.text(e, "page.title", page("title"), words)
+	e.row.PagePath = c.path(e, page("path"), words)
+	if referrer, err := url.Parse(e.withoutWords("page.referrer", page("referrer"), words)); err == nil {
+		e.row.ReferrerHost = c.text(e, "page.referrer", referrer.Hostname(), words)
+	}
+	address, err := url.Parse(e.withoutWords("page.url", page("url"), words))
 	if err != nil || address.Host == "" {
 		address = &url.URL{RawQuery: strings.TrimPrefix(page("search"), "?")}
 	} else {
-		path := c.path(e, address.Path)
-		e.row.PageURL = c.text(e, "page.url", address.Scheme+"://"+address.Host) + path
+		path := c.path(e, address.Path, words)
+		e.row.PageURL = c.text(e, "page.url", address.Scheme+"://"+address.Host, words) + path
 		if e.row.PagePath == "" {
 			e.row.PagePath = path
 		}
@@ -231,7 +246,7 @@ func (c *Collector) scrubPage(e *Event) {
 			e.row.PagePath = "/"
 		}
 	}
-	c.scrubCampaign(e, address.RawQuery)
+	c.scrubCampaign(e, address.RawQuery, words)
 	if address.RawQuery != "" {
 		if _, kinds := c.detector.mask(address.RawQuery); len(kinds) > 0 {
 			e.violate("page.url: %s in the query, left out", strings.Join(kinds, ", "))
@@ -240,8 +255,8 @@ func (c *Collector) scrubPage(e *Event) {
 }
 
 // path masks each segment of a URL's path; the query and fragment go.
-func (c *Collector) path(e *Event, path string) string {
-	path = e.withoutWords("page.path", path)
+func (c *Collector) path(e *Event, path string, words []string) string {
+	path = e.withoutWords("page.path", path, words)
 	if i := strings.IndexAny(path, "?#"); i >= 0 {
 		path = path[:i]
 	}
@@ -253,7 +268,7 @@ func (c *Collector) path(e *Event, path string) string {
 		if decoded, err := url.PathUnescape(segment); err == nil {
 			segment = decoded
 		}
-		segments[i] = c.text(e, "page.path", segment)
+		segments[i] = c.text(e, "page.path", segment, words)
 	}
 	return strings.Join(segments, "/")
 }
@@ -262,8 +277,8 @@ func (c *Collector) path(e *Event, path string) string {
 // which of them was there is kept: their values are identifiers.
 var clickIDs = []string{"gclid", "gbraid", "wbraid", "dclid", "fbclid", "msclkid", "ttclid", "li_fat_id", "twclid", "sccid", "rdt_cid"}
 
-func (c *Collector) scrubCampaign(e *Event, query string) {
-	campaign := e.inContext("campaign")
+func (c *Collector) scrubCampaign(e *Event, query string, words []string) {
+	campaign := e.campaign
 	utm := []struct {
 		parameter, key string
 		value          *string
@@ -293,6 +308,6 @@ func (c *Collector) scrubCampaign(e *Event, query string) {
 		}
 	}
 	for _, column := range utm {
-		*column.value = c.text(e, column.parameter, *column.value)
+		*column.value = c.text(e, column.parameter, *column.value, words)
 	}
 }

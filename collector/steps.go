@@ -79,7 +79,7 @@ func (c *Collector) decide(e *Event) verdict {
 }
 
 func (c *Collector) decisionOf(e *Event) decision {
-	said := e.inContext("consent")
+	said := e.consent
 	key := e.req.signalKey + said.Raw()
 	if known, ok := c.decisions.Get(key); ok {
 		return known
@@ -102,7 +102,7 @@ func newDecision(d consent.Decision) decision {
 // eventSignal reads context.consent. Where it is there and is not what the
 // specification says, it denies.
 func (c *Collector) eventSignal(e *Event) (consent.Signal, bool) {
-	said := e.inContext("consent")
+	said := e.consent
 	if said.IsNull() {
 		return consent.Signal{}, false
 	}
@@ -216,7 +216,7 @@ func (c *Collector) deduplicate(e *Event) verdict {
 // landingID is the message's id as it lands: one that looks personal, or that the
 // event itself says to be, is a digest.
 func (c *Collector) landingID(e *Event) string {
-	personal := len(wordsIn(e.id, e.words)) > 0
+	personal := len(wordsIn(e.id, e.wordsOf(e.messageID))) > 0
 	if !personal && !seal.IsUUID(e.id) {
 		personal = len(c.detector.all(e.id)) > 0
 	}

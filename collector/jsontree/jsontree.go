@@ -13,6 +13,7 @@
 package jsontree
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
@@ -44,6 +45,9 @@ type Tree struct {
 	nodes   []node
 	decoded []string // of strings that are not a piece of the text
 	open    []int32  // containers not closed yet, while parsing
+
+	lower   string // the text in lower case, if it is ASCII; see Lower
+	lowered bool
 }
 
 // node is one value. A container is followed by its members, each a name and a
@@ -64,6 +68,7 @@ var ErrSyntax = errors.New("not a JSON text")
 // place, and no part of the text.
 func (t *Tree) Parse(text string) error {
 	t.text, t.nodes, t.decoded, t.open = text, t.nodes[:0], t.decoded[:0], t.open[:0]
+	t.lower, t.lowered = "", false
 	if len(text) > math.MaxInt32 {
 		return fmt.Errorf("%w: longer than 2 GiB", ErrSyntax)
 	}
@@ -142,6 +147,44 @@ func (v Value) Raw() string {
 		return v.tree.text[n.start-1 : n.end+1]
 	}
 	return v.tree.text[n.start:n.end]
+}
+
+// Lower is Raw in lower case. ok is false unless the tree's whole text is ASCII.
+// The first call makes it for all of the tree; it may not be called concurrently.
+func (v Value) Lower() (raw string, ok bool) {
+	t, n := v.tree, v.node()
+	if t == nil || n.kind == Missing {
+		return "", true
+	}
+	if !t.lowered {
+		t.lowered = true
+		t.lower = lowerASCII(t.text)
+	}
+	if t.lower == "" {
+		return "", false
+	}
+	if n.kind == String {
+		return t.lower[n.start-1 : n.end+1], true
+	}
+	return t.lower[n.start:n.end], true
+}
+
+// lowerASCII is a text in lower case; "" unless it is ASCII. It takes eight bytes
+// at once: of each, adding so much that the top bit tells whether it is at least
+// "A", or beyond "Z".
+func lowerASCII(text string) string {
+	const ones = 0x0101010101010101
+	b := make([]byte, (len(text)+7)&^7)
+	copy(b, text)
+	for i := 0; i < len(b); i += 8 {
+		x := binary.LittleEndian.Uint64(b[i:])
+		if x&(0x80*ones) != 0 {
+			return ""
+		}
+		upper := (x + (0x80-'A')*ones) &^ (x + (0x7f-'Z')*ones) & (0x80 * ones)
+		binary.LittleEndian.PutUint64(b[i:], x|upper>>2) // 0x80 becomes 0x20, which is what differs
+	}
+	return unsafe.String(unsafe.SliceData(b), len(text))
 }
 
 // Get is the member of an object that has a name; missing if there is none.

@@ -88,6 +88,11 @@ func compare(t *testing.T, text string) {
 			t.Fatalf("%q is written as %s: %v", s, AppendString(nil, s), err)
 		}
 	}
+	if lower, ok := tree.Root().Lower(); ok && lower != strings.ToLower(tree.Root().Raw()) {
+		t.Fatalf("%q: in lower case %q", text, lower)
+	} else if ascii := strings.IndexFunc(text, func(r rune) bool { return r > 127 }) < 0; ok != ascii {
+		t.Fatalf("%q: whether it is ASCII is %v", text, ok)
+	}
 	if raw := tree.Root().Raw(); raw != strings.Trim(text, " \t\r\n") {
 		t.Fatalf("%q: raw is %q", text, raw)
 	}
