@@ -143,7 +143,9 @@ func (r *Reader) read(seg *segment, file File, limit int64, stop uint64) {
 
 // unopened decides what a segment that cannot be opened means.
 func (r *Reader) unopened(seg *segment, stop uint64, err error) (bool, error) {
-	r.failures++
+	if !denied(err) {
+		r.failures++
+	}
 	gone := errors.Is(err, fs.ErrNotExist)
 	if now, _, _, _ := r.s.locate(r.next); gone && now != seg {
 		return true, nil // trimmed meanwhile

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"syscall"
 )
 
 const (
@@ -202,7 +203,9 @@ func (sc *scanner) fill(n int) error {
 		err = nil
 	}
 	if err != nil {
-		sc.failures++
+		if !denied(err) {
+			sc.failures++
+		}
 		if sc.failures < readAttempts {
 			return err
 		}
@@ -212,6 +215,20 @@ func (sc *scanner) fill(n int) error {
 	sc.failures = 0
 	sc.buf, sc.bufOff = buf[:got], sc.off
 	return nil
+}
+
+// denied tells whether an error says nothing of the file: the system has no room,
+// no descriptor or no leave for us at the moment. Such passes, and nothing is to be
+// given up for it.
+func denied(err error) bool {
+	for _, passing := range []error{
+		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT, syscall.EACCES, syscall.EPERM, syscall.EAGAIN, syscall.EINTR,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }
 
 // readBlocks reads what it can, block by block, and leaves zeros for the rest.
