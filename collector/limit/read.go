@@ -95,11 +95,15 @@ func Read(r *http.Request, most int64) (string, error) {
 	text := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(text)
 	text.Reset()
-	if _, err := text.ReadFrom(from); err != nil {
-		return "", refusal(err, "unreadable_body", "the body could not be read to its end")
+	_, err = text.ReadFrom(from)
+	if err == nil && int64(text.Len()) > most {
+		err = errTooLarge
 	}
-	if int64(text.Len()) > most {
-		return "", errTooLarge
+	if err != nil {
+		if errors.Is(err, errTooLarge) {
+			discard(r, most)
+		}
+		return "", refusal(err, "unreadable_body", "the body could not be read to its end")
 	}
 	if b, ok := r.Body.(*body); ok {
 		if zipped {
@@ -129,6 +133,17 @@ func isGzip(encoding string) (bool, error) {
 }
 
 var errTooLarge = &Refusal{Status: http.StatusBadRequest, Code: "too_large", Message: "the body is larger than the API allows: 32 KB for a call, 4 MB for a batch"}
+
+// discard reads what a client still sends of a body that is too large, up to a
+// bound: one that is cut off while it sends may never see the answer, and a proxy
+// answers 502 in its place.
+func discard(r *http.Request, most int64) {
+	from := r.Body
+	if b, ok := from.(*body); ok {
+		from = b.ReadCloser // what is thrown away is not held
+	}
+	_, _ = io.CopyN(io.Discard, from, 2*most) // as far as it goes
+}
 
 // refusal is what to answer when a body cannot be read: what it says itself,
 // else 408 for a client that is too slow, else 400.
