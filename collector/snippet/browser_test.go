@@ -340,7 +340,6 @@ func TestReload(t *testing.T) {
 	b.open(t, "/first")
 	b.do(t, agree)
 	s.untilEvent(t, "page")
-	b.untilAnswered(t)
 	b.navigate(t, chromedp.Reload())
 	b.ready(t)
 	b.do(t, "sluis.track('Again')")
@@ -368,14 +367,11 @@ func TestBack(t *testing.T) {
 	b.open(t, "/first")
 	b.do(t, agree)
 	s.untilEvent(t, "page")
-	b.untilAnswered(t)
 	b.open(t, "/second")
 	s.until(t, "the second view", func() bool { return len(s.rows.Events) == 2 })
-	b.untilAnswered(t)
 	b.back(t, "/first")
 	b.do(t, "sluis.track('Back')")
 	s.untilEvent(t, "Back")
-	b.untilAnswered(t)
 	s.check(t, "page /first", "page /second", "page /first", "Back")
 
 	b.open(t, "/third")
@@ -471,11 +467,11 @@ func (b *tab) offline(t testing.TB, yes bool) {
 	call(t, b, network.OverrideNetworkState, network.OverrideNetworkStateParams{Offline: yes, DownloadThroughput: -1, UploadThroughput: -1})
 }
 
-// untilStored waits until what could not be sent is on the device.
 // untilAnswered waits until a page that may keep what is not answered yet keeps
-// nothing but the choice. One that ends before would send it once more.
+// nothing but the choice.
 func (b *tab) untilAnswered(t testing.TB) { b.until(t, "localStorage.length == 1") }
 
+// untilStored waits until what could not be sent is on the device.
 func (b *tab) untilStored(t testing.TB) { b.until(t, "localStorage.length == 2") }
 
 // TestOffline: events wait for the network, on the device only where they may.

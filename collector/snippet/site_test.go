@@ -160,10 +160,16 @@ func (s *site) messages() []message {
 }
 
 // names are the messages as words: the event of a track, the type and path of
-// a page view, the type of anything else.
+// a page view, the type of anything else. One that came again is there once: a
+// page that ends before it has its answer cannot know that it came.
 func (s *site) names() []string {
 	var names []string
+	known := make(map[string]bool)
 	for _, m := range s.messages() {
+		if known[m.MessageID] {
+			continue
+		}
+		known[m.MessageID] = true
 		switch m.Type {
 		case "track":
 			names = append(names, m.Event)
