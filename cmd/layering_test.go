@@ -29,7 +29,11 @@ var allowed = map[string][]string{
 	"sql":                          {},
 	"sql/warehouse":                {},
 	"sql/bigquery/identity":        {},
+	"consent/bits":                 {},
+	"consent/cmp":                  {"collector/jsontree"},
+	"consent/gpp":                  {"consent/bits", "consent/tcf"},
 	"consent/seal":                 {},
+	"consent/tcf":                  {"consent/bits"},
 	"plugins/proto/destination/v1": {},
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
