@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test matrix test-browser test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz lint crawlers golden proto clean
+.PHONY: all demo test matrix test-browser test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz consent-vectors lint crawlers golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -88,6 +88,17 @@ fuzz:
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "$$pkg $$f"; $(IN_MEMORY) $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s $$pkg; \
 	  done; done
+
+# The decoders of consent strings against the IAB's own encoders: random strings, made anew. Needs Node.js.
+SEED ?= $(shell date +%s)
+VECTORS := consent/testdata/vectors
+consent-vectors:
+	cd $(VECTORS) && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@mkdir -p bin
+	node $(VECTORS)/tcf.mjs $(SEED) 2500 >bin/tcf.jsonl
+	node $(VECTORS)/gpp.mjs $(SEED) 1500 >bin/gpp.jsonl
+	$(GO) test -count=1 -v -run TestAgainstTheEncoderOfTheIAB ./consent/tcf -tcf.vectors $(abspath bin/tcf.jsonl)
+	$(GO) test -count=1 -v -run TestAgainstTheEncoderOfTheIAB ./consent/gpp -gpp.vectors $(abspath bin/gpp.jsonl)
 
 # Both modules must be tidy: the one of sql/googlesql needs this one, and so goes stale when this one's requirements change.
 lint:

@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"sql/warehouse":                {},
 	"sql/bigquery/identity":        {},
 	"consent/bits":                 {},
+	"consent/bits/bitstest":        {},
 	"consent/cmp":                  {"collector/jsontree"},
 	"consent/gpp":                  {"consent/bits", "consent/tcf"},
 	"consent/seal":                 {},

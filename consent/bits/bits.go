@@ -92,16 +92,15 @@ func (r *Reader) Uint(n int) int {
 	return v
 }
 
-// peek is the integer of n bits at a bit of a text that has them.
+// peek is the integer of n bits, at most 36, at a bit of a text that has them.
 func peek(text string, at, n int) int {
-	v := 0
-	for n > 0 {
-		take := min(6-at%6, n)
-		six := int(value[text[at/6]])
-		v = v<<take | six>>(6-at%6-take)&(1<<take-1)
-		at, n = at+take, n-take
+	v, i := 0, at/6
+	over := at%6 + n // the bits of whole characters up to the last one wanted
+	for ; over > 0; over -= 6 {
+		v = v<<6 | int(value[text[i]])
+		i++
 	}
-	return v
+	return v >> -over & (1<<n - 1)
 }
 
 // Bool reads one bit.
@@ -121,32 +120,49 @@ func (r *Reader) Letters(n int) string {
 	return b.String()
 }
 
+// series are the Fibonacci numbers up to [MaxID].
+var series = func() (all []int) {
+	for a, b := 1, 2; a <= MaxID; a, b = b, a+b {
+		all = append(all, a)
+	}
+	return all
+}()
+
 // Fibonacci reads a positive integer in Fibonacci coding, which ends with two
 // ones. One beyond [MaxID] is an error.
 func (r *Reader) Fibonacci() int {
+	n := min(len(series)+1, r.Left())
+	code := peek(r.text, r.at, n)
 	v, last := 0, false
-	for a, b := 1, 2; r.err == nil; a, b = b, a+b {
-		bit := r.Bool()
-		if bit && last {
+	for i := range n {
+		bit := code>>(n-1-i)&1 == 1
+		switch {
+		case bit && last && v <= MaxID:
+			r.at += i + 1
 			return v
-		}
-		if bit {
-			v += a
-		}
-		if last = bit; a > MaxID || v > MaxID {
+		case bit && (last || i == len(series)):
 			r.Fail(ErrRange)
+			return 0
+		case bit:
+			v += series[i]
 		}
+		last = bit
 	}
+	if n > len(series) {
+		r.Fail(ErrRange)
+	}
+	r.Fail(ErrShort)
 	return 0
 }
 
 // Close tells what went wrong, or that something other than zeros is left: the
 // text then has another layout than the one it was read by.
 func (r *Reader) Close() error {
-	for r.err == nil && r.Left() > 0 {
-		if r.Uint(min(r.Left(), 36)) != 0 {
-			r.Fail(ErrTrailing)
-		}
+	if part := (6 - r.at%6) % 6; r.err == nil && r.Uint(part) != 0 {
+		r.Fail(ErrTrailing)
+	}
+	if r.err == nil && strings.TrimLeft(r.text[r.at/6:], alphabet[:1]) != "" {
+		r.Fail(ErrTrailing)
 	}
 	return r.err
 }

@@ -57,7 +57,7 @@ func (c *Choice) cookiebotMember(name, literal string) bool {
 // there must be something behind.
 func cutMember(text string) (name, literal, rest string, ok bool) {
 	name, rest, ok = strings.Cut(text, ":")
-	if name = strings.Trim(name, `"`); !ok || name == "" || strings.Trim(name, letters) != "" {
+	if name = strings.Trim(name, `"`); !ok || !plain(name, "") {
 		return "", "", "", false
 	}
 	if quote := rest[:min(1, len(rest))]; quote == "'" || quote == `"` {
@@ -72,7 +72,7 @@ func cutMember(text string) (name, literal, rest string, ok bool) {
 			end = len(rest)
 		}
 		literal, rest = rest[:end], rest[end:]
-		if literal == "" || strings.Trim(literal, letters+"-.") != "" {
+		if !plain(literal, "-.") {
 			return "", "", "", false
 		}
 	}
@@ -83,4 +83,13 @@ func cutMember(text string) (name, literal, rest string, ok bool) {
 	return name, literal, rest, ok && rest != ""
 }
 
-const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+// plain tells whether there are letters, digits, underscores and the characters
+// of more alone, and any.
+func plain(text, more string) bool {
+	for _, c := range []byte(text) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || digit(c) || c == '_' || strings.IndexByte(more, c) >= 0) {
+			return false
+		}
+	}
+	return text != ""
+}

@@ -8,6 +8,10 @@ import (
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 )
 
+// maxValues bounds the memory that a document takes: before each of its names and
+// values there is one of these characters.
+const maxValues, separators = 768, "[{,:"
+
 // document parses a value that is a JSON object, percent-encoded or not.
 func document(value string) (jsontree.Value, bool) {
 	if !strings.HasPrefix(value, "{") {
@@ -17,8 +21,14 @@ func document(value string) (jsontree.Value, bool) {
 		}
 		value = text
 	}
+	n := 0
+	for _, c := range []byte(value) {
+		if strings.IndexByte(separators, c) >= 0 {
+			n++
+		}
+	}
 	var tree jsontree.Tree
-	if tree.Parse(value) != nil || tree.Root().Kind() != jsontree.Object {
+	if n > maxValues || tree.Parse(value) != nil || tree.Root().Kind() != jsontree.Object {
 		return jsontree.Value{}, false
 	}
 	return tree.Root(), true

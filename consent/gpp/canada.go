@@ -91,9 +91,6 @@ func readCanadaCore(text string, fibonacci bool) (*Canada, error) {
 	c.PurposesImplied = r.Field(24)
 	c.VendorsExpress = readVendors(r, fibonacci)
 	c.VendorsImplied = readVendors(r, fibonacci)
-	if r.Err() == nil && r.Left() < 12 {
-		return c, r.Close() // without restrictions, which came later
-	}
 	c.Restrictions = tcf.ReadRestrictions(r, fibonacci)
 	return c, r.Close()
 }
