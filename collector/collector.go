@@ -344,11 +344,7 @@ func (t *tally) end(v verdict, e *Event) {
 
 // counted grows the counter of what a refused event was.
 func (t *tally) counted(e *Event) {
-	row := CountRow{SourceID: t.req.source.ID, Hour: t.req.received.Truncate(time.Hour), Type: e.typ, N: 1}
-	if e.planned != nil { // a name that the plan does not have could be anything
-		row.Event = e.planned.Name
-	}
-	t.rows.Counts = addUp(t.rows.Counts, row, (*CountRow).same, (*CountRow).add)
+	t.rows.Counts = addUp(t.rows.Counts, e.counter, (*CountRow).same, (*CountRow).add)
 }
 
 func (t *tally) add(v verdict, n int64) {

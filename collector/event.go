@@ -42,6 +42,7 @@ type Event struct {
 	planned   *PlannedEvent
 	decision  decision
 	row       EventRow
+	counter   CountRow       // what it grows if it is refused and counted
 	subject   seal.Pseudonym // whom the vault files its values under
 	people    jsontree.Value // what the message says about the person
 	personal  []personalValue

@@ -63,8 +63,13 @@ type TrackingPlan struct {
 	// for every event.
 	Fields map[string]Field `yaml:"fields"`
 	Events []PlannedEvent   `yaml:"events"`
+	// Pages are the paths that may be told of events which are counted without
+	// consent, such as "/products/*": the first that fits, as it is written here. A
+	// page that none fits is not told.
+	Pages []string `yaml:"pages"`
 
 	index map[eventKey]*PlannedEvent
+	pages []pagePattern
 }
 
 // eventKey is what an event is found by. The name is empty for all of a type.

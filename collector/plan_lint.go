@@ -42,9 +42,33 @@ func (l *linter) lint() {
 	l.mode(&p.Modes.Invalid, ModeFlag, "modes", "invalid_properties")
 	l.mode(&p.Modes.Unknown, ModeAllow, "modes", "unknown_properties")
 	l.fields(p.Fields, "fields")
+	l.pages()
 	p.index = make(map[eventKey]*PlannedEvent, len(p.Events))
 	for i := range p.Events {
 		l.event(&p.Events[i], []string{"events", strconv.Itoa(i)})
+	}
+}
+
+// pages parses the patterns of pages.
+func (l *linter) pages() {
+	l.plan.pages = nil
+	if n := len(l.plan.Pages); n > maxPages {
+		l.wrong([]string{"pages"}, "%d pages, and %d are allowed: with so many few people share one; let * stand for segments", n, maxPages)
+	}
+	for i, text := range l.plan.Pages {
+		at := []string{"pages", strconv.Itoa(i)}
+		page, err := parsePage(text)
+		if err != nil {
+			l.wrong(at, "%v: write it such as /products/*", err)
+			continue
+		}
+		for _, earlier := range l.plan.pages {
+			if earlier.covers(page) {
+				l.warn(at, "what fits this page fits %s above, which is told instead: put the more exact one first", earlier.text)
+				break
+			}
+		}
+		l.plan.pages = append(l.plan.pages, page)
 	}
 }
 

@@ -19,7 +19,7 @@ type Record struct {
 // recordVersion is the first byte of a record. Its rows follow, field by field
 // in the order of code below: numbers and lengths as varints, times as
 // microseconds. A change of the order or of a field needs a new version.
-const recordVersion = 3
+const recordVersion = 4
 
 // AppendTo appends the record's encoding, for the spool.
 func (r *Record) AppendTo(b []byte) []byte {
@@ -110,6 +110,7 @@ func (r *CountRow) code(c *coder) {
 	c.time(&r.Hour)
 	c.texts(&r.Type, &r.Event)
 	c.number(&r.N)
+	c.texts(&r.Page, &r.DeviceClass)
 }
 
 func (r *SealKeyRow) code(c *coder) {

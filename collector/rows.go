@@ -118,6 +118,9 @@ type CountRow struct {
 	Type     string    `parquet:"type,dict" json:"type"`
 	Event    string    `parquet:"event,optional,dict" json:"event,omitempty"`
 	N        int64     `parquet:"n" json:"n"`
+	// Page is a pattern of the tracking plan, never what was sent.
+	Page        string `parquet:"page,optional,dict" json:"page,omitempty"`
+	DeviceClass string `parquet:"device_class,optional,dict" json:"dev,omitempty"`
 	Origin
 }
 
@@ -172,7 +175,7 @@ func (l *LedgerRow) same(m *LedgerRow) bool {
 func (l *LedgerRow) add(m *LedgerRow) { l.N += m.N }
 
 func (c *CountRow) same(d *CountRow) bool {
-	return c.SourceID == d.SourceID && c.Type == d.Type && c.Event == d.Event && c.Hour.Equal(d.Hour)
+	return c.SourceID == d.SourceID && c.Type == d.Type && c.Event == d.Event && c.Page == d.Page && c.DeviceClass == d.DeviceClass && c.Hour.Equal(d.Hour)
 }
 
 func (c *CountRow) add(d *CountRow) { c.N += d.N }

@@ -134,6 +134,7 @@ func (c *Collector) gate(e *Event) verdict {
 		c.recordDenials(e, false)
 		counts := e.fault == "" && (e.typ == "page" || e.typ == "screen" || e.typ == "track")
 		if e.req.source.Denied == Count && counts {
+			e.counter = c.counter(e)
 			return verdict{Counted, err.Error()}
 		}
 		return verdict{Withheld, err.Error()}

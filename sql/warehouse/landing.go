@@ -101,9 +101,10 @@ func Landing() []Table {
 		table("ledger",
 			Column{"source_id", String}, Column{"minute", Timestamp}, Column{"outcome", String}, Column{"reason", String}, Column{"n", Int64}),
 		// Refused events, as a number: no identifier, no time below the hour, event
-		// names only as the tracking plan has them.
+		// names and pages only as the tracking plan has them, NULL for any other.
 		table("counts",
-			Column{"source_id", String}, Column{"hour", Timestamp}, Column{"type", String}, Column{"event", String}, Column{"n", Int64}),
+			Column{"source_id", String}, Column{"hour", Timestamp}, Column{"type", String}, Column{"event", String}, Column{"n", Int64},
+			Column{"page", String}, Column{"device_class", String}),
 		// Without its row a data key cannot be recovered, so deleting one destroys
 		// what it sealed.
 		table("seal_keys",
