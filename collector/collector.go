@@ -16,6 +16,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/sluis-cdp/sluis/collector/limit"
+	"github.com/sluis-cdp/sluis/collector/personal"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent"
@@ -86,7 +87,7 @@ type Config struct {
 type Collector struct {
 	Config
 	sources  map[string]*Source // by write key
-	detector detector
+	detector personal.Detector
 	*memory
 	rates *limit.Rates
 
@@ -148,7 +149,7 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	col := &Collector{Config: c, sources: make(map[string]*Source), detector: detector{region: c.PhoneRegion}, memory: memory}
+	col := &Collector{Config: c, sources: make(map[string]*Source), detector: personal.Detector{Region: c.PhoneRegion}, memory: memory}
 	if err := CheckPathPrefix(c.PathPrefix); err != nil {
 		return nil, fmt.Errorf("collector: path prefix: %w", err)
 	}

@@ -119,7 +119,7 @@ func (c *Collector) flagUnknown(e *Event) {
 	part, object := e.brought()
 	for name := range object.Members() {
 		if !e.names(part, name) {
-			masked, _ := c.mask(name, e.words)
+			masked, _ := c.mask("", name, e.words)
 			e.violate("%s.%s: %s", part, masked, unknownProperty)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
+	"github.com/sluis-cdp/sluis/collector/personal"
 	"github.com/sluis-cdp/sluis/collector/schema"
 )
 
@@ -15,7 +16,7 @@ import (
 // people sent it and no detector finds anything personal in it: so the plan, which
 // goes into git, says nothing about any one person.
 type Inference struct {
-	detector detector
+	detector personal.Detector
 	people   int // who must have sent something
 	events   map[eventKey]*seen
 }
@@ -55,7 +56,7 @@ type crowd map[string]struct{}
 // NewInference makes one that proposes what that many people sent, and only that;
 // phoneRegion is as in [Config].
 func NewInference(people int, phoneRegion string) *Inference {
-	return &Inference{detector: detector{region: phoneRegion}, people: max(1, people), events: make(map[eventKey]*seen)}
+	return &Inference{detector: personal.Detector{Region: phoneRegion}, people: max(1, people), events: make(map[eventKey]*seen)}
 }
 
 // Add takes an event that landed into account.
@@ -186,8 +187,7 @@ func (i *Inference) seeText(s *shape, text, person string) {
 }
 
 func (i *Inference) personal(text string) bool {
-	_, kinds := i.detector.mask(text)
-	return len(kinds) > 0
+	return len(i.detector.Find("", text)) > 0
 }
 
 // planName is a text that may name an event or a property in a plan.

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unicode"
+
+	"github.com/sluis-cdp/sluis/collector/personal"
 )
 
 // classOf is the plan's class for a path, else a judgement by the name.
@@ -62,28 +64,17 @@ func (n *nameClasses) remember(name judged, class Class) {
 	n.known.Store(&more)
 }
 
-// Names that say what a field holds, in the spelling of squash.
+// Names of a person's own traits, in the spelling of squash.
 var (
-	emailNames    = []string{"email", "emailaddress", "mail", "useremail"}
-	phoneNames    = []string{"phone", "phonenumber", "mobile", "mobilephone", "telephone", "cell"}
-	personNames   = []string{"name", "firstname", "lastname", "fullname", "surname", "middlename", "displayname", "nickname", "username", "givenname", "familyname"}
-	personalNames = []string{
-		"firstname", "lastname", "fullname", "surname", "middlename", "givenname", "familyname", "username", "displayname", "nickname",
-		"mail", "tel", "mobile", "cell", "dob", "birthday", "ssn", "bsn", "nino", "iban", "bic", "password", "passwd", "pwd", "secret",
-		"token", "accesstoken", "refreshtoken", "apikey", "authorization", "cookie", "session", "sessionid", "card", "cardnumber",
-		"creditcard", "cvv", "cvc", "pan", "ip", "ipaddress", "ipv4", "ipv6", "address", "street", "streetaddress", "housenumber",
-		"postalcode", "postcode", "zip", "zipcode", "passport", "license", "licenseplate", "latitude", "longitude", "lat", "lng", "lon",
-		"userid", "anonymousid", "customerid", "visitorid", "memberid", "clientid", "deviceid", "distinctid", "externalid", "previousid",
-		"gender", "sex", "religion", "ethnicity", "avatar", "photo", "advertisingid", "idfa", "gaid", "imei", "mac", "macaddress",
-	}
-	personalParts = []string{"email", "phone", "password", "birth", "passport", "creditcard", "cardnumber", "socialsecurity", "firstname", "lastname", "fullname", "surname"}
+	emailNames  = []string{"email", "emailaddress", "mail", "useremail"}
+	phoneNames  = []string{"phone", "phonenumber", "mobile", "mobilephone", "telephone", "cell"}
+	personNames = []string{"name", "firstname", "lastname", "fullname", "surname", "middlename", "displayname", "nickname", "username", "givenname", "familyname"}
 )
 
 // classByName judges a field that the plan does not name.
 func classByName(key string, person bool) Class {
-	name := squash(key)
 	if person {
-		switch {
+		switch name := squash(key); {
 		case slices.Contains(emailNames, name):
 			return EmailAdr
 		case slices.Contains(phoneNames, name):
@@ -92,13 +83,8 @@ func classByName(key string, person bool) Class {
 			return Name
 		}
 	}
-	if slices.Contains(personalNames, name) {
+	if personal.NameKind(key) != "" {
 		return Drop
-	}
-	for _, part := range personalParts {
-		if strings.Contains(name, part) {
-			return Drop
-		}
 	}
 	return Clear
 }

@@ -1,11 +1,13 @@
 package collector
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
+	"github.com/sluis-cdp/sluis/collector/personal"
 )
 
 // scrubber writes what may land of a JSON object, as JSON.
@@ -103,7 +105,7 @@ func (s *scrubber) members(object jsontree.Value, depth int, skip []string) {
 		if slices.Contains(skip, key) {
 			continue
 		}
-		name, did := s.mask(key, s.own)
+		name, did := s.mask("", key, s.own)
 		if len(did) > 0 {
 			s.report(did)
 			if slices.Contains(masked, name) || object.Get(name).Kind() != jsontree.Missing {
@@ -158,11 +160,11 @@ func (s *scrubber) value(v jsontree.Value, depth int) bool {
 	}
 	switch v.Kind() {
 	case jsontree.String:
-		masked, did := s.mask(s.withoutQuery(v.Text()), s.own)
+		masked, did := s.mask(s.key(), s.withoutQuery(v.Text()), s.own)
 		s.report(did)
 		s.out = jsontree.AppendString(s.out, masked)
 	case jsontree.Number:
-		masked, did := s.mask(v.Text(), s.own)
+		masked, did := s.mask(s.key(), v.Text(), s.own)
 		if s.report(did); len(did) > 0 {
 			s.out = jsontree.AppendString(s.out, masked)
 		} else {
@@ -198,6 +200,9 @@ func (s *scrubber) report(did []string) {
 	}
 }
 
+// key is the name of the field at the path.
+func (s *scrubber) key() string { return string(s.path[bytes.LastIndexByte(s.path, '.')+1:]) }
+
 func rootOf(path string) string {
 	root, _, _ := strings.Cut(path, ".")
 	return root
@@ -208,7 +213,7 @@ func (s *scrubber) withoutQuery(value string) string {
 	if !strings.HasPrefix(value, "http://") && !strings.HasPrefix(value, "https://") {
 		return value
 	}
-	value, _ = replace(value, wordsAsTheyAre(value, s.own)) // or a part of a word might be left
+	value, _ = personal.Replace(value, wordsAsTheyAre(value, s.own)) // or a part of a word might be left
 	if i := strings.IndexAny(value, "?#"); i >= 0 {
 		return value[:i]
 	}

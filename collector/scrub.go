@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
+	"github.com/sluis-cdp/sluis/collector/personal"
 )
 
 // Bounds of what lands of one event's free fields. What exceeds them is cut
@@ -49,31 +50,37 @@ func (c *Collector) text(e *Event, path, value string, words []string) string {
 	if value == "" {
 		return ""
 	}
-	masked, kinds := c.mask(value, words)
-	for _, kind := range kinds {
-		e.violate("%s: %s", path, kind)
+	masked, did := c.mask("", value, words)
+	for _, what := range did {
+		e.violate("%s: %s", path, what)
 	}
 	return masked
 }
 
+// maskedSuffix is what mask says of a kind.
+const maskedSuffix = " masked"
+
+// identifier is what a word that the event itself has for its person is masked as.
+const identifier personal.Kind = "identifier"
+
 // cut is what mask says of a text that was too long.
 var cut = fmt.Sprintf("cut at %d bytes", maxText)
 
-// mask replaces what looks personal, and the words, and says what it did. It
-// looks at all of a text before it cuts it, or the cut could go through what it is
-// to find.
-func (c *Collector) mask(value string, words []string) (masked string, did []string) {
-	found := c.detector.all(value)
+// mask replaces what looks personal, and the words, and says what it did. The
+// key is the name of the field that has the value, if any. It looks at all of a
+// text before it cuts it, or the cut could go through what it is to find.
+func (c *Collector) mask(key, value string, words []string) (masked string, did []string) {
+	found := c.detector.Find(key, value)
 	if more := wordsIn(value, words); len(more) > 0 {
-		found = joined(append(found, more...))
+		found = personal.Join(append(found, more...))
 	}
-	masked, kinds := replace(value, found)
+	masked, kinds := personal.Replace(value, found)
 	if len(masked) > maxText {
 		masked = strings.ToValidUTF8(masked[:maxText], "")
 		did = append(did, cut)
 	}
 	for _, kind := range kinds {
-		did = append(did, kind+" masked")
+		did = append(did, string(kind)+maskedSuffix)
 	}
 	return masked, did
 }
@@ -132,14 +139,14 @@ func isASCII(text string) bool {
 
 // wordsIn finds words, which are folded, where they stand by themselves. Of text
 // in which they are percent-encoded it is the whole.
-func wordsIn(text string, words []string) (found []finding) {
+func wordsIn(text string, words []string) (found []personal.Finding) {
 	found = wordsAsTheyAre(text, words)
 	if len(words) == 0 || strings.IndexByte(text, '%') < 0 {
 		return found
 	}
-	for decoded := range decodings(text) {
+	for decoded := range personal.Decodings(text) {
 		if len(wordsAsTheyAre(decoded, words)) > 0 {
-			return []finding{{0, len(text), "identifier"}}
+			return []personal.Finding{{Start: 0, End: len(text), Kind: identifier}}
 		}
 	}
 	return found
@@ -147,7 +154,7 @@ func wordsIn(text string, words []string) (found []finding) {
 
 // wordsAsTheyAre is wordsIn but for what is encoded. Of text whose letters are of
 // another length when folded, so that the places differ, it is the whole.
-func wordsAsTheyAre(text string, words []string) (found []finding) {
+func wordsAsTheyAre(text string, words []string) (found []personal.Finding) {
 	if len(words) == 0 || len(text) < minWord {
 		return nil
 	}
@@ -163,15 +170,17 @@ func wordsAsTheyAre(text string, words []string) (found []finding) {
 				at = start + 1
 				continue
 			}
-			found = append(found, finding{start, end, "identifier"})
+			found = append(found, personal.Finding{Start: start, End: end, Kind: identifier})
 			at = end
 		}
 	}
 	if len(found) > 0 && !foldsInPlace(text) {
-		return []finding{{0, len(text), "identifier"}}
+		return []personal.Finding{{Start: 0, End: len(text), Kind: identifier}}
 	}
-	return joined(found)
+	return personal.Join(found)
 }
+
+func isAlnum(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 func foldsInPlace(text string) bool {
 	if isASCII(text) {
@@ -188,9 +197,9 @@ func foldsInPlace(text string) bool {
 // withoutWords masks the event's own words in what is taken apart afterwards:
 // each part of a word would not be one.
 func (e *Event) withoutWords(path, text string, words []string) string {
-	masked, kinds := replace(text, wordsAsTheyAre(text, words))
+	masked, kinds := personal.Replace(text, wordsAsTheyAre(text, words))
 	if len(kinds) > 0 {
-		e.violate("%s: identifier masked", path)
+		e.violate("%s: identifier"+maskedSuffix, path)
 	}
 	return masked
 }
@@ -248,8 +257,8 @@ func (c *Collector) scrubPage(e *Event) {
 	}
 	c.scrubCampaign(e, address.RawQuery, words)
 	if address.RawQuery != "" {
-		if _, kinds := c.detector.mask(address.RawQuery); len(kinds) > 0 {
-			e.violate("page.url: %s in the query, left out", strings.Join(kinds, ", "))
+		for _, f := range c.detector.Find("", "?"+address.RawQuery) {
+			e.violate("page.url: %s in the query, left out", f.Kind)
 		}
 	}
 }
@@ -260,7 +269,7 @@ func (c *Collector) path(e *Event, path string, words []string) string {
 	if i := strings.IndexAny(path, "?#"); i >= 0 {
 		path = path[:i]
 	}
-	if signsOf(path) == 0 && len(path) <= maxText {
+	if len(words) == 0 && len(path) <= maxText && personal.Plain(path) {
 		return path // nor is there anything in a segment of it
 	}
 	segments := strings.Split(path, "/")

@@ -219,7 +219,7 @@ func (c *Collector) deduplicate(e *Event) verdict {
 func (c *Collector) landingID(e *Event) string {
 	personal := len(wordsIn(e.id, e.wordsOf(e.messageID))) > 0
 	if !personal && !seal.IsUUID(e.id) {
-		personal = len(c.detector.all(e.id)) > 0
+		personal = len(c.detector.Find("", e.id)) > 0
 	}
 	if personal {
 		return "digest-" + c.Pseudonymizer.Digest("message_id", e.id)

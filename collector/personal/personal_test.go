@@ -1,4 +1,4 @@
-package collector
+package personal_test
 
 import (
 	"bufio"
@@ -6,11 +6,13 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/sluis-cdp/sluis/collector/personal"
 )
 
-// TestDetectors reads testdata/detect.txt: a text and what becomes of it.
+// TestDetectors reads testdata/texts.txt: a text and what becomes of it.
 func TestDetectors(t *testing.T) {
-	file, err := os.Open("testdata/detect.txt")
+	file, err := os.Open("testdata/texts.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +29,7 @@ func TestDetectors(t *testing.T) {
 		}
 		cases++
 		text = strings.TrimSpace(text)
-		if got, _ := (detector{}).mask(text); got != strings.TrimSpace(want) {
+		if got, _ := (personal.Detector{}).Mask(text); got != strings.TrimSpace(want) {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
@@ -37,11 +39,11 @@ func TestDetectors(t *testing.T) {
 }
 
 func TestNationalPhonesNeedARegion(t *testing.T) {
-	const text = "call 2125550123"
-	if got, _ := (detector{region: "US"}).mask(text); got != "call [phone]" {
+	const text = "212 5550123 at noon"
+	if got, _ := (personal.Detector{Region: "US"}).Mask(text); got != "[phone] at noon" {
 		t.Errorf("with a region: %q", got)
 	}
-	if got, _ := (detector{}).mask(text); got != text {
+	if got, _ := (personal.Detector{}).Mask(text); got != text {
 		t.Errorf("without: %q", got)
 	}
 }
@@ -50,9 +52,9 @@ func FuzzMask(f *testing.F) {
 	f.Add("jane@example.com +31612345678 4111 1111 1111 1111")
 	f.Add("%40@::eyJ(+")
 	f.Add("%((A")
-	d := detector{region: "NL"}
+	d := personal.Detector{Region: "NL"}
 	f.Fuzz(func(t *testing.T, text string) {
-		once, kinds := d.mask(text)
+		once, kinds := d.Mask(text)
 		if utf8.ValidString(text) && !utf8.ValidString(once) {
 			t.Errorf("%q: masking made invalid UTF-8: %q", text, once)
 		}
@@ -65,12 +67,12 @@ func FuzzMask(f *testing.F) {
 func BenchmarkMask(b *testing.B) {
 	clean := strings.Repeat("A plain sentence about blue running shoes, nothing else. ", 18)
 	dirty := clean[:900] + " jane@example.com +31612345678"
-	d := detector{region: "NL"}
+	d := personal.Detector{Region: "NL"}
 	for name, text := range map[string]string{"clean": clean, "dirty": dirty} {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
-				d.mask(text)
+				d.Mask(text)
 			}
 		})
 	}

@@ -1,0 +1,361 @@
+package personal
+
+import (
+	"net/netip"
+	"strings"
+)
+
+// number is a run of digits with the separators that people use in numbers.
+type number struct {
+	text   string // of which the run is a part
+	start  int
+	groups [maxGroups]group
+	n      int
+	digits []byte
+}
+
+// group is the bytes of one group of digits.
+type group struct{ start, end int }
+
+// Nothing that is looked for has more digits or groups; a longer run is looked
+// at from its first group on, and from each behind a space.
+const (
+	maxGroups = 10
+	maxDigits = 19
+)
+
+// number checks the numbers in the run of digits that begins at i: from each
+// group that may begin one, the longest that is anything.
+func (s *scan) number(i int) int {
+	if !s.startsNumber(i) {
+		return i
+	}
+	var groups [maxGroups]group
+	n := numberRun(s.text, i, groups[:])
+	if n == 0 || s.isOpaque(i, groups[n-1].end) {
+		return i
+	}
+	var digits [maxDigits]byte
+	for first := 0; first < n; first++ {
+		if first > 0 && !parts(s.text[groups[first-1].end:groups[first].start]) {
+			continue
+		}
+		for last := n; last > first; last-- {
+			if last < n && !parts(s.text[groups[last-1].end:groups[last].start]) {
+				continue
+			}
+			num := number{text: s.text, start: groups[first].start, n: last - first, digits: digits[:0]}
+			copy(num.groups[:], groups[first:last])
+			if first == 0 {
+				num.start = i
+			} else if p := num.start - 1; s.text[p] == '+' || s.text[p] == '(' {
+				num.start = p
+			}
+			if !num.read() {
+				continue
+			}
+			if kind := s.classify(&num); kind != "" {
+				s.add(num.start, num.end(), kind)
+				return num.end()
+			}
+		}
+	}
+	return groups[0].end
+}
+
+// parts tells whether what is between two groups may part two numbers.
+func parts(separator string) bool { return strings.ContainsAny(separator, " /+(\t") }
+
+func (s *scan) startsNumber(i int) bool {
+	text := s.text
+	if c := text[i]; !isDigit(c) && (i+1 >= len(text) || !isDigit(text[i+1]) && text[i+1] != '(') {
+		return false
+	}
+	if i == 0 {
+		return true
+	}
+	before := text[i-1]
+	return !isAlnum(before)
+}
+
+// isOpaque tells whether a run is part of an id, such as a UUID.
+func (s *scan) isOpaque(start, end int) bool {
+	text := s.text
+	if end < len(text) && (isLetter(text[end]) || text[end] == '_') {
+		return true
+	}
+	before := start >= 2 && text[start-1] == '-' && isAlnum(text[start-2])
+	after := end+1 < len(text) && text[end] == '-' && isAlnum(text[end+1])
+	return before && after
+}
+
+// numberRun finds the groups of the run that begins at i, and returns how many
+// there are.
+func numberRun(text string, i int, groups []group) (n int) {
+	separators, at := 0, -1
+	for j := i; j < len(text); j++ {
+		switch c := text[j]; {
+		case isDigit(c):
+			if at < 0 {
+				if n == len(groups) {
+					return n
+				}
+				at = j
+			}
+			groups[n], separators = group{at, j + 1}, 0
+		case j == i && (c == '+' || c == '('), c == '+' && separators > 0,
+			separators < 3 && strings.IndexByte(" -./()\t", c) >= 0:
+			if at >= 0 {
+				n, at = n+1, -1
+			}
+			separators++
+		default:
+			if at >= 0 {
+				n++
+			}
+			return n
+		}
+	}
+	if at >= 0 {
+		n++
+	}
+	return n
+}
+
+func (n *number) end() int { return n.groups[n.n-1].end }
+
+// read collects the digits; it is false if there are too many.
+func (n *number) read() bool {
+	for _, g := range n.groups[:n.n] {
+		if len(n.digits)+g.end-g.start > maxDigits {
+			return false
+		}
+		n.digits = append(n.digits, n.text[g.start:g.end]...)
+	}
+	return true
+}
+
+// as tells whether these are the sizes of the groups.
+func (n *number) as(sizes ...int) bool {
+	if n.n != len(sizes) {
+		return false
+	}
+	for i, size := range sizes {
+		if n.size(i) != size {
+			return false
+		}
+	}
+	return true
+}
+
+func (n *number) size(i int) int { return n.groups[i].end - n.groups[i].start }
+
+// separator is what is between group i and the next.
+func (n *number) separator(i int) string { return n.text[n.groups[i].end:n.groups[i+1].start] }
+
+// separatedBy tells whether all groups are separated by this alone.
+func (n *number) separatedBy(separator string) bool {
+	for i := range n.n - 1 {
+		if n.separator(i) != separator {
+			return false
+		}
+	}
+	return n.n > 1
+}
+
+// classify tells what a number is; "" if nothing personal.
+func (s *scan) classify(n *number) Kind {
+	switch {
+	case n.n == 4 && n.separatedBy("."):
+		if s.isIPv4(n) {
+			return IP
+		}
+		return s.phoneKind(n)
+	case len(n.digits) < 7:
+		return ""
+	case s.isCard(n):
+		return Card
+	case n.isDate():
+		return ""
+	case s.isSSN(n):
+		return SSN
+	case s.isBSN(n):
+		return BSN
+	}
+	return s.phoneKind(n)
+}
+
+func (s *scan) phoneKind(n *number) Kind {
+	if len(n.digits) >= 7 && s.isPhone(n) {
+		return Phone
+	}
+	return ""
+}
+
+// versionWords are before what looks like an IPv4 address and is a version.
+var versionWords = []string{"version", "versie", "build", "release", "firmware", "driver", "ver."}
+
+func (s *scan) isIPv4(n *number) bool {
+	address, err := netip.ParseAddr(n.text[n.groups[0].start:n.end()])
+	if err != nil || !isSomebodys(address) {
+		return false
+	}
+	return !s.follows(n.start, 12, versionWords)
+}
+
+// isDate tells whether the groups begin as a date does, in either order, with a
+// year and a month that there are.
+func (n *number) isDate() bool {
+	if n.n < 3 || n.text[n.start] == '+' {
+		return false
+	}
+	year, month := 0, 1
+	switch {
+	case n.size(0) == 4 && n.size(1) == 2 && n.size(2) == 2:
+	case n.size(0) <= 2 && n.size(1) <= 2 && n.size(2) == 4:
+		year = 2
+	default:
+		return false
+	}
+	y := n.text[n.groups[year].start:n.groups[year].end]
+	m := n.text[n.groups[month].start:n.groups[month].end]
+	d := n.text[n.groups[2-year].start:n.groups[2-year].end]
+	return (y[:2] == "19" || y[:2] == "20") && (m <= "12" || len(m) == 1 || d <= "12")
+}
+
+// An issuer's range of payment cards: the first digits, and the lengths
+// (ISO/IEC 7812; what is issued, of which not all registries agree).
+type issuer struct {
+	from, to string // of the same length
+	lengths  []int
+}
+
+var issuers = []issuer{
+	{"4", "4", []int{16, 19}},                            // Visa
+	{"51", "55", []int{16}}, {"2221", "2720", []int{16}}, // Mastercard
+	{"34", "34", []int{15}}, {"37", "37", []int{15}}, // American Express
+	{"6011", "6011", []int{16}}, {"644", "659", []int{16}}, // Discover
+	{"3528", "3589", []int{16}},                                                 // JCB
+	{"300", "305", []int{14}}, {"36", "36", []int{14}}, {"38", "39", []int{14}}, // Diners Club
+	{"62", "62", []int{16, 17, 18, 19}}, {"81", "81", []int{16}}, // UnionPay
+	{"5018", "5018", []int{16}}, {"5020", "5020", []int{16}}, {"5038", "5038", []int{16}}, {"5893", "5893", []int{16}},
+	{"6304", "6304", []int{16, 19}}, {"6759", "6763", []int{16, 19}}, // Maestro
+	{"2200", "2204", []int{16}},                        // Mir
+	{"508", "508", []int{16}}, {"60", "60", []int{16}}, // RuPay
+}
+
+// isCard checks the issuer, the length and the check digit of a payment card,
+// and that its digits are grouped as on a card.
+func (s *scan) isCard(n *number) bool {
+	size := len(n.digits)
+	if size < 14 || n.text[n.start] == '+' || !luhn(n.digits) || !n.groupedAsCard() {
+		return false
+	}
+	for _, r := range issuers {
+		first := string(n.digits[:len(r.from)])
+		if first < r.from || first > r.to {
+			continue
+		}
+		for _, length := range r.lengths {
+			if length == size {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (n *number) groupedAsCard() bool {
+	switch {
+	case n.n == 1, n.as(4, 6, 5), n.as(4, 6, 4), n.as(6, 13), n.as(6, 10):
+		return true
+	case len(n.digits) > 19:
+		return false
+	}
+	for i := range n.n - 1 {
+		if n.size(i) != 4 {
+			return false
+		}
+	}
+	return true
+}
+
+// luhn is the check digit of payment cards (ISO/IEC 7812-1).
+func luhn(digits []byte) bool {
+	sum := 0
+	for i := range len(digits) {
+		n := int(digits[len(digits)-1-i] - '0')
+		if i%2 == 1 {
+			if n *= 2; n > 9 {
+				n -= 9
+			}
+		}
+		sum += n
+	}
+	return sum%10 == 0
+}
+
+var (
+	bsnWords = []string{"bsn", "burgerservice", "sofi", "citizen service number"}
+	ssnWords = []string{"ssn", "social security", "social-security", "socialsecurity", "taxpayer", "tax id", "tax_id", "taxid", "itin"}
+)
+
+// isBSN: one in eleven numbers passes the test, so that it takes a word beside
+// it or the name of its field.
+func (s *scan) isBSN(n *number) bool {
+	if len(n.digits) != 9 && len(n.digits) != 8 || !s.spoken(n.start, bsnWords) {
+		return false
+	}
+	sum, d := 0, n.digits
+	for i := range d {
+		weight := len(d) - i
+		if weight == 1 {
+			weight = -1
+		}
+		sum += int(d[i]-'0') * weight
+	}
+	return sum%11 == 0
+}
+
+// isSSN checks the parts of the number, of which some are never issued: 000, 666
+// and 9xx for the area (9xx is that of a taxpayer without one), 00, 0000. With
+// the dashes that are written in it it needs no word beside it.
+func (s *scan) isSSN(n *number) bool {
+	d := n.digits
+	if len(d) != 9 || string(d[:3]) == "000" || string(d[:3]) == "666" || string(d[3:5]) == "00" || string(d[5:]) == "0000" {
+		return false
+	}
+	if d[0] != '9' && n.as(3, 2, 4) && n.separatedBy("-") {
+		return true
+	}
+	return (n.n == 1 || n.as(3, 2, 4)) && s.spoken(n.start, ssnWords)
+}
+
+// spoken tells whether one of the words is a little before a place of the text,
+// or in the name of its field.
+func (s *scan) spoken(place int, words []string) bool {
+	return s.follows(place, 40, words) || containsFold(s.key, words)
+}
+
+// follows tells whether one of the words is among the bytes before a place.
+func (s *scan) follows(place, bytes int, words []string) bool {
+	return containsFold(s.text[max(0, place-bytes):place], words)
+}
+
+// containsFold tells whether one of the words, which are in lower case, begins a
+// word of the text.
+func containsFold(text string, words []string) bool {
+	for i := range len(text) {
+		if i > 0 && isLetter(text[i-1]) && (isLetter(text[i]) && !(isLower(text[i-1]) && !isLower(text[i]))) {
+			continue // within a word; firstName is two
+		}
+		for _, word := range words {
+			if len(text)-i >= len(word) && strings.EqualFold(text[i:i+len(word)], word) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func isLower(c byte) bool { return c >= 'a' && c <= 'z' }
