@@ -40,6 +40,8 @@ const (
 	KeyPseudonym = "pseudonym" // 32 bytes from which the OPRF key and the digest keys are derived
 	KeyEdge      = "edge"      // 32 bytes, the HPKE pre-shared key of the collectors
 	KeyCookie    = "cookie"    // 32 bytes, signs the consent cookie
+	KeySuppress  = "suppress"  // 32 bytes, makes the tokens of erased people; collectors hold it
+	KeyRights    = "rights"    // 32 bytes, the Ed25519 seed that signs erasures; only sluis holds it
 )
 
 // KeyPublic and KeyPrivate name the two halves of a purpose's key pair.
@@ -97,7 +99,7 @@ func Generate(d Dir, purposes []string) error {
 	if err := os.MkdirAll(string(d), 0o700); err != nil {
 		return fmt.Errorf("making the keys folder: %w", err)
 	}
-	for _, name := range []string{KeyPseudonym, KeyEdge, KeyCookie} {
+	for _, name := range []string{KeyPseudonym, KeyEdge, KeyCookie, KeySuppress, KeyRights} {
 		if err := d.Add(name, randomKey()); err != nil {
 			return err
 		}
@@ -120,6 +122,15 @@ func Generate(d Dir, purposes []string) error {
 		}
 	}
 	return nil
+}
+
+// Ensure adds 32 random bytes under a name that the keyring does not have yet,
+// as one made by an earlier version. It tells whether it did.
+func (d Dir) Ensure(ctx context.Context, name string) (added bool, err error) {
+	if _, err := d.Key(ctx, name); !errors.Is(err, ErrNoKey) {
+		return false, err
+	}
+	return true, d.Add(name, randomKey())
 }
 
 // randomKey returns 32 random bytes; rand.Read never fails.
