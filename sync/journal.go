@@ -73,7 +73,7 @@ func (a *application) read(ctx context.Context, d warehouse.Driver, first, last 
 			present, unsure, resend, k.change_id, `+verdict+`
 		FROM part p LEFT JOIN `+own("state")+` k ON k.sync = ? AND k.key = p.key
 		LEFT JOIN consent c ON c.profile_id = p.profile_id
-		LEFT JOIN erased e1 ON e1.pseudonym = p.key LEFT JOIN erased e2 ON e2.pseudonym = p.profile_id
+		LEFT JOIN erased e1 ON e1.id = p.key LEFT JOIN erased e2 ON e2.id = p.profile_id
 		ORDER BY seq`, a.Sync)
 	if err != nil {
 		return nil, err
