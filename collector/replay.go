@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 	"github.com/sluis-cdp/sluis/collector/visitor"
@@ -25,6 +26,8 @@ type Opened struct {
 	EventID string
 	// Pseudonyms are all identifiers that the event has of the person.
 	Pseudonyms []string
+	// OccurredAt is when it happened, as it would land.
+	OccurredAt time.Time
 
 	row    QuarantineRow
 	req    request
@@ -144,7 +147,7 @@ func (c *Collector) identify(o *Opened) error {
 	c.recognise(e)
 	c.gather(e)
 	c.pseudonymize(e)
-	o.EventID = c.landingID(e)
+	o.EventID, o.OccurredAt = c.landingID(e), occurredAt(e)
 	for _, id := range e.row.Identifiers {
 		o.Pseudonyms = append(o.Pseudonyms, id.Pseudonym)
 	}
@@ -167,7 +170,7 @@ func (c *Collector) Replay(ctx context.Context, o *Opened, today Today) (Outcome
 	defer c.settle(kept)
 	kept.shared.read(o.event.shared)
 	e := &Event{message: o.event, req: &o.req, rows: &rec.Rows, kept: kept}
-	v := verdict{Withheld, "erased"}
+	v := verdict{Withheld, erasedReason}
 	if !today.Erased {
 		v = c.walk(e)
 	}

@@ -177,7 +177,7 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 	add := func(purposes []consent.Purpose, ok bool) {
 		for _, purpose := range purposes {
 			for _, subject := range subjects {
-				if purpose == consent.Necessary {
+				if purpose == consent.Necessary || c.Suppressed.Holds(subject.Token(), req.received) {
 					continue
 				}
 				rows = append(rows, ConsentRow{
