@@ -83,23 +83,30 @@ var (
 // and repeats nothing of it.
 func (c *Collector) Open(opener *seal.Opener, s Sealed) (*Opened, error) {
 	o := &Opened{row: s.QuarantineRow}
-	text, err := opener.Open(seal.Sealed{KeyID: s.KeyID, Ciphertext: s.Ciphertext}, s.Key, quarantineBinding(s.QuarantineID))
+	source := c.source(s.SourceID)
+	if source == nil {
+		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, ErrNoSource)
+	}
+	text, err := opener.Open(seal.Sealed{KeyID: s.KeyID, Ciphertext: s.Ciphertext}, s.Key, quarantineBinding(s.QuarantineID, s.SourceID))
 	if err != nil {
 		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, err)
 	}
 	if err := o.read(text); err != nil {
 		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, err)
 	}
-	for _, source := range c.sources {
-		if source.ID == s.SourceID {
-			o.req.source = source
-		}
-	}
-	if o.req.source == nil {
-		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, ErrNoSource)
-	}
+	o.req.source = source
 	o.req.again = &again{id: s.QuarantineID, granted: o.sealed.Granted}
 	return o, c.identify(o)
+}
+
+// source is the one with an id; nil if there is none.
+func (c *Collector) source(id string) *Source {
+	for _, source := range c.sources {
+		if source.ID == id {
+			return source
+		}
+	}
+	return nil
 }
 
 // read reads what was sealed.

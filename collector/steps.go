@@ -386,8 +386,10 @@ func (c *Collector) sealFor(e *Event, purpose consent.Purpose, p personalValue) 
 			value = normal
 		}
 	}
+	token := c.Pseudonymizer.ValueToken(e.subject, p.field, value)
 	s, key, err := c.Sealer.Seal(seal.Binding{
 		Purpose: string(purpose), Field: p.field, Subject: e.subject.Token(), Decision: e.decision.ID(),
+		Record: seal.VaultRecord(token, e.req.received),
 	}, value)
 	if err != nil {
 		return err
@@ -395,7 +397,7 @@ func (c *Collector) sealFor(e *Event, purpose consent.Purpose, p personalValue) 
 	e.addKey(c, key)
 	e.rows.Vault = append(e.rows.Vault, VaultRow{
 		Pseudonym: e.subject.Token(), Field: p.field, Purpose: string(purpose),
-		KeyID: s.KeyID, Ciphertext: s.Ciphertext, Token: c.Pseudonymizer.ValueToken(e.subject, p.field, value),
+		KeyID: s.KeyID, Ciphertext: s.Ciphertext, Token: token,
 		DecisionID: e.decision.ID(), ReceivedAt: e.req.received,
 	})
 	return nil
