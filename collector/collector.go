@@ -55,8 +55,8 @@ type Spool interface {
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
-// Config is what a Collector is made of. All but Visitors, Window, Observer,
-// Logger and Now are required.
+// Config is what a Collector is made of. All but Visitors, Window, Suppressed,
+// Observer, Logger and Now are required.
 type Config struct {
 	Sources       []Source
 	Policy        *consent.Policy
@@ -77,6 +77,8 @@ type Config struct {
 	// Window remembers message ids; nil is one that forgets them with the process.
 	// A collector made by With keeps the one it has.
 	Window *Window
+	// Suppressed are the people who were erased; nil if nobody ever was.
+	Suppressed *SuppressionList
 	// Observer is told what becomes of events; nil if nobody asks.
 	Observer Observer
 	Logger   *slog.Logger
@@ -229,6 +231,7 @@ var steps = []struct {
 	{"gate", (*Collector).gate},
 	{"bots", (*Collector).bots},
 	{"gather", (*Collector).gather},
+	{"suppress", (*Collector).suppress},
 	{"conform", (*Collector).conform},
 	{"deduplicate", (*Collector).deduplicate},
 	{"pseudonymize", (*Collector).pseudonymize},

@@ -228,7 +228,7 @@ func compareGolden(t *testing.T, file string, value any) {
 func (b *bench) readable(t *testing.T) map[string]any {
 	t.Helper()
 	rows := b.spool.rows(t)
-	open := func(purpose, field, subject, decision, keyID string, ciphertext []byte) string {
+	open := func(purpose, field, subject, decision, record, keyID string, ciphertext []byte) string {
 		i := slices.IndexFunc(rows.SealKeys, func(k SealKeyRow) bool { return k.KeyID == keyID })
 		if i < 0 {
 			t.Fatal("a sealed value was written without its key")
@@ -236,7 +236,7 @@ func (b *bench) readable(t *testing.T) map[string]any {
 		k := rows.SealKeys[i]
 		value, err := b.opener.Open(seal.Sealed{KeyID: keyID, Ciphertext: ciphertext},
 			seal.DataKey{ID: k.KeyID, Purpose: k.Purpose, Recipient: k.Recipient, PSKID: k.PSKID, EncapsulatedKey: k.EncapsulatedKey},
-			seal.Binding{Purpose: purpose, Field: field, Subject: subject, Decision: decision})
+			seal.Binding{Purpose: purpose, Field: field, Subject: subject, Decision: decision, Record: record})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -249,12 +249,12 @@ func (b *bench) readable(t *testing.T) map[string]any {
 	vault := []string{}
 	for _, v := range rows.Vault {
 		vault = append(vault, fmt.Sprintf("%s %s for %s: %s", v.Pseudonym, v.Field, v.Purpose,
-			open(v.Purpose, v.Field, v.Pseudonym, v.DecisionID, v.KeyID, v.Ciphertext)))
+			open(v.Purpose, v.Field, v.Pseudonym, v.DecisionID, seal.VaultRecord(v.Token, v.ReceivedAt), v.KeyID, v.Ciphertext)))
 	}
 	show["vault"] = vault
 	quarantine := []string{}
 	for _, q := range rows.Quarantine {
-		quarantine = append(quarantine, q.Reason+": "+open("necessary", "quarantine", q.QuarantineID, "", q.KeyID, q.Ciphertext))
+		quarantine = append(quarantine, q.Reason+": "+open("necessary", "quarantine", q.QuarantineID, "", q.SourceID, q.KeyID, q.Ciphertext))
 	}
 	show["quarantine"] = quarantine
 	return show

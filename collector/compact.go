@@ -44,7 +44,15 @@ func (f folder) contains(g folder) bool {
 // Compact merges small folders of one day, and removes those that were merged
 // long enough ago. It may be interrupted at any point and repeated; one process
 // at a time calls it, the one that lands.
-func (s ParquetSink) Compact(day time.Time, now time.Time) error {
+func (s ParquetSink) Compact(day time.Time, now time.Time) (err error) {
+	lock, err := s.lock()
+	if err != nil {
+		return fmt.Errorf("compacting: %w", err)
+	}
+	if free, err := lock.TryRLock(); err != nil || !free {
+		return err // somebody erases; another time will do
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	dir := s.dayDir(day)
 	folders, err := readFolders(dir)
 	if err != nil {

@@ -250,7 +250,7 @@ func (e *edge) checkSealed(what string) {
 	}
 	for _, v := range landedRows[VaultRow](e.t, e.sink.Dir, "vault") {
 		_, err := e.keys.opener.Open(seal.Sealed{KeyID: v.KeyID, Ciphertext: v.Ciphertext}, keys[v.KeyID],
-			seal.Binding{Purpose: v.Purpose, Field: v.Field, Subject: v.Pseudonym, Decision: v.DecisionID})
+			seal.Binding{Purpose: v.Purpose, Field: v.Field, Subject: v.Pseudonym, Decision: v.DecisionID, Record: seal.VaultRecord(v.Token, v.ReceivedAt)})
 		if err != nil {
 			e.t.Errorf("%s: a sealed value cannot be opened: %v", what, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluis-cdp/sluis/collector/spool"
@@ -22,10 +23,14 @@ type Loader struct {
 	// Window writes down the ids of what landed before the spool forgets them; nil
 	// if nobody asks.
 	Window *Window
+	// Suppressed are the people who were erased: what the spool still has of them
+	// does not land. nil if nobody ever was.
+	Suppressed *SuppressionList
 	// Every is how long the first record of a batch waits for others; the default
 	// is a second.
 	Every time.Duration
 
+	landed   atomic.Uint64 // the number from which landing goes on
 	mu       sync.Mutex
 	progress Progress
 }
@@ -77,6 +82,7 @@ func (l *Loader) Run(ctx context.Context) error {
 		l.Window = NewWindow(0)
 	}
 	l.forgotten(l.Window.catchUp(ctx, l.Spool, position))
+	l.landed.Store(position)
 	if err := l.Spool.Trim(position); err != nil {
 		l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
 	}
@@ -86,7 +92,7 @@ func (l *Loader) Run(ctx context.Context) error {
 	for {
 		batch, err := batcher.next(ctx)
 		if errors.Is(err, io.EOF) {
-			return nil
+			return l.Spool.Trim(l.landed.Load()) // what was the last segment until the spool was closed
 		}
 		if err != nil {
 			return fmt.Errorf("reading the spool: %w", err)
@@ -95,11 +101,21 @@ func (l *Loader) Run(ctx context.Context) error {
 			return err
 		}
 		l.forgotten(l.Window.landed(&batch))
+		l.landed.Store(batch.Last)
 		if err := l.Spool.Trim(batch.Last); err != nil {
 			l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
 		}
 		l.compact(batch.Day)
 	}
+}
+
+// Shed lets the spool forget all that has landed, also what is in the segment that
+// it is writing: somebody was erased. It may be called while Run runs.
+func (l *Loader) Shed(ctx context.Context) error {
+	if err := l.Spool.Cut(ctx); err != nil && !errors.Is(err, spool.ErrClosed) {
+		return fmt.Errorf("beginning a segment of the spool: %w", err)
+	}
+	return l.Spool.Trim(l.landed.Load())
 }
 
 // forgotten logs that message ids were not written down. Landing goes on: on a
@@ -136,7 +152,7 @@ func (l *Loader) compact(day time.Time) {
 func (l *Loader) land(ctx context.Context, b Batch) error {
 	const longest = 30 * time.Second
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, longest) {
-		err := l.Sink.Land(ctx, b)
+		err := l.attempt(ctx, b)
 		l.note(func(p *Progress) { p.attempted(b, err, time.Now()) })
 		if err == nil {
 			return nil
@@ -148,6 +164,33 @@ func (l *Loader) land(ctx context.Context, b Batch) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// Entrance is that of a [Sink] that lands a batch at once or not at all, in a place that
+// others change too, one at a time: between Enter and leave nobody else does.
+type Entrance interface {
+	Enter(ctx context.Context) (leave func() error, err error)
+}
+
+// attempt lands a batch, through an entrance less what it has of people who were
+// erased: what is known of them inside is all that there is to be known. A sink
+// that lands a batch in parts, as BigQuery's, needs it to be each time what it was
+// the first time. There all of it lands, and the next sweep of the warehouse takes
+// them out, before models are built.
+func (l *Loader) attempt(ctx context.Context, b Batch) (err error) {
+	place, ok := l.Sink.(Entrance)
+	if !ok {
+		return l.Sink.Land(ctx, b)
+	}
+	leave, err := place.Enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, leave()) }()
+	if _, err := l.Suppressed.Reread(); err != nil {
+		return err
+	}
+	return l.Sink.Land(ctx, b.withoutErased(l.Suppressed))
 }
 
 // attempted takes down how an attempt to land a batch ended.

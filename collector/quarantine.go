@@ -29,9 +29,10 @@ type quarantined struct {
 // maxQuarantined leaves room in a record of the spool.
 const maxQuarantined = 1 << 20
 
-// quarantineBinding is what a sealed event belongs to.
-func quarantineBinding(id string) seal.Binding {
-	return seal.Binding{Purpose: string(consent.Necessary), Field: "quarantine", Subject: id}
+// quarantineBinding is what a sealed event belongs to. All else that a replay
+// goes by is in the seal, beside the message.
+func quarantineBinding(id, source string) seal.Binding {
+	return seal.Binding{Purpose: string(consent.Necessary), Field: "quarantine", Subject: id, Record: source}
 }
 
 // quarantine seals an event whole, to be looked at and replayed.
@@ -54,7 +55,7 @@ func (c *Collector) quarantine(e *Event, why departure) verdict {
 		return verdict{Withheld, "cannot be encoded"}
 	}
 	id := newMessageID()
-	s, key, err := c.Sealer.Seal(quarantineBinding(id), string(body))
+	s, key, err := c.Sealer.Seal(quarantineBinding(id, e.req.source.ID), string(body))
 	if err != nil {
 		c.Logger.Error("sealing an event for quarantine failed; it is withheld", "error", err)
 		return verdict{Withheld, "cannot be sealed"}

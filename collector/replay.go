@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 	"github.com/sluis-cdp/sluis/collector/visitor"
@@ -25,6 +26,8 @@ type Opened struct {
 	EventID string
 	// Pseudonyms are all identifiers that the event has of the person.
 	Pseudonyms []string
+	// OccurredAt is when it happened, as it would land.
+	OccurredAt time.Time
 
 	row    QuarantineRow
 	req    request
@@ -80,23 +83,30 @@ var (
 // and repeats nothing of it.
 func (c *Collector) Open(opener *seal.Opener, s Sealed) (*Opened, error) {
 	o := &Opened{row: s.QuarantineRow}
-	text, err := opener.Open(seal.Sealed{KeyID: s.KeyID, Ciphertext: s.Ciphertext}, s.Key, quarantineBinding(s.QuarantineID))
+	source := c.source(s.SourceID)
+	if source == nil {
+		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, ErrNoSource)
+	}
+	text, err := opener.Open(seal.Sealed{KeyID: s.KeyID, Ciphertext: s.Ciphertext}, s.Key, quarantineBinding(s.QuarantineID, s.SourceID))
 	if err != nil {
 		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, err)
 	}
 	if err := o.read(text); err != nil {
 		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, err)
 	}
-	for _, source := range c.sources {
-		if source.ID == s.SourceID {
-			o.req.source = source
-		}
-	}
-	if o.req.source == nil {
-		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, ErrNoSource)
-	}
+	o.req.source = source
 	o.req.again = &again{id: s.QuarantineID, granted: o.sealed.Granted}
 	return o, c.identify(o)
+}
+
+// source is the one with an id; nil if there is none.
+func (c *Collector) source(id string) *Source {
+	for _, source := range c.sources {
+		if source.ID == id {
+			return source
+		}
+	}
+	return nil
 }
 
 // read reads what was sealed.
@@ -144,7 +154,7 @@ func (c *Collector) identify(o *Opened) error {
 	c.recognise(e)
 	c.gather(e)
 	c.pseudonymize(e)
-	o.EventID = c.landingID(e)
+	o.EventID, o.OccurredAt = c.landingID(e), occurredAt(e)
 	for _, id := range e.row.Identifiers {
 		o.Pseudonyms = append(o.Pseudonyms, id.Pseudonym)
 	}
@@ -167,7 +177,7 @@ func (c *Collector) Replay(ctx context.Context, o *Opened, today Today) (Outcome
 	defer c.settle(kept)
 	kept.shared.read(o.event.shared)
 	e := &Event{message: o.event, req: &o.req, rows: &rec.Rows, kept: kept}
-	v := verdict{Withheld, "erased"}
+	v := verdict{Withheld, erasedReason}
 	if !today.Erased {
 		v = c.walk(e)
 	}

@@ -278,7 +278,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	value, key, err := before.Sealer.Seal(quarantineBinding(old.QuarantineID), string(text))
+	value, key, err := before.Sealer.Seal(quarantineBinding(old.QuarantineID, old.SourceID), string(text))
 	if err != nil {
 		t.Fatal(err)
 	}

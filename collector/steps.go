@@ -178,7 +178,7 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 	add := func(purposes []consent.Purpose, ok bool) {
 		for _, purpose := range purposes {
 			for _, subject := range subjects {
-				if purpose == consent.Necessary {
+				if purpose == consent.Necessary || c.Suppressed.Holds(subject.Token(), req.received) {
 					continue
 				}
 				rows = append(rows, ConsentRow{
@@ -387,8 +387,10 @@ func (c *Collector) sealFor(e *Event, purpose consent.Purpose, p personalValue) 
 			value = normal
 		}
 	}
+	token := c.Pseudonymizer.ValueToken(e.subject, p.field, value)
 	s, key, err := c.Sealer.Seal(seal.Binding{
 		Purpose: string(purpose), Field: p.field, Subject: e.subject.Token(), Decision: e.decision.ID(),
+		Record: seal.VaultRecord(token, e.req.received),
 	}, value)
 	if err != nil {
 		return err
@@ -396,7 +398,7 @@ func (c *Collector) sealFor(e *Event, purpose consent.Purpose, p personalValue) 
 	e.addKey(c, key)
 	e.rows.Vault = append(e.rows.Vault, VaultRow{
 		Pseudonym: e.subject.Token(), Field: p.field, Purpose: string(purpose),
-		KeyID: s.KeyID, Ciphertext: s.Ciphertext, Token: c.Pseudonymizer.ValueToken(e.subject, p.field, value),
+		KeyID: s.KeyID, Ciphertext: s.Ciphertext, Token: token,
 		DecisionID: e.decision.ID(), ReceivedAt: e.req.received,
 	})
 	return nil

@@ -247,8 +247,8 @@ func (a *application) deliver(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, a.closeTarget(ctx)) }()
 	a.description = a.target.Describe()
 	if a.removals > 0 && !slices.Contains(a.description.Ops, destination.Remove) {
-		return fmt.Errorf("sync %s: the destination %s cannot remove rows, and the plan has %d removals: nothing was sent; choose a destination that can, or remove them there by hand",
-			a.Sync, a.sync.Destination, a.removals)
+		return fmt.Errorf("sync %s: %w: %s has %d removals to do: nothing was sent; choose a destination that can, or remove them there by hand",
+			a.Sync, ErrCannotRemove, a.sync.Destination, a.removals)
 	}
 	if err := a.openTarget(ctx); err != nil {
 		return err

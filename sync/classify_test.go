@@ -90,7 +90,7 @@ func (s *scenario) step(title string, content [][]string) string {
 		s.setConsent(allowed)
 	case "erased":
 		for _, line := range content {
-			s.exec("INSERT INTO sluis.erasures (request_id, pseudonym, erased_at) VALUES ('r1', ?, ?)", line[0], s.clock())
+			s.exec("INSERT INTO sluis_sync.erased (id, erased_at) VALUES (?, ?)", line[0], s.clock())
 		}
 	case "sealed":
 		s.exec("DELETE FROM sluis_models.profile_sealed WHERE TRUE")

@@ -51,14 +51,14 @@ func (tr *truth) store() {
 	tr.setModel(rows...)
 	tr.setConsent(tr.allowed)
 	tr.advance(time.Second)
-	tr.exec("DELETE FROM sluis.erasures WHERE TRUE")
+	tr.exec("DELETE FROM sluis_sync.erased WHERE TRUE")
 	var erasures [][]any
 	for profile, erased := range tr.erased {
 		if erased {
-			erasures = append(erasures, []any{"r", profile, tr.clock()})
+			erasures = append(erasures, []any{profile, tr.clock()})
 		}
 	}
-	tr.append("sluis.erasures", []string{"request_id", "pseudonym", "erased_at"}, erasures...)
+	tr.append("sluis_sync.erased", []string{"id", "erased_at"}, erasures...)
 }
 
 // want is what the destination must hold in the end: model ∧ consent.

@@ -15,7 +15,7 @@ import (
 type sources struct {
 	dialect        dialect
 	columns        []column // one per mapped field
-	erasures       bool     // there is a table of erasures
+	erasures       bool     // somebody was, or is being, erased
 	consentExpires bool     // a consent may have an end
 }
 
@@ -52,7 +52,7 @@ func inspectConsent(ctx context.Context, d warehouse.Driver, s Sync) (sources, e
 			return src, err
 		}
 	}
-	_, err = d.Columns(ctx, warehouse.SchemaLanding, "erasures")
+	_, err = d.Columns(ctx, warehouse.SchemaSync, erasedTable.Name)
 	if err != nil && !errors.Is(err, warehouse.ErrNoRelation) {
 		return src, fmt.Errorf("look for erasures: %w", err)
 	}
@@ -139,12 +139,12 @@ func (src sources) instant(t time.Time) string {
 	return "CAST(" + literal(t.UTC().Format("2006-01-02 15:04:05.000000")+"+00") + " AS " + warehouse.Timestamp.In(string(src.dialect)) + ")"
 }
 
-// erased is a query for the pseudonyms that were erased, and when last.
+// erased is a query for those who are being erased, and since when.
 func (src sources) erased() string {
 	if !src.erasures {
-		return "SELECT '' AS pseudonym, CAST(NULL AS " + warehouse.Timestamp.In(string(src.dialect)) + ") AS erased_at"
+		return "SELECT '' AS id, CAST(NULL AS " + warehouse.Timestamp.In(string(src.dialect)) + ") AS erased_at"
 	}
-	return "SELECT pseudonym, MAX(erased_at) AS erased_at FROM " + landing("erasures") + " GROUP BY pseudonym"
+	return "SELECT id, MAX(erased_at) AS erased_at FROM " + own(erasedTable.Name) + " GROUP BY id"
 }
 
 // erasedNow says, of a row joined with consent c and the erasures e1 of its key
@@ -179,7 +179,7 @@ touched AS (
 		FROM (` + src.rows(s, "") + `) p LEFT JOIN (
 			SELECT profile_id, ` + src.allowed(now) + ` AS allowed, decided_at FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(s.Purpose) + `
 		) c ON c.profile_id = p.profile_id
-		LEFT JOIN erased e1 ON e1.pseudonym = p.key LEFT JOIN erased e2 ON e2.pseudonym = p.profile_id
+		LEFT JOIN erased e1 ON e1.id = p.key LEFT JOIN erased e2 ON e2.id = p.profile_id
 	) m
 	FULL OUTER JOIN (SELECT key, row_hash, unsure FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key
 	WHERE m.here IS NULL OR COALESCE(m.key, '') = '' OR CASE WHEN m.wanted
@@ -203,7 +203,7 @@ judged AS (
 	SELECT j.*, ` + verdict + `
 	FROM joined j
 	LEFT JOIN (` + src.consent(s.Purpose, now, " AND profile_id IN (SELECT profile_id FROM joined)") + `) c ON c.profile_id = j.profile_id
-	LEFT JOIN erased e1 ON e1.pseudonym = j.key LEFT JOIN erased e2 ON e2.pseudonym = j.profile_id
+	LEFT JOIN erased e1 ON e1.id = j.key LEFT JOIN erased e2 ON e2.id = j.profile_id
 ),
 reasoned AS (
 	SELECT *, CASE

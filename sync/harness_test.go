@@ -114,13 +114,14 @@ func (w *world) createTables() {
 		}
 		return columns
 	}
+	w.create("sluis_sync.erased", warehouse.Column{Name: "id", Type: warehouse.String}, warehouse.Column{Name: "erased_at", Type: warehouse.Timestamp})
 	w.create("sluis_models.vips", append(text("customer", "profile_id", "tier"), warehouse.Column{Name: "visits", Type: warehouse.Int64})...)
 	w.create("sluis_models.consent_profile", append(text("profile_id", "purpose", "decision_id", "policy_version"),
 		warehouse.Column{Name: "allowed", Type: warehouse.Bool}, warehouse.Column{Name: "decided_at", Type: warehouse.Timestamp})...)
 	w.create("sluis_models.profile_sealed", append(text("profile_id", "field", "purpose", "pseudonym", "key_id", "token", "decision_id"),
 		warehouse.Column{Name: "ciphertext", Type: warehouse.Bytes}, warehouse.Column{Name: "received_at", Type: warehouse.Timestamp})...)
 	for _, landed := range warehouse.Landing() {
-		if landed.Name != "seal_keys" && landed.Name != "erasures" || w.bigQuery() {
+		if landed.Name != "seal_keys" || w.bigQuery() {
 			continue // there it is a table already
 		}
 		w.exec("DROP VIEW sluis." + landed.Name)

@@ -73,7 +73,7 @@ func (a *application) read(ctx context.Context, d warehouse.Driver, first, last 
 			present, unsure, resend, k.change_id, `+verdict+`
 		FROM part p LEFT JOIN `+own("state")+` k ON k.sync = ? AND k.key = p.key
 		LEFT JOIN consent c ON c.profile_id = p.profile_id
-		LEFT JOIN erased e1 ON e1.pseudonym = p.key LEFT JOIN erased e2 ON e2.pseudonym = p.profile_id
+		LEFT JOIN erased e1 ON e1.id = p.key LEFT JOIN erased e2 ON e2.id = p.profile_id
 		ORDER BY seq`, a.Sync)
 	if err != nil {
 		return nil, err
@@ -176,7 +176,7 @@ func (a *application) sealed(ctx context.Context, d warehouse.Driver, first, las
 	if len(fields) == 0 || len(rows) == 0 || rows[0].op == opRemove {
 		return nil, nil
 	}
-	found, err := d.Query(ctx, `SELECT v.profile_id, v.field, v.token, v.pseudonym, v.purpose, v.key_id, v.decision_id, v.ciphertext,
+	found, err := d.Query(ctx, `SELECT v.profile_id, v.field, v.token, v.pseudonym, v.purpose, v.key_id, v.decision_id, v.received_at, v.ciphertext,
 			k.recipient, k.psk_id, k.encapsulated_key
 		FROM `+models("profile_sealed")+` v JOIN `+landing("seal_keys")+` k ON k.key_id = v.key_id AND k.purpose = v.purpose
 		WHERE v.purpose = ? AND v.field IN (`+literals(fields)+`)
@@ -190,11 +190,11 @@ func (a *application) sealed(ctx context.Context, d warehouse.Driver, first, las
 	for found.Next() {
 		var ref sealedRef
 		var s Sealed
-		if err := scan(found.Row(), &ref.profile, &ref.field, &ref.token, &s.Pseudonym, &s.Purpose, &s.KeyID, &s.DecisionID, &s.Ciphertext,
+		if err := scan(found.Row(), &ref.profile, &ref.field, &ref.token, &s.Pseudonym, &s.Purpose, &s.KeyID, &s.DecisionID, &s.ReceivedAt, &s.Ciphertext,
 			&s.Recipient, &s.PSKID, &s.EncapsulatedKey); err != nil {
 			return nil, err
 		}
-		s.Field = ref.field
+		s.Field, s.Token = ref.field, ref.token
 		if _, ok := sealed[ref]; !ok {
 			sealed[ref] = s
 		}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 )
 
 // A Sync declares that the rows of a model be kept in a destination, for one
@@ -94,6 +95,8 @@ type Sealed struct {
 	Purpose         string
 	KeyID           string
 	DecisionID      string
+	Token           string
+	ReceivedAt      time.Time
 	Ciphertext      []byte
 	Recipient       string
 	PSKID           string

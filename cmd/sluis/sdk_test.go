@@ -601,9 +601,13 @@ func open(t *testing.T, dir string, row map[string]any) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	received, err := time.Parse(time.RFC3339Nano, text("received_at"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	value, err := opener.Open(seal.Sealed{KeyID: text("key_id"), Ciphertext: bytesOf("ciphertext")},
 		seal.DataKey{ID: text("key_id"), Purpose: text("purpose"), Recipient: text("recipient"), PSKID: text("psk_id"), EncapsulatedKey: bytesOf("encapsulated_key")},
-		seal.Binding{Purpose: text("purpose"), Field: text("field"), Subject: text("pseudonym"), Decision: text("decision_id")})
+		seal.Binding{Purpose: text("purpose"), Field: text("field"), Subject: text("pseudonym"), Decision: text("decision_id"), Record: seal.VaultRecord(text("token"), received)})
 	if err != nil {
 		t.Fatal(err)
 	}

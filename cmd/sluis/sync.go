@@ -114,7 +114,10 @@ func newSyncer(ctx context.Context, w *workspace.Workspace, holder string, logge
 			return opener.Open(
 				seal.Sealed{KeyID: s.KeyID, Ciphertext: s.Ciphertext},
 				seal.DataKey{ID: s.KeyID, Purpose: s.Purpose, Recipient: s.Recipient, PSKID: s.PSKID, EncapsulatedKey: s.EncapsulatedKey},
-				seal.Binding{Purpose: s.Purpose, Field: s.Field, Subject: s.Pseudonym, Decision: s.DecisionID})
+				seal.Binding{
+					Purpose: s.Purpose, Field: s.Field, Subject: s.Pseudonym, Decision: s.DecisionID,
+					Record: seal.VaultRecord(s.Token, s.ReceivedAt),
+				})
 		},
 		Logger: logger,
 		// After a kill, withdrawals wait this long at most. The clocks of one

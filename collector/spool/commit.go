@@ -18,6 +18,8 @@ type request struct {
 	crc  uint32
 	// probe is a request of [Spool.Check]: it writes no record.
 	probe bool
+	// cut is a probe that wants a new segment, if the last one has records.
+	cut bool
 	// index is the place in Spool.waiting, guarded by Spool.mu; negative once
 	// writing may have begun.
 	index int
@@ -107,7 +109,8 @@ func (s *Spool) answerProbes(batch []*request) []*request {
 			continue
 		}
 		var err error
-		if s.committer.active == nil || s.failing.Load() {
+		full := req.cut && s.committer.active != nil && s.committer.active.end > headerSize
+		if full || !req.cut && s.committer.active == nil || s.failing.Load() {
 			if err = s.rotate(); err == nil {
 				s.logFailing(nil)
 			}

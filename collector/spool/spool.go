@@ -209,6 +209,17 @@ func (s *Spool) Check(ctx context.Context) error {
 	return err
 }
 
+// Cut ends the segment that is being written, so that [Spool.Trim] can remove it
+// once its records are needed no more. One that has no records stays. It returns
+// nil, [ErrClosed], [ErrFull], the error of ctx, or what stands in the way.
+func (s *Spool) Cut(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	_, err := s.await(ctx, &request{probe: true, cut: true, done: make(chan struct{})})
+	return err
+}
+
 // Trim says that records below the number before are needed no more, and
 // removes the segments that hold only such. It may be repeated, after an error
 // too, and with lower numbers.

@@ -9,117 +9,176 @@
 package seal
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/cloudflare/circl/hpke"
 )
 
-// Keyring gives out key material by name. [Dir] keeps it on disk; a cloud KMS
-// or secret manager can implement the same method.
+// Keyring gives out key material by name. [Folder] keeps it on disk; a secret
+// manager can implement the same two methods.
 //
-// Key may be called concurrently and repeatedly, and returns the same bytes
-// for a name each time. A name that is not there is [ErrNoKey].
+// Both may be called concurrently and repeatedly. Key returns the same bytes for
+// a name each time, or [ErrNoKey]; the caller does not change them. Names lists
+// all that Key knows, in any order.
 type Keyring interface {
 	Key(ctx context.Context, name string) ([]byte, error)
+	Names(ctx context.Context) ([]string, error)
 }
 
 // ErrNoKey is returned for a name that the keyring does not have.
 var ErrNoKey = errors.New("no such key")
 
-// Names of the keys in a keyring.
+// Names of the keys in a keyring, in their first version; see [Version].
 const (
 	KeyPseudonym = "pseudonym" // 32 bytes from which the OPRF key and the digest keys are derived
 	KeyEdge      = "edge"      // 32 bytes, the HPKE pre-shared key of the collectors
-	KeyCookie    = "cookie"    // 32 bytes, signs the consent cookie
+	KeyCookie    = "cookie"    // 32 bytes, signs the cookies of consent and identity
+	KeySuppress  = "suppress"  // 32 bytes, makes the tokens of erased people
+	KeyRights    = "rights"    // 32 bytes, the Ed25519 seed that signs erasures
 )
 
+// secrets are the keys of 32 random bytes that every keyring has, and who needs
+// them. One that is not listed stays inside.
+var secrets = []secret{
+	{KeyPseudonym, HeldByCollector},
+	{KeyEdge, HeldByBoth},
+	{KeyCookie, HeldByCollector},
+	{KeySuppress, HeldByBoth},
+	{KeyRights, HeldInside},
+}
+
+type secret struct {
+	name    string
+	holders Holders
+}
+
+// holdersOf tells who needs a key, by its name without the version.
+func holdersOf(key string) Holders {
+	if _, public := purposeOf(key, keyPublic); public {
+		return HeldByCollector
+	}
+	for _, s := range secrets {
+		if s.name == key {
+			return s.holders
+		}
+	}
+	return HeldInside
+}
+
 // KeyPublic and KeyPrivate name the two halves of a purpose's key pair.
-func KeyPublic(purpose string) string  { return "purpose-" + purpose + ".public" }
-func KeyPrivate(purpose string) string { return "purpose-" + purpose + ".private" }
+func KeyPublic(purpose string) string  { return keyPurpose + purpose + keyPublic }
+func KeyPrivate(purpose string) string { return keyPurpose + purpose + keyPrivate }
 
-// Dir is a Keyring on disk: a folder with one file per key, mode 0600, each a
-// line "sluis-key-v1 <name> <base64>".
-type Dir string
+const (
+	keyPurpose = "purpose-"
+	keyPublic  = ".public"
+	keyPrivate = ".private"
+)
 
-const keyHeader = "sluis-key-v1"
-
-// Key reads one key file.
-func (d Dir) Key(_ context.Context, name string) ([]byte, error) {
-	path := filepath.Join(string(d), name)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w: run `sluis init` for a new workspace, or restore the keys folder from its backup", path, ErrNoKey)
+// Version names a version of a key: the first has the key's own name, later ones
+// that and their number, such as "cookie-2". The highest that a keyring has is
+// in use; earlier ones open and verify what was made with them.
+func Version(name string, version int) string {
+	if version <= 1 {
+		return name
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a key: %w", err)
-	}
-	fields := strings.Fields(string(text))
-	if len(fields) != 3 || fields[0] != keyHeader || fields[1] != name {
-		return nil, fmt.Errorf("%s: not a key file for %q: want one line %q; restore it from its backup", path, name, keyHeader+" "+name+" <base64>")
-	}
-	key, err := base64.StdEncoding.DecodeString(fields[2])
-	if err != nil {
-		return nil, fmt.Errorf("%s: damaged key: restore it from its backup", path)
-	}
-	return key, nil
+	return name + "-" + strconv.Itoa(version)
 }
 
-// Add stores a key under a new name. It never replaces one: a key that is lost
-// takes with it everything it sealed.
-func (d Dir) Add(name string, key []byte) error {
-	path := filepath.Join(string(d), name)
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("adding a key: %w", err)
+var versionedName = regexp.MustCompile(`^(.+)-([2-9]|[1-9][0-9]{1,5})$`)
+
+// SplitVersion takes the name of a version apart.
+func SplitVersion(name string) (key string, version int) {
+	parts := versionedName.FindStringSubmatch(name)
+	if parts == nil {
+		return name, 1
 	}
-	_, err = fmt.Fprintf(f, "%s %s %s\n", keyHeader, name, base64.StdEncoding.EncodeToString(key))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing key %s: %w", path, err)
-	}
-	return nil
+	version, _ = strconv.Atoi(parts[2]) // at most six digits
+	return parts[1], version
 }
 
-// Generate makes a new keyring in d, which must not exist or be empty: the
-// secrets of the collector and a key pair for each purpose.
-func Generate(d Dir, purposes []string) error {
-	if entries, err := os.ReadDir(string(d)); err == nil && len(entries) > 0 {
-		return fmt.Errorf("%s: the keys folder is not empty; keys are never overwritten", d)
+// Versions lists the versions of a key that a keyring has, in ascending order.
+func Versions(ctx context.Context, keys Keyring, name string) ([]int, error) {
+	all, err := keys.Names(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
-		return fmt.Errorf("making the keys folder: %w", err)
-	}
-	for _, name := range []string{KeyPseudonym, KeyEdge, KeyCookie} {
-		if err := d.Add(name, randomKey()); err != nil {
-			return err
+	var versions []int
+	for _, one := range all {
+		if key, version := SplitVersion(one); key == name {
+			versions = append(versions, version)
 		}
 	}
-	for _, purpose := range purposes {
-		public, private, err := hpke.KEM_XWING.Scheme().GenerateKeyPair()
+	slices.Sort(versions)
+	return versions, nil
+}
+
+// Every gives all versions of a key, the one in use first. There is at least one,
+// or the error is [ErrNoKey].
+func Every(ctx context.Context, keys Keyring, name string) ([][]byte, error) {
+	versions, err := Versions(ctx, keys, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(versions) == 0 {
+		_, err := keys.Key(ctx, name) // says where it was looked for, and what to do
+		return nil, cmp.Or(err, ErrNoKey)
+	}
+	var every [][]byte
+	for _, version := range slices.Backward(versions) {
+		key, err := keys.Key(ctx, Version(name, version))
 		if err != nil {
-			return fmt.Errorf("making the key pair of purpose %s: %w", purpose, err)
+			return nil, err
 		}
-		pub, err := public.MarshalBinary()
-		if err != nil {
-			return fmt.Errorf("encoding the public key of purpose %s: %w", purpose, err)
-		}
-		priv, err := private.MarshalBinary()
-		if err != nil {
-			return fmt.Errorf("encoding the private key of purpose %s: %w", purpose, err)
-		}
-		if err := errors.Join(d.Add(KeyPublic(purpose), pub), d.Add(KeyPrivate(purpose), priv)); err != nil {
-			return err
-		}
+		every = append(every, key)
 	}
-	return nil
+	return every, nil
+}
+
+// inUse is the latest version of a key.
+func inUse(ctx context.Context, keys Keyring, name string) ([]byte, error) {
+	versions, err := Versions(ctx, keys, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(versions) > 0 {
+		name = Version(name, versions[len(versions)-1])
+	}
+	return keys.Key(ctx, name)
+}
+
+// keyID names a key by a digest of it.
+func keyID(key []byte) string {
+	sum := sha256.Sum256(append([]byte("sluis/key-id/v1"), key...))
+	return hex.EncodeToString(sum[:8])
+}
+
+// identify is the id of a key as rows and listings have it. Both halves of a key
+// pair have that of the public one.
+func identify(name string, key []byte) (string, error) {
+	if purpose, private := purposeOf(name, keyPrivate); private {
+		_, id, err := parsePrivate(purpose, key)
+		return id, err
+	}
+	return keyID(key), nil
+}
+
+// purposeOf is the purpose that a key with such an ending belongs to.
+func purposeOf(name, ending string) (purpose string, ok bool) {
+	name, _ = SplitVersion(name)
+	name, ok = strings.CutPrefix(name, keyPurpose)
+	if !ok {
+		return "", false
+	}
+	return strings.CutSuffix(name, ending)
 }
 
 // randomKey returns 32 random bytes; rand.Read never fails.

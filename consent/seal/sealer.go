@@ -5,12 +5,11 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
+	"maps"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,12 +20,23 @@ import (
 )
 
 // Binding is what a sealed value belongs to. It is authenticated with the
-// ciphertext: moved to another person, purpose or field, a value does not open.
+// ciphertext, beside the workspace and the data key: moved to another person,
+// purpose, field, decision or record, a value does not open.
 type Binding struct {
 	Purpose  string
 	Field    string
-	Subject  string // pseudonym token, empty if there is none
+	Subject  string // pseudonym token, or the id of what has none
 	Decision string // id of the consent decision under which it was sealed
+	Record   string // what else its row is known by; see [VaultRecord]
+}
+
+// VaultRecord is the Record of a value in the vault. A person has many rows of
+// one field, and the latest counts: so a row's time is bound, or an old value
+// could be made the latest, and its token, or the values of two rows could be
+// exchanged. With the rest of the binding that is all that a reader goes by. Where
+// the row came from in the spool is not bound: it is not known at sealing.
+func VaultRecord(token string, receivedAt time.Time) string {
+	return token + "@" + strconv.FormatInt(receivedAt.UnixMicro(), 10)
 }
 
 // Sealed is a sealed value. The zero value is "none". It prints as a
@@ -51,12 +61,12 @@ type DataKey struct {
 	CreatedAt       time.Time
 }
 
-// One data key serves for this long, or for this many values. The counter may
-// not come near 2^32 with one AES-GCM key and unrelated nonces; ours are a
-// counter, and the bound keeps what one key protects small.
+// One data key serves for this long, or for this many values, and is then
+// forgotten. AES-GCM bears 2^32 values; fewer keep small what one key protects,
+// at the price of an encapsulation for each million.
 const (
 	dataKeyLife = 5 * time.Minute
-	dataKeyUses = math.MaxUint32
+	dataKeyUses = 1 << 20
 )
 
 // suite is X-Wing (ML-KEM-768 and X25519), HKDF-SHA256, AES-256-GCM.
@@ -67,14 +77,16 @@ var suite = hpke.NewSuite(hpke.KEM_XWING, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES256
 //
 // HPKE (RFC 9180) runs once per data key, in PSK mode, so that a holder of the
 // public key alone cannot plant values; the data key is exported from that
-// context and lives in memory only. Nonces are a counter under a key that no
-// other process has, so they cannot repeat after a crash or restart either.
+// context and lives in memory only, no longer than it is used. Nonces are a
+// counter under a key that no other process has, so they cannot repeat after a
+// crash or restart either.
 type Sealer struct {
 	workspace  string
 	psk        []byte
 	pskID      string
 	recipients map[string]recipient
 	now        func() time.Time
+	after      func(time.Duration, func()) // tests say when
 
 	mu      sync.Mutex
 	current map[string]*dataKey // by purpose
@@ -91,18 +103,23 @@ type dataKey struct {
 	used atomic.Uint64
 }
 
-// NewSealer loads the public keys of the purposes and the edge's pre-shared key.
+// NewSealer loads the latest public key of each purpose and the latest of the
+// edge's pre-shared keys.
 func NewSealer(ctx context.Context, keys Keyring, workspace string, purposes []string) (*Sealer, error) {
-	psk, pskID, err := loadPSK(ctx, keys)
+	psk, err := inUse(ctx, keys, KeyEdge)
+	if err == nil {
+		err = checkPSK(psk)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("loading the edge key: %w", err)
 	}
 	s := &Sealer{
-		workspace: workspace, psk: psk, pskID: pskID, now: time.Now,
+		workspace: workspace, psk: psk, pskID: keyID(psk), now: time.Now,
+		after:      func(d time.Duration, do func()) { time.AfterFunc(d, do) },
 		recipients: make(map[string]recipient), current: make(map[string]*dataKey),
 	}
 	for _, purpose := range purposes {
-		text, err := keys.Key(ctx, KeyPublic(purpose))
+		text, err := inUse(ctx, keys, KeyPublic(purpose))
 		if err != nil {
 			return nil, fmt.Errorf("loading the public key of purpose %s: %w", purpose, err)
 		}
@@ -115,21 +132,21 @@ func NewSealer(ctx context.Context, keys Keyring, workspace string, purposes []s
 	return s, nil
 }
 
-func loadPSK(ctx context.Context, keys Keyring) (psk []byte, id string, err error) {
-	psk, err = keys.Key(ctx, KeyEdge)
-	if err != nil {
-		return nil, "", fmt.Errorf("loading the edge key: %w", err)
-	}
-	if len(psk) < 32 { // RFC 9180 §9.5
-		return nil, "", fmt.Errorf("loading the edge key: it has %d bytes, want 32", len(psk))
-	}
-	return psk, keyID(psk), nil
+// Recipient is the id of the key that a purpose is sealed to; empty if there is
+// none.
+func (s *Sealer) Recipient(purpose string) string { return s.recipients[purpose].id }
+
+// Same tells whether another sealer has the same keys.
+func (s *Sealer) Same(other *Sealer) bool {
+	return s.workspace == other.workspace && s.pskID == other.pskID &&
+		maps.EqualFunc(s.recipients, other.recipients, func(a, b recipient) bool { return a.id == b.id })
 }
 
-// keyID names a key by a digest of it.
-func keyID(key []byte) string {
-	sum := sha256.Sum256(append([]byte("sluis/key-id/v1"), key...))
-	return hex.EncodeToString(sum[:8])
+func checkPSK(psk []byte) error {
+	if len(psk) < 32 { // RFC 9180 §9.5
+		return fmt.Errorf("it has %d bytes, want 32", len(psk))
+	}
+	return nil
 }
 
 // Seal seals a value. The DataKey must be stored no later than the value, or
@@ -157,8 +174,20 @@ func (s *Sealer) next(purpose string) (*dataKey, uint64, error) {
 			return nil, 0, err
 		}
 		s.current[purpose] = key
+		s.after(dataKeyLife, func() { s.forget(purpose, key) })
 	}
 	return key, key.used.Add(1), nil
+}
+
+// forget drops a data key that has served its time, also where nothing more is
+// sealed for its purpose. What Go's garbage collector leaves of it in memory is
+// not overwritten by this.
+func (s *Sealer) forget(purpose string, key *dataKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current[purpose] == key {
+		delete(s.current, purpose)
+	}
 }
 
 func (s *Sealer) newDataKey(purpose string) (*dataKey, error) {
@@ -174,7 +203,9 @@ func (s *Sealer) newDataKey(purpose string) (*dataKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	aead, err := newAEAD(hpkeContext.Export(exportContext, 32))
+	exported := hpkeContext.Export(exportContext, 32)
+	aead, err := newAEAD(exported)
+	clear(exported)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +222,7 @@ func hpkeInfo(workspace, purpose, recipient string) []byte {
 }
 
 func additionalData(workspace, keyID string, b Binding) []byte {
-	return join("sluis/seal/v1", workspace, b.Purpose, b.Field, b.Subject, b.Decision, keyID)
+	return join("sluis/sealed/v2", workspace, b.Purpose, b.Field, b.Subject, b.Decision, b.Record, keyID)
 }
 
 func newAEAD(key []byte) (cipher.AEAD, error) {
@@ -207,15 +238,15 @@ func nonce(counter uint64) []byte {
 }
 
 // ErrCannotOpen is returned for a value that does not open: sealed for another
-// purpose, person or field, changed, or forged. It does not say which.
+// purpose, person, field, decision or record, changed, or forged. It does not say
+// which.
 var ErrCannotOpen = errors.New("the sealed value does not open with this key and binding")
 
-// Opener opens values sealed for the purposes whose private keys it holds. All
-// its methods may be called concurrently.
+// Opener opens values sealed for the purposes whose private keys it holds, in
+// all their versions. All its methods may be called concurrently.
 type Opener struct {
 	workspace  string
-	psk        []byte
-	pskID      string
+	psks       map[string][]byte     // by id
 	recipients map[string]privateKey // by id of the public key
 	cache      *lru.Cache[string, cipher.AEAD]
 }
@@ -225,30 +256,49 @@ type privateKey struct {
 	key     kem.PrivateKey
 }
 
-// NewOpener loads the private keys of the purposes and the edge's pre-shared key.
+// NewOpener loads the private keys of the purposes and the pre-shared keys of the
+// edge, of each all versions that there are: what was sealed before a rotation
+// opens until its key is destroyed.
 func NewOpener(ctx context.Context, keys Keyring, workspace string, purposes []string) (*Opener, error) {
-	psk, pskID, err := loadPSK(ctx, keys)
+	o := &Opener{workspace: workspace, psks: make(map[string][]byte), recipients: make(map[string]privateKey)}
+	psks, err := Every(ctx, keys, KeyEdge)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("loading the edge key: %w", err)
 	}
-	o := &Opener{workspace: workspace, psk: psk, pskID: pskID, recipients: make(map[string]privateKey)}
+	for _, psk := range psks {
+		if err := checkPSK(psk); err != nil {
+			return nil, fmt.Errorf("loading the edge key: %w", err)
+		}
+		o.psks[keyID(psk)] = psk
+	}
 	for _, purpose := range purposes {
-		text, err := keys.Key(ctx, KeyPrivate(purpose))
+		every, err := Every(ctx, keys, KeyPrivate(purpose))
 		if err != nil {
 			return nil, fmt.Errorf("loading the private key of purpose %s: %w", purpose, err)
 		}
-		key, err := hpke.KEM_XWING.Scheme().UnmarshalBinaryPrivateKey(text)
-		if err != nil {
-			return nil, fmt.Errorf("loading the private key of purpose %s: %w", purpose, err)
+		for _, text := range every {
+			key, id, err := parsePrivate(purpose, text)
+			if err != nil {
+				return nil, err
+			}
+			o.recipients[id] = key
 		}
-		public, err := key.Public().MarshalBinary()
-		if err != nil {
-			return nil, fmt.Errorf("loading the private key of purpose %s: %w", purpose, err)
-		}
-		o.recipients[keyID(public)] = privateKey{purpose: purpose, key: key}
 	}
 	o.cache, err = lru.New[string, cipher.AEAD](4096)
 	return o, err
+}
+
+// parsePrivate reads a private key; id is that of its public half.
+func parsePrivate(purpose string, text []byte) (parsed privateKey, id string, err error) {
+	key, err := hpke.KEM_XWING.Scheme().UnmarshalBinaryPrivateKey(text)
+	if err != nil {
+		return privateKey{}, "", fmt.Errorf("loading the private key of purpose %s: %w", purpose, err)
+	}
+	public, err := key.Public().MarshalBinary()
+	if err != nil {
+		return privateKey{}, "", fmt.Errorf("loading the private key of purpose %s: %w", purpose, err)
+	}
+	return privateKey{purpose: purpose, key: key}, keyID(public), nil
 }
 
 // Open returns the value. k is the stored record of the key that s names.
@@ -276,21 +326,28 @@ func (o *Opener) aead(k DataKey) (cipher.AEAD, error) {
 		return known, nil
 	}
 	to, ok := o.recipients[k.Recipient]
-	if !ok || to.purpose != k.Purpose || k.PSKID != o.pskID || k.ID != keyID(k.EncapsulatedKey) {
+	psk, shared := o.psks[k.PSKID]
+	if !ok || !shared || to.purpose != k.Purpose || k.ID != keyID(k.EncapsulatedKey) {
 		return nil, ErrNoKey
 	}
 	receiver, err := suite.NewReceiver(to.key, hpkeInfo(o.workspace, to.purpose, k.Recipient))
 	if err != nil {
 		return nil, err
 	}
-	hpkeContext, err := receiver.SetupPSK(k.EncapsulatedKey, o.psk, []byte(o.pskID))
+	hpkeContext, err := receiver.SetupPSK(k.EncapsulatedKey, psk, []byte(k.PSKID))
 	if err != nil {
 		return nil, ErrCannotOpen
 	}
-	aead, err := newAEAD(hpkeContext.Export(exportContext, 32))
+	exported := hpkeContext.Export(exportContext, 32)
+	aead, err := newAEAD(exported)
+	clear(exported)
 	if err != nil {
 		return nil, err
 	}
 	o.cache.Add(cacheKey, aead)
 	return aead, nil
 }
+
+// Forget drops the data keys that were recovered. What their rows have to say is
+// asked anew, so that after a deletion nothing in memory stands for them.
+func (o *Opener) Forget() { o.cache.Purge() }

@@ -80,8 +80,8 @@ func TestSetupAddsColumns(t *testing.T) {
 	defer d.Close()
 	for _, statement := range []string{
 		"DROP TABLE sluis.erasures",
-		"CREATE TABLE sluis.erasures (of_a_later_version STRING, spool_offset INT64, spool_id STRING, scope STRING, erased_at TIMESTAMP, pseudonym STRING)",
-		"INSERT INTO sluis.erasures (pseudonym) VALUES ('p')",
+		"CREATE TABLE sluis.erasures (of_a_later_version STRING, spool_offset INT64, spool_id STRING, scope STRING, erased_at TIMESTAMP, token STRING, key_id STRING)",
+		"INSERT INTO sluis.erasures (token) VALUES ('p')",
 	} {
 		if err := d.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
@@ -92,17 +92,17 @@ func TestSetupAddsColumns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rows, err := warehouse.Collect(t.Context(), d, "SELECT pseudonym, request_id, erased_at, spool_offset FROM sluis.erasures")
-	if diff := cmp.Diff([][]any{{"p", nil, nil, nil}}, rows); diff != "" || err != nil {
+	rows, err := warehouse.Collect(t.Context(), d, "SELECT token, request_id, erased_at, ciphertext, spool_offset FROM sluis.erasures")
+	if diff := cmp.Diff([][]any{{"p", nil, nil, nil, nil}}, rows); diff != "" || err != nil {
 		t.Errorf("%v (-want +got)\n%s", err, diff)
 	}
 
-	for _, statement := range []string{"DROP TABLE sluis.erasures", "CREATE TABLE sluis.erasures (pseudonym INT64)"} {
+	for _, statement := range []string{"DROP TABLE sluis.erasures", "CREATE TABLE sluis.erasures (token INT64)"} {
 		if err := d.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := bigquery.Setup(t.Context(), config); err == nil || !strings.Contains(err.Error(), "pseudonym is of type INT64, not STRING") {
+	if err := bigquery.Setup(t.Context(), config); err == nil || !strings.Contains(err.Error(), "token is of type INT64, not STRING") {
 		t.Errorf("a column of another type: %v", err)
 	}
 	config.Location = "US"

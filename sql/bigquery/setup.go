@@ -33,7 +33,7 @@ var layouts = map[string]layout{
 	"ledger":     {"minute", []string{"source_id", "outcome"}},
 	"counts":     {"hour", []string{"source_id", "type", "event"}},
 	"seal_keys":  {"created_at", []string{"key_id"}},
-	"erasures":   {"erased_at", []string{"pseudonym"}},
+	"erasures":   {"erased_at", []string{"token"}},
 }
 
 // Setup creates the datasets and landing tables that are missing, and adds

@@ -182,7 +182,7 @@ func newScene(t *testing.T, mode syncer.Mode, consent ...warehouse.Column) *scen
 		{Name: "token", Type: warehouse.String}, {Name: "decision_id", Type: warehouse.String}, {Name: "received_at", Type: warehouse.Timestamp},
 	})
 	for _, landed := range warehouse.Landing() {
-		if landed.Name == "seal_keys" || landed.Name == "erasures" {
+		if landed.Name == "seal_keys" {
 			s.b.setUp(t, "drop view if exists sluis."+landed.Name)
 			s.b.define(t, warehouse.SchemaLanding, landed.Name, landed.Columns)
 		}
@@ -247,8 +247,13 @@ func TestSyncerStatements(t *testing.T) {
 			s.b.setUp(t, "update sluis_models.wide set a_number = 2")
 			s.run(3, 2, 0, 0)
 			s.b.setUp(t, "update sluis_models.consent_profile set allowed = false where profile_id = 'p_ann'")
-			s.b.setUp(t, "insert into sluis.erasures (pseudonym, erased_at) values ('p_ben', '2026-04-01 00:00:00+00')")
-			s.run(0, 0, 2, 0)
+			if err := s.engine.Erasing(t.Context(), []string{"p_ben"}); err != nil {
+				t.Fatal(err)
+			}
+			if done, err := s.engine.Erase(t.Context(), s.sync); err != nil || done.Removed != 1 {
+				t.Fatalf("Erase: %+v, %v", done, err)
+			}
+			s.run(0, 0, 1, 0)
 			if err := s.engine.Resync(t.Context(), s.sync); err != nil {
 				t.Fatal(err)
 			}
@@ -262,7 +267,7 @@ func TestSyncerStatements(t *testing.T) {
 func (s *scene) read() {
 	s.t.Helper()
 	runs, err := s.engine.History(s.t.Context(), s.sync.Name, 9)
-	if err != nil || len(runs) != 4 {
+	if err != nil || len(runs) != 5 {
 		s.t.Errorf("History: %d runs, %v", len(runs), err)
 	}
 	for _, key := range []string{"", "ann"} {
@@ -312,10 +317,6 @@ func TestSyncerRecovers(t *testing.T) {
 	}
 	s.target.closing = nil
 	s.run(0, 1, 0, 0)
-	// The warehouse has no erasures.
-	if err := s.b.analyzer.Statement("drop table sluis.erasures"); err != nil {
-		t.Fatal(err)
-	}
 	// All left the model, which nobody believes.
 	s.b.setUp(t, "delete from sluis_models.wide")
 	_, err = s.engine.Run(t.Context(), s.sync, syncer.Options{})

@@ -96,9 +96,17 @@ func (c *collectors) receive() map[string]any {
 	return row
 }
 
+// erase removes all copies of the events of which one carries a pseudonym.
 func (c *collectors) erase() {
 	pseudonym := []string{fmt.Sprint("device", c.random.IntN(9)), fmt.Sprint("user", c.random.IntN(5))}[c.random.IntN(2)]
-	appendRows(c.t, c.d, "erasures", []map[string]any{{"pseudonym": pseudonym, "erased_at": day}})
+	carries := "user_id = ? OR EXISTS (SELECT 1 FROM UNNEST(identifiers) AS i WHERE i.pseudonym = ?)"
+	if c.d.Dialect() == "duckdb" {
+		carries = "user_id = ? OR list_contains(list_transform(identifiers, i -> i.pseudonym), ?)"
+	}
+	err := c.d.Exec(c.t.Context(), "DELETE FROM sluis.events WHERE event_id IN (SELECT event_id FROM sluis.events WHERE "+carries+")", pseudonym, pseudonym)
+	if err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // interrupted is a warehouse whose context ends before a statement.

@@ -110,7 +110,12 @@ func Landing() []Table {
 		table("seal_keys",
 			Column{"key_id", String}, Column{"purpose", String}, Column{"recipient", String}, Column{"psk_id", String},
 			Column{"encapsulated_key", Bytes}, Column{"created_at", Timestamp}),
+		// Tombstones. token is that of the suppression list, by which nothing can be
+		// joined: the pseudonym itself is in none of our tables any more but here,
+		// sealed for the purpose necessary, so that a rotation of pseudonyms can carry
+		// the tombstone over. A row of the scope "readmitted" ends one.
 		table("erasures",
-			Column{"request_id", String}, Column{"pseudonym", String}, Column{"erased_at", Timestamp}, Column{"scope", String}),
+			Column{"request_id", String}, Column{"token", String}, Column{"erased_at", Timestamp}, Column{"scope", String},
+			Column{"key_id", String}, Column{"ciphertext", Bytes}),
 	}
 }

@@ -44,6 +44,7 @@ type Edge struct {
 
 	spool      *spool.Spool
 	window     *collector.Window
+	suppressed *collector.SuppressionList
 	loader     *collector.Loader
 	metrics    *metrics.Metrics
 	health     *health
@@ -86,11 +87,14 @@ func Start(ctx context.Context, w *workspace.Workspace, options Options) (_ *Edg
 	if e.window, err = collector.OpenWindow(ctx, w.MessageIDs(), w.Spool.RememberIDs, e.spool); err != nil {
 		return nil, err
 	}
+	if e.suppressed, err = OpenSuppressed(ctx, w); err != nil {
+		return nil, err
+	}
 	sink, closeSink, err := newSink(ctx, w, place{state: w.LoaderState()}, e.logger)
 	if err != nil {
 		return nil, err
 	}
-	e.loader = &collector.Loader{Spool: e.spool, Sink: sink, Window: e.window, Logger: e.logger}
+	e.loader = &collector.Loader{Spool: e.spool, Sink: sink, Window: e.window, Suppressed: e.suppressed, Logger: e.logger}
 	e.instrument(w)
 	if err := e.listen(ctx, w); err != nil {
 		return nil, errors.Join(err, closeSink())
@@ -162,6 +166,7 @@ func (e *Edge) serve() {
 // load runs the loader until the spool is closed and has landed.
 func (e *Edge) load(ctx context.Context, closeSink func() error) {
 	ctx, e.stopLoad = context.WithCancel(context.WithoutCancel(ctx))
+	go e.watchSuppressed(ctx)
 	go func() {
 		defer close(e.loaded)
 		err := errors.Join(e.loader.Run(ctx), closeSink())

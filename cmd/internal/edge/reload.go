@@ -48,7 +48,7 @@ func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Co
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor,
 		PhoneRegion: w.PhoneRegion, PathPrefix: w.PathPrefix,
 		Pseudonymizer: e.pseudonymizer.Load(), Sealer: e.sealer,
-		Spool: e.metrics.Spool(e.spool), Window: e.window, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
+		Spool: e.metrics.Spool(e.spool), Window: e.window, Suppressed: e.suppressed, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
 	}
 	keys := seal.Dir(w.Path(w.Keys))
 	before := e.workspace.Load()
@@ -98,6 +98,7 @@ func (e *Edge) reload(ctx context.Context) error {
 func (e *Edge) reloaded(ctx context.Context) {
 	notify(reloading())
 	defer notify(ready)
+	e.lookAtSuppressed(ctx, "")
 	err := e.Reload(ctx)
 	if err == nil {
 		e.logger.Info("the configuration was read anew", "sources", len(e.workspace.Load().Sources))

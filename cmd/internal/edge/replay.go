@@ -22,12 +22,18 @@ type Replayer struct {
 	w      *workspace.Workspace
 	logger *slog.Logger
 	spool  *spool.Spool
+
+	suppressed *collector.SuppressionList
 }
 
 // OpenReplayer opens the spool, and first lands what an earlier one has left there:
 // when it returns, the warehouse knows of everything that was replayed.
 func OpenReplayer(ctx context.Context, w *workspace.Workspace, logger *slog.Logger) (*Replayer, error) {
 	r := &Replayer{w: w, logger: logger}
+	var err error
+	if r.suppressed, err = OpenSuppressed(ctx, w); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(w.ReplayDir(), 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of the replay: %w", err)
 	}
@@ -40,8 +46,7 @@ func OpenReplayer(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 	if err := r.openSpool(); err != nil {
 		return nil, err
 	}
-	var err error
-	if r.Collector, err = r.newCollector(ctx); err != nil {
+	if r.Collector, err = r.newCollector(ctx, r.spool); err != nil {
 		return nil, errors.Join(err, r.spool.Close())
 	}
 	return r, nil
@@ -55,7 +60,7 @@ func (r *Replayer) openSpool() (err error) {
 	return err
 }
 
-func (r *Replayer) newCollector(ctx context.Context) (*collector.Collector, error) {
+func (r *Replayer) newCollector(ctx context.Context, into collector.Spool) (*collector.Collector, error) {
 	keys, w := seal.Dir(r.w.Path(r.w.Keys)), r.w
 	pseudonymizer, err := seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion)
 	if err != nil {
@@ -75,7 +80,7 @@ func (r *Replayer) newCollector(ctx context.Context) (*collector.Collector, erro
 	}
 	return collector.New(collector.Config{
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor, PhoneRegion: w.PhoneRegion, Visitors: visitors,
-		Pseudonymizer: pseudonymizer, Sealer: sealer, CookieKey: cookieKey, Spool: r.spool, Logger: r.logger,
+		Pseudonymizer: pseudonymizer, Sealer: sealer, CookieKey: cookieKey, Spool: into, Suppressed: r.suppressed, Logger: r.logger,
 	})
 }
 
@@ -87,6 +92,9 @@ func (r *Replayer) Land(ctx context.Context) error {
 		return errors.Join(err, r.spool.Close())
 	}
 	loader := &collector.Loader{Spool: r.spool, Sink: apart{sink}, Logger: r.logger}
+	if place, ok := sink.(collector.Entrance); ok {
+		loader.Sink, loader.Suppressed = entered{apart{sink}, place}, r.suppressed
+	}
 	hold := r.spool.Reader(r.spool.Stats().Next) // while it is open, nobody else gets the spool
 	defer hold.Close()                           //nolint:errcheck // it was not read from
 	if err := r.spool.Close(); err != nil {
@@ -98,3 +106,9 @@ func (r *Replayer) Land(ctx context.Context) error {
 // apart is a sink that merges nothing: in one place one process does, the one
 // that lands there all the time.
 type apart struct{ collector.Sink }
+
+// entered is such a sink with an entrance.
+type entered struct {
+	apart
+	collector.Entrance
+}

@@ -431,6 +431,11 @@ func (w *Workspace) SpoolDir() string { return filepath.Join(w.Path(w.Data), "sp
 // MessageIDs is the folder of the message ids that are remembered.
 func (w *Workspace) MessageIDs() string { return filepath.Join(w.Path(w.Data), "message-ids") }
 
+// Suppressed is the file of tombstones that collectors keep to; Erasures is the
+// folder of what is under way, and of the receipts.
+func (w *Workspace) Suppressed() string { return filepath.Join(w.Path(w.Data), "suppressed") }
+func (w *Workspace) Erasures() string   { return filepath.Join(w.Path(w.Data), "erasures") }
+
 // ReplayDir is the folder of the spool by which replayed events land.
 func (w *Workspace) ReplayDir() string { return filepath.Join(w.Path(w.Data), "replay") }
 

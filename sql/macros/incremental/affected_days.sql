@@ -1,8 +1,8 @@
 {#- What a run of stg_events has to read and to write, so that it ends up with
     the rows of a full refresh. One query of few columns finds it:
 
-    changed     the days that rows landed in since, or whose rows carry a
-                pseudonym that was erased since. They are built anew
+    changed     the days that rows landed in since, or of which rows are gone
+                that had landed: people were erased. They are built anew
     shared      the other days that have copies of events of the changed days.
                 Of them, these events are built anew, and the rest stays
     read        these days, and of each spool what had landed by now. A row that
@@ -15,7 +15,7 @@
 
     A spool lands in order. So what is new is what lies behind the last row of
     its spool that came through; where later ones were dropped, because they were
-    copies or erased, they are looked at again, which changes nothing. -#}
+    copies, they are looked at again, which changes nothing. -#}
 {% macro affected_days() -%}
     {%- set query -%}
         with seen as (
@@ -34,8 +34,9 @@
             union distinct
             select cast(t.received_at as date) as landed_on
             from {{ this }} as t
-            cross join {{ unnest('t.pseudonyms', 'carried') }}
-            join {{ source('sluis', 'erasures') }} as x on x.pseudonym = carried
+            left join landed as l
+                on l.event_id = t.event_id and l.spool_id = t.spool_id and l.spool_offset = t.spool_offset
+            where l.event_id is null
         ),
         touched as (
             select distinct l.event_id from landed as l join changed as c on c.landed_on = l.landed_on

@@ -61,5 +61,3 @@ select
     v.policy_version,
     v.signal
 from evidence as v
-left join (select distinct pseudonym from {{ source('sluis', 'erasures') }}) as x on x.pseudonym = v.node_key
-where x.pseudonym is null

@@ -18,9 +18,9 @@
 {%- set days = affected_days() -%}
 {{ config(partitions=days.partitions) }}
 {%- endif -%}
--- Exactly one row per event: the first one received. An event of which a copy
--- carries an erased pseudonym is left out whole, since its content is about that
--- person. A run builds the days anew that something changed on.
+-- Exactly one row per event: the first one received. What was erased is gone from
+-- the landing table, with all copies of it. A run builds the days anew that
+-- something changed on.
 with landed as (
     select * from {{ source('sluis', 'events') }}
     where event_id is not null
@@ -52,20 +52,12 @@ pseudonyms as (
     group by event_id
 ),
 
-erased as (
-    select distinct c.event_id
-    from carried as c
-    join {{ source('sluis', 'erasures') }} as x on x.pseudonym = c.pseudonym
-),
-
 built as (
     select
         r.* replace (coalesce(r.occurred_at, r.received_at) as occurred_at, coalesce(r.is_bot, false) as is_bot),
         p.pseudonyms
     from received as r
     left join pseudonyms as p on p.event_id = r.event_id
-    left join erased as x on x.event_id = r.event_id
-    where x.event_id is null
 )
 
 select {{ columns | join(', ') }}

@@ -12,8 +12,7 @@ select
     v.received_at
 from sluis.vault as v
 join sluis_models.identity_map as m on m.node_key = v.pseudonym
-left join (select distinct pseudonym from sluis.erasures) as x on x.pseudonym = v.pseudonym
-where x.pseudonym is null
+where true
 qualify row_number() over (
     partition by m.profile_id, v.field, v.purpose
     order by v.received_at desc, v.spool_id desc, v.spool_offset desc, v.pseudonym, v.token, v.key_id

@@ -1,6 +1,6 @@
--- Exactly one row per event: the first one received. An event of which a copy
--- carries an erased pseudonym is left out whole, since its content is about that
--- person. A run builds the days anew that something changed on.
+-- Exactly one row per event: the first one received. What was erased is gone from
+-- the landing table, with all copies of it. A run builds the days anew that
+-- something changed on.
 with landed as (
     select * from sluis.events
     where event_id is not null
@@ -29,20 +29,12 @@ pseudonyms as (
     group by event_id
 ),
 
-erased as (
-    select distinct c.event_id
-    from carried as c
-    join sluis.erasures as x on x.pseudonym = c.pseudonym
-),
-
 built as (
     select
         r.* replace (coalesce(r.occurred_at, r.received_at) as occurred_at, coalesce(r.is_bot, false) as is_bot),
         p.pseudonyms
     from received as r
     left join pseudonyms as p on p.event_id = r.event_id
-    left join erased as x on x.event_id = r.event_id
-    where x.event_id is null
 )
 
 select event_id, source_id, type, event, occurred_at, received_at, anonymous_id, user_id, group_id, identifiers, purposes, denied, decision_id, policy_version, region, page_url, page_path, page_title, referrer_host, utm_source, utm_medium, utm_campaign, utm_term, utm_content, click_id_kind, device_class, is_bot, properties, traits, plan_version, pseudonyms, spool_id, spool_offset
