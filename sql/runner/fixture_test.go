@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -260,6 +261,12 @@ func parseField(t testing.TB, field string, kind warehouse.Type) any {
 		return at
 	case warehouse.Bool:
 		return field == "true"
+	case warehouse.Int64:
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
 	case warehouse.Bytes:
 		return []byte(field)
 	}

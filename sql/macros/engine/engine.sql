@@ -67,3 +67,16 @@
 {% macro duckdb__ordered_array(value) -%}
     array_agg({{ value }} order by {{ value }}) filter (where {{ value }} is not null)
 {%- endmacro %}
+
+{#- The instant some hours before another. -#}
+{% macro hours_before(timestamp, hours) -%}
+    {{ return(adapter.dispatch('hours_before')(timestamp, hours)) }}
+{%- endmacro %}
+
+{% macro default__hours_before(timestamp, hours) -%}
+    timestamp_sub({{ timestamp }}, interval {{ hours }} hour)
+{%- endmacro %}
+
+{% macro duckdb__hours_before(timestamp, hours) -%}
+    ({{ timestamp }} - interval {{ hours }} hour)
+{%- endmacro %}
