@@ -121,8 +121,10 @@ func TestNothingElseOfARefusedEventIsWritten(t *testing.T) {
 		plan.Check(c.Policy)
 		c.Sources[0].Plan = plan
 	})
-	allowed := []string{"web", "page", "screen", "track", "Live Chat Started", "Ad Clicked", "Order Completed", "/", "/pricing", "/users/*", "",
-		"received", "counted", "analytics denied by segment_consent", "analytics not granted"}
+	allowed := []string{
+		"web", "page", "screen", "track", "Live Chat Started", "Ad Clicked", "Order Completed", "/", "/pricing", "/users/*", "",
+		"received", "counted", "analytics denied by segment_consent", "analytics not granted",
+	}
 	for device := range devices {
 		allowed = append(allowed, device)
 	}
@@ -150,8 +152,10 @@ func TestNothingElseOfARefusedEventIsWritten(t *testing.T) {
 		if len(record.Ledger) != 2 || len(record.Events)+len(record.Vault)+len(record.Consents)+len(record.Quarantine)+len(record.SealKeys) > 0 {
 			t.Fatalf("%+v: %+v", one, record.Rows)
 		}
-		for _, text := range []string{want.SourceID, want.Type, want.Event, want.Page, want.DeviceClass,
-			record.Ledger[0].Outcome, record.Ledger[0].Reason, record.Ledger[1].Outcome, record.Ledger[1].Reason} {
+		for _, text := range []string{
+			want.SourceID, want.Type, want.Event, want.Page, want.DeviceClass,
+			record.Ledger[0].Outcome, record.Ledger[0].Reason, record.Ledger[1].Outcome, record.Ledger[1].Reason,
+		} {
 			if !slices.Contains(allowed, text) {
 				t.Fatalf("%+v: %q is written", one, text)
 			}

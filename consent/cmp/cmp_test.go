@@ -3,13 +3,17 @@ package cmp
 import (
 	"bufio"
 	"encoding/base64"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sluis-cdp/sluis/consent/bits/bitstest"
 )
 
 type row struct{ name, value, want string }
@@ -211,20 +215,40 @@ func FuzzParse(f *testing.F) {
 	for _, r := range rows(f) {
 		f.Add(uint8(slices.Index(names, r.name)), r.value)
 	}
-	f.Fuzz(func(t *testing.T, which uint8, value string) {
-		c, known := Parse(names[int(which)%len(names)], value)
-		switch {
-		case !known || c.Platform == "" || c.Made > Explicit:
-			t.Fatalf("%t, %+v", known, c)
-		case c.Unreadable && (c.Categories != nil || c.Made != NoChoice || c.OnlyGrants || c.GPC):
-			t.Fatalf("unreadable, and still %+v", c)
-		case len(c.Categories) > MaxCategories || len(value) > MaxLength && !c.Unreadable:
-			t.Fatalf("%d categories of %d bytes", len(c.Categories), len(value))
+	f.Fuzz(func(t *testing.T, which uint8, value string) { check(t, which, value) })
+}
+
+// check parses a text, and holds what comes of it to what it must be.
+func check(t *testing.T, which uint8, value string) {
+	t.Helper()
+	names := Names()
+	c, known := Parse(names[int(which)%len(names)], value)
+	switch {
+	case !known || c.Platform == "" || c.Made > Explicit:
+		t.Fatalf("%t, %+v", known, c)
+	case c.Unreadable && (c.Categories != nil || c.Made != NoChoice || c.OnlyGrants || c.GPC):
+		t.Fatalf("unreadable, and still %+v", c)
+	case len(c.Categories) > MaxCategories || len(value) > MaxLength && !c.Unreadable:
+		t.Fatalf("%d categories of %d bytes", len(c.Categories), len(value))
+	}
+	for category := range c.Categories {
+		if category == "" {
+			t.Fatal("a category without a name")
 		}
-		for category := range c.Categories {
-			if category == "" {
-				t.Fatal("a category without a name")
-			}
-		}
-	})
+	}
+}
+
+var damaged = flag.Int("cmp.damaged", 5000, "how many damaged texts to try")
+
+// TestDamaged is FuzzParse without a guide, which is quicker by far: random damage
+// to what the table has.
+func TestDamaged(t *testing.T) {
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d, %d texts", seed, *damaged)
+	table, names := rows(t), Names()
+	for range *damaged {
+		r := table[random.IntN(len(table))]
+		check(t, uint8(slices.Index(names, r.name)), bitstest.Damage(random, r.value, table[random.IntN(len(table))].value))
+	}
 }

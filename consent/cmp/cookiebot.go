@@ -87,7 +87,8 @@ func cutMember(text string) (name, literal, rest string, ok bool) {
 // of more alone, and any.
 func plain(text, more string) bool {
 	for _, c := range []byte(text) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || digit(c) || c == '_' || strings.IndexByte(more, c) >= 0) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !letter && !digit(c) && c != '_' && strings.IndexByte(more, c) < 0 {
 			return false
 		}
 	}

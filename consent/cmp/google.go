@@ -58,7 +58,7 @@ func readGCD(value string, c *Choice) bool {
 		}
 	}
 	for _, rest := range []byte(value[1+2*len(storages):]) {
-		if !digit(rest) && !(rest >= 'a' && rest <= 'z') {
+		if !digit(rest) && (rest < 'a' || rest > 'z') {
 			return false
 		}
 	}

@@ -88,9 +88,7 @@ func readDidomi(value string, c *Choice) bool {
 		return false
 	}
 	purposes := root.Get("purposes")
-	switch purposes.Kind() {
-	case jsontree.Missing, jsontree.Object:
-	default:
+	if kind := purposes.Kind(); kind != jsontree.Missing && kind != jsontree.Object {
 		return false
 	}
 	// What is in both is refused, since set keeps the stricter.

@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
@@ -131,7 +133,7 @@ func TestUSPrivacy(t *testing.T) {
 			t.Errorf("%s: %v", text, err)
 			continue
 		}
-		if got := fmt.Sprint(u.Answers(SaleOptOutNotice), " ", u.Answers(SaleOptOut), " ", u.Answers(MSPACoveredTransaction)); got != want {
+		if got := fmt.Sprintf("%v %v %v", u.Answers(SaleOptOutNotice), u.Answers(SaleOptOut), u.Answers(MSPACoveredTransaction)); got != want {
 			t.Errorf("%s: %s, want %s", text, got, want)
 		}
 	}
@@ -328,52 +330,73 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(header(7, 8) + "~" + section(7, nil) + ".YA~" + section(8, map[Field]Answer{SaleOptOut: Refused}))
 	f.Add(header(6, 60) + "~1YNN~A")
-	f.Fuzz(func(t *testing.T, text string) {
-		s, err := Parse(text)
-		if err != nil {
-			if s != nil || !errors.Is(err, ErrUnreadable) {
-				t.Fatalf("%v, %v", s, err)
-			}
-			return
+	f.Fuzz(func(t *testing.T, text string) { check(t, text) })
+}
+
+// check parses a text, and holds what comes of it to what it must be.
+func check(t *testing.T, text string) {
+	t.Helper()
+	s, err := Parse(text)
+	if err != nil {
+		if s != nil || !errors.Is(err, ErrUnreadable) {
+			t.Fatalf("%v, %v", s, err)
 		}
-		last := 0
-		for _, section := range s.Sections {
-			if section.ID <= last || section.Name != SectionName(section.ID) {
-				t.Fatalf("section %d behind %d", section.ID, last)
+		return
+	}
+	last := 0
+	for _, section := range s.Sections {
+		if section.ID <= last || section.Name != SectionName(section.ID) {
+			t.Fatalf("section %d behind %d", section.ID, last)
+		}
+		last = section.ID
+		set := 0
+		for _, there := range []bool{section.TCF != nil, section.Canada != nil, section.US != nil} {
+			if there {
+				set++
 			}
-			last = section.ID
-			set := 0
-			for _, there := range []bool{section.TCF != nil, section.Canada != nil, section.US != nil} {
-				if there {
-					set++
-				}
-			}
-			if section.Known() != (set == 1) {
-				t.Fatalf("section %d: %d contents", section.ID, set)
-			}
-			if section.US != nil {
-				for f := range fields {
-					if slices.Contains(section.US.Answers(f), undefined) {
-						t.Fatalf("section %d: %v is not defined", section.ID, f)
-					}
-				}
-			}
-			if c := section.Canada; c != nil {
-				last := 0
-				for first, end := range c.VendorsExpress.Spans() {
-					if first <= last || end < first || end > c.VendorsExpress.Limit() {
-						t.Fatalf("%d-%d behind %d", first, end, last)
-					}
-					last = end
-				}
-				for r := range c.Restrictions.All() {
-					if r.Purpose == 0 {
-						t.Fatal("a restriction of no purpose")
-					}
+		}
+		if section.Known() != (set == 1) {
+			t.Fatalf("section %d: %d contents", section.ID, set)
+		}
+		if section.US != nil {
+			for f := range fields {
+				if slices.Contains(section.US.Answers(f), undefined) {
+					t.Fatalf("section %d: %v is not defined", section.ID, f)
 				}
 			}
 		}
-	})
+		if c := section.Canada; c != nil {
+			last := 0
+			for first, end := range c.VendorsExpress.Spans() {
+				if first <= last || end < first || end > c.VendorsExpress.Limit() {
+					t.Fatalf("%d-%d behind %d", first, end, last)
+				}
+				last = end
+			}
+			for r := range c.Restrictions.All() {
+				if r.Purpose == 0 {
+					t.Fatal("a restriction of no purpose")
+				}
+			}
+		}
+	}
+}
+
+var damaged = flag.Int("gpp.damaged", 5000, "how many damaged texts to try")
+
+// TestDamaged is FuzzParse without a guide, which is quicker by far: random damage
+// to what the IAB's encoder wrote.
+func TestDamaged(t *testing.T) {
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d, %d texts", seed, *damaged)
+	texts := encoded(t)
+	for _, id := range sectionIDs()[3:] {
+		texts = append(texts, header(id)+"~"+section(id, map[Field]Answer{SaleOptOut: Refused}))
+	}
+	for range *damaged {
+		check(t, bitstest.Damage(random, texts[random.IntN(len(texts))], texts[random.IntN(len(texts))]))
+	}
 }
 
 func FuzzUSPrivacy(f *testing.F) {

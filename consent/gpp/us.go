@@ -95,9 +95,9 @@ func (a Answer) String() string {
 		return "refused"
 	case Allowed:
 		return "allowed"
-	default:
-		return fmt.Sprintf("Answer(%d)", uint8(a))
+	case undefined:
 	}
+	return fmt.Sprintf("Answer(%d)", uint8(a))
 }
 
 // US is a section for the United States, or one of its states. Treat it as

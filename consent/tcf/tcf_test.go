@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"flag"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"strings"
@@ -282,46 +284,68 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add(core(before))
 	f.Add(core(after) + "." + vendors(segment(1), 3, 5).String())
-	f.Fuzz(func(t *testing.T, text string) {
-		s, err := Parse(text)
-		if err != nil {
-			if s != nil || !errors.Is(err, ErrUnreadable) {
-				t.Fatalf("%v, %v", s, err)
-			}
-			return
+	f.Fuzz(func(t *testing.T, text string) { check(t, text) })
+}
+
+// check parses a text, and holds what comes of it to what it must be.
+func check(t *testing.T, text string) {
+	t.Helper()
+	s, err := Parse(text)
+	if err != nil {
+		if s != nil || !errors.Is(err, ErrUnreadable) {
+			t.Fatalf("%v, %v", s, err)
 		}
-		sets := []Vendors{s.VendorConsents, s.VendorLegitimateInterests}
-		for _, set := range []*Vendors{s.DisclosedVendors, s.AllowedVendors} {
-			if set != nil {
-				sets = append(sets, *set)
-			}
+		return
+	}
+	sets := []Vendors{s.VendorConsents, s.VendorLegitimateInterests}
+	for _, set := range []*Vendors{s.DisclosedVendors, s.AllowedVendors} {
+		if set != nil {
+			sets = append(sets, *set)
 		}
-		n := 0
-		for r := range s.Restrictions.All() {
-			if r.Purpose < 1 || r.Purpose > 63 || r.Type > RequireLegitimateInterest {
-				t.Fatalf("restriction of purpose %d, type %d", r.Purpose, r.Type)
-			}
-			if n++; n < 8 {
-				sets = append(sets, r.Vendors)
-			}
+	}
+	n := 0
+	for r := range s.Restrictions.All() {
+		if r.Purpose < 1 || r.Purpose > 63 || r.Type > RequireLegitimateInterest {
+			t.Fatalf("restriction of purpose %d, type %d", r.Purpose, r.Type)
 		}
-		for _, set := range sets {
-			last := 0
-			for first, end := range set.Spans() {
-				if first <= last || end < first || end > set.Limit() || end > bits.MaxID {
-					t.Fatalf("%d-%d behind %d, limit %d", first, end, last, set.Limit())
-				}
-				last = end
-			}
-			if last > 0 && !set.Has(last) || set.Has(0) || set.Has(last+1) {
-				t.Fatalf("last id is %d, and Has does not know", last)
-			}
+		if n++; n < 8 {
+			sets = append(sets, r.Vendors)
 		}
-		for first := range s.VendorConsents.Spans() {
-			if s.VendorConsent(first) && (s.LacksDisclosure() || s.DisclosedVendors != nil && !s.DisclosedVendors.Has(first)) {
-				t.Fatalf("consent for vendor %d, who was not disclosed", first)
+	}
+	for _, set := range sets {
+		last := 0
+		for first, end := range set.Spans() {
+			if first <= last || end < first || end > set.Limit() || end > bits.MaxID {
+				t.Fatalf("%d-%d behind %d, limit %d", first, end, last, set.Limit())
 			}
-			break
+			last = end
 		}
-	})
+		if last > 0 && !set.Has(last) || set.Has(0) || set.Has(last+1) {
+			t.Fatalf("last id is %d, and Has does not know", last)
+		}
+	}
+	for first := range s.VendorConsents.Spans() {
+		if s.VendorConsent(first) && (s.LacksDisclosure() || s.DisclosedVendors != nil && !s.DisclosedVendors.Has(first)) {
+			t.Fatalf("consent for vendor %d, who was not disclosed", first)
+		}
+		break
+	}
+}
+
+var damaged = flag.Int("tcf.damaged", 5000, "how many damaged texts to try")
+
+// TestDamaged is FuzzParse without a guide, which is quicker by far: random damage
+// to what the IAB's encoder wrote.
+func TestDamaged(t *testing.T) {
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	t.Logf("seed %d, %d texts", seed, *damaged)
+	texts := encoded(t)
+	for _, text := range texts {
+		text = text[:min(len(text), 400)] // so that more damage is near what matters
+		texts = append(texts, text)
+	}
+	for range *damaged {
+		check(t, bitstest.Damage(random, texts[random.IntN(len(texts))], texts[random.IntN(len(texts))]))
+	}
 }
