@@ -68,6 +68,15 @@ def land(db, event, days_ago, pseudonym, offset):
     )
 
 
+def count(db, event, page, device, n):
+    """Land a number of refused events, of an hour that has settled."""
+    db.execute(
+        f"""insert into sluis.counts by name select 'late' as source_id, date_trunc('hour', max(minute)) - interval 1 day as hour,
+        'track' as type, '{event}' as event, '{page}' as page, '{device}' as device_class, {n} as n, 'late' as spool_id, 1 as spool_offset
+        from sluis.ledger"""
+    )
+
+
 # dbt reads the landing tables from tables of the same rows: the views in our file name files that a copy may not read.
 shutil.copy(workspace / "data" / "warehouse.duckdb", ours)
 with connect(theirs, ours) as db:
@@ -104,6 +113,8 @@ with connect(theirs) as db:
     land(db, "late-2", 5, "stays", 3)
     land(db, "late-2", 0, "stays", 4)
     land(db, "late-3", 4, "stays", 5)
+    for page, device, n in (("/a", "desktop", 40), ("/a", "mobile", 15), ("/a", "tablet", 5), ("/b", "desktop", 12), ("/b", "bot", 7)):
+        count(db, "Refused", page, device, n)
 build(theirs)
 shutil.copy(theirs, anew)
 with connect(anew) as db:
@@ -114,4 +125,7 @@ with connect(theirs) as db:
     late = db.execute("select event_id from sluis_models.stg_events where spool_id = 'late' order by 1").fetchall()
     if late != [("late-2",), ("late-3",)]:
         sys.exit(f"of what came later stg_events has {late}")
+    counts = db.execute("select detail, page, device_class, n from sluis_models.counts_published where source_id = 'late' order by 1, 2").fetchall()
+    if counts != [("device", "/a", "desktop", 40), ("page", "/a", None, 20)]:
+        sys.exit(f"of what was counted without consent {counts} is published")
 sys.exit(1 if failed else 0)
