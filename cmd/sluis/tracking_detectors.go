@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -104,4 +105,7 @@ func (m measured) rows() [][]string {
 	return rows
 }
 
-func percent(share float64) string { return fmt.Sprintf("%.1f %%", 100*share) }
+// percent rounds down: 100.0 % is all of them.
+func percent(share float64) string {
+	return fmt.Sprintf("%.1f %%", math.Floor(1000*share+1e-9)/10)
+}

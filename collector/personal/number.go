@@ -2,6 +2,7 @@ package personal
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -259,17 +260,28 @@ type issuer struct {
 }
 
 var issuers = []issuer{
-	{"4", "4", []int{16, 19}},                            // Visa
-	{"51", "55", []int{16}}, {"2221", "2720", []int{16}}, // Mastercard
-	{"34", "34", []int{15}}, {"37", "37", []int{15}}, // American Express
-	{"6011", "6011", []int{16}}, {"644", "659", []int{16}}, // Discover
-	{"3528", "3589", []int{16}},                                                 // JCB
-	{"300", "305", []int{14}}, {"36", "36", []int{14}}, {"38", "39", []int{14}}, // Diners Club
-	{"62", "62", []int{16, 17, 18, 19}}, {"81", "81", []int{16}}, // UnionPay
-	{"5018", "5018", []int{16}}, {"5020", "5020", []int{16}}, {"5038", "5038", []int{16}}, {"5893", "5893", []int{16}},
-	{"6304", "6304", []int{16, 19}}, {"6759", "6763", []int{16, 19}}, // Maestro
-	{"2200", "2204", []int{16}},                        // Mir
-	{"508", "508", []int{16}}, {"60", "60", []int{16}}, // RuPay
+	{"4", "4", []int{16, 19}}, // Visa
+	{"51", "55", []int{16}},   // Mastercard
+	{"2221", "2720", []int{16}},
+	{"34", "34", []int{15}}, // American Express
+	{"37", "37", []int{15}},
+	{"6011", "6011", []int{16}}, // Discover
+	{"644", "659", []int{16}},
+	{"3528", "3589", []int{16}}, // JCB
+	{"300", "305", []int{14}},   // Diners Club
+	{"36", "36", []int{14}},
+	{"38", "39", []int{14}},
+	{"62", "62", []int{16, 17, 18, 19}}, // UnionPay
+	{"81", "81", []int{16}},
+	{"5018", "5018", []int{16}}, // Maestro
+	{"5020", "5020", []int{16}},
+	{"5038", "5038", []int{16}},
+	{"5893", "5893", []int{16}},
+	{"6304", "6304", []int{16, 19}},
+	{"6759", "6763", []int{16, 19}},
+	{"2200", "2204", []int{16}}, // Mir
+	{"508", "508", []int{16}},   // RuPay
+	{"60", "60", []int{16}},
 }
 
 // isCard checks the issuer, the length and the check digit of a payment card,
@@ -284,10 +296,8 @@ func (s *scan) isCard(n *number) bool {
 		if first < r.from || first > r.to {
 			continue
 		}
-		for _, length := range r.lengths {
-			if length == size {
-				return true
-			}
+		if slices.Contains(r.lengths, size) {
+			return true
 		}
 	}
 	return false
@@ -386,7 +396,7 @@ func containsFold(text string, words []string) bool {
 				continue
 			}
 			word, whole := strings.CutSuffix(word, "$")
-			if end := i + len(word); end <= len(text) && strings.EqualFold(text[i:end], word) && !(whole && end < len(text) && isLetter(text[end])) {
+			if end := i + len(word); end <= len(text) && strings.EqualFold(text[i:end], word) && (!whole || end == len(text) || !isLetter(text[end])) {
 				return true
 			}
 		}

@@ -405,8 +405,6 @@ func (g *generator) near(m nearMiss) Case {
 		text = pick(g, m.as)
 	}
 	value := m.make(g)
-	if strings.Contains(text, "{%}") {
-		text = strings.Replace(text, "{%}", url.QueryEscape(value), 1)
-	}
+	text = strings.Replace(text, "{%}", url.QueryEscape(value), 1)
 	return Case{Form: m.form, Region: g.locale.region, Text: strings.Replace(text, "{}", value, 1)}
 }
