@@ -22,6 +22,8 @@ var allowed = map[string][]string{
 	"consent":                      {},
 	"collector/jsontree":           {},
 	"collector/limit":              {},
+	"collector/personal":           {},
+	"collector/personal/corpus":    {"collector/personal"},
 	"collector/schema":             {"collector/jsontree"},
 	"collector/spool":              {},
 	"collector/snippet":            {},
@@ -39,7 +41,7 @@ var allowed = map[string][]string{
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/jsontree", "collector/limit", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/seal"},
+	"collector":  {"collector/jsontree", "collector/limit", "collector/personal", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 
@@ -67,7 +69,7 @@ var allowed = map[string][]string{
 	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/snippet", "collector/spool", "consent", "consent/seal",
+		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/seal",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
@@ -94,7 +96,7 @@ var owners = map[string][]string{
 	"github.com/prometheus/":                         {"collector/metrics"},
 	"github.com/coreos/go-systemd":                   {"cmd/internal/edge"},
 	"go.yaml.in/yaml":                                {"cmd/internal/workspace", "sql/runner", "sync"},
-	"github.com/nyaruka/phonenumbers":                {"collector", "consent/seal"},
+	"github.com/nyaruka/phonenumbers":                {"collector/personal", "consent/seal"},
 	"github.com/standard-webhooks/standard-webhooks": {"cmd/sluis"},
 	"github.com/oschwald/maxminddb-golang":           {"collector/visitor"},
 	"golang.org/x/time":                              {"collector/limit"},

@@ -46,6 +46,7 @@ type Event struct {
 	subject   seal.Pseudonym // whom the vault files its values under
 	people    jsontree.Value // what the message says about the person
 	personal  []personalValue
+	masked    bool     // something in it looked personal, and was masked or left out
 	words     []string // what the event says of the person, in lower case; see ownWords
 }
 

@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
-	"github.com/sluis-cdp/sluis/collector/personal"
 )
 
 // scrubber writes what may land of a JSON object, as JSON.
@@ -195,8 +194,8 @@ func (s *scrubber) elements(array jsontree.Value, depth int) {
 }
 
 func (s *scrubber) report(did []string) {
-	for _, what := range did {
-		s.violate("%s: %s", s.path, what)
+	if len(did) > 0 {
+		s.Event.report(string(s.path), did)
 	}
 }
 
@@ -213,7 +212,7 @@ func (s *scrubber) withoutQuery(value string) string {
 	if !strings.HasPrefix(value, "http://") && !strings.HasPrefix(value, "https://") {
 		return value
 	}
-	value, _ = personal.Replace(value, wordsAsTheyAre(value, s.own)) // or a part of a word might be left
+	value = s.withoutWords(string(s.path), value, s.own) // or a part of a word might be left
 	if i := strings.IndexAny(value, "?#"); i >= 0 {
 		return value[:i]
 	}

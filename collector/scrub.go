@@ -51,10 +51,17 @@ func (c *Collector) text(e *Event, path, value string, words []string) string {
 		return ""
 	}
 	masked, did := c.mask("", value, words)
+	e.report(path, did)
+	return masked
+}
+
+// report notes what mask did to a place of the event: of which kind it was, never
+// what.
+func (e *Event) report(path string, did []string) {
 	for _, what := range did {
+		e.masked = e.masked || what != cut
 		e.violate("%s: %s", path, what)
 	}
-	return masked
 }
 
 // maskedSuffix is what mask says of a kind.
@@ -199,7 +206,7 @@ func foldsInPlace(text string) bool {
 func (e *Event) withoutWords(path, text string, words []string) string {
 	masked, kinds := personal.Replace(text, wordsAsTheyAre(text, words))
 	if len(kinds) > 0 {
-		e.violate("%s: identifier"+maskedSuffix, path)
+		e.report(path, []string{string(identifier) + maskedSuffix})
 	}
 	return masked
 }
@@ -258,7 +265,7 @@ func (c *Collector) scrubPage(e *Event) {
 	c.scrubCampaign(e, address.RawQuery, words)
 	if address.RawQuery != "" {
 		for _, f := range c.detector.Find("", "?"+address.RawQuery) {
-			e.violate("page.url: %s in the query, left out", f.Kind)
+			e.report("page.url", []string{string(f.Kind) + " in the query, left out"})
 		}
 	}
 }

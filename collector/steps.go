@@ -439,8 +439,15 @@ func (c *Collector) land(e *Event) verdict {
 		e.rows.Events = make([]EventRow, 0, e.kept.few)
 	}
 	e.rows.Events = append(e.rows.Events, e.row)
+	if e.masked {
+		return verdict{Landed, reasonMasked}
+	}
 	return verdict{outcome: Landed}
 }
+
+// reasonMasked is the ledger's reason for an event in which something looked personal.
+// The column violations says of which kind it was, and where.
+const reasonMasked = "personal data masked"
 
 func texts(purposes []consent.Purpose) []string {
 	list := make([]string, len(purposes))

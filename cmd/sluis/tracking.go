@@ -15,7 +15,7 @@ import (
 func trackingCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "tracking",
-		Usage: "tracking plans: lint them, propose one from what arrives; the events in quarantine",
+		Usage: "tracking plans: lint them, propose one from what arrives; the events in quarantine; what the detectors find",
 		Subcommands: []*cli.Command{
 			{
 				Name: "check", Usage: "lint tracking plans, by default all; warnings are no failure", ArgsUsage: "[FILE...]",
@@ -32,6 +32,7 @@ func trackingCommand() *cli.Command {
 				}},
 			},
 			replayCommand(),
+			detectorsCommand(),
 		},
 	}
 }

@@ -3,6 +3,7 @@ package personal
 import (
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -43,6 +44,10 @@ func localStart(text string) int {
 	}
 	for start < len(text) && strings.IndexByte("'`*|{}~^!#$.-", text[start]) >= 0 {
 		start++
+	}
+	if i := strings.LastIndexFunc(text, func(r rune) bool { return r >= utf8.RuneSelf && !unicode.In(r, unicode.L, unicode.N, unicode.M) }); i >= start {
+		_, size := utf8.DecodeRuneInString(text[i:])
+		start = i + size
 	}
 	return start
 }

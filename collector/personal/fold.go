@@ -49,6 +49,9 @@ func foldAt(text string) (to string, size int) {
 		return text[:1], 1
 	}
 	r, size := utf8.DecodeRuneInString(text)
+	if unicode.IsLetter(r) && r < '！' {
+		return text[:size], size // most of what is not ASCII
+	}
 	return foldRune(r, text[:size]), size
 }
 

@@ -33,12 +33,12 @@ func (s *scan) iban(i int) int {
 			iban = append(iban, c)
 		case isLetter(c):
 			iban = append(iban, c&^0x20)
-		case (c == ' ' || c == '-' || c == '.') && text[end-1] != c:
+		case (c == ' ' || c == '-' || c == '.' || c == '+') && text[end-1] != c:
 		default:
 			return i
 		}
 	}
-	if len(iban) < want || end < len(text) && isAlnum(text[end]) || !mod97(iban) {
+	if len(iban) < want || end < len(text) && isAlnum(text[end]) || !mod97(iban) || string(iban[2:4]) < "02" || string(iban[2:4]) > "98" {
 		return i
 	}
 	s.add(start, end, IBAN)

@@ -69,6 +69,12 @@ func NameKind(name string) Kind {
 	return ""
 }
 
+// isSecret is NameKind(name) == Secret, and quicker.
+func isSecret(name string) bool {
+	name = squash(name)
+	return names[name] == Secret || strings.Contains(name, "password")
+}
+
 // squash drops what differs between first_name, firstName and First-Name, and
 // the brackets of user[email].
 func squash(name string) string {

@@ -2,15 +2,16 @@ package personal
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // number is a run of digits with the separators that people use in numbers.
 type number struct {
 	text   string // of which the run is a part
 	start  int
-	groups [maxGroups]group
-	n      int
+	groups []group
 	digits []byte
 }
 
@@ -24,43 +25,75 @@ const (
 	maxDigits = 19
 )
 
+// minNumber is how many bytes the shortest number has, an IPv4 address.
+const minNumber = 7
+
 // number checks the numbers in the run of digits that begins at i: from each
 // group that may begin one, the longest that is anything.
 func (s *scan) number(i int) int {
 	if !s.startsNumber(i) {
 		return i
 	}
-	var groups [maxGroups]group
-	n := numberRun(s.text, i, groups[:])
+	groups := s.groups[:]
+	n := numberRun(s.text, i, groups)
 	if n == 0 || s.isOpaque(i, groups[n-1].end) {
 		return i
 	}
-	var digits [maxDigits]byte
+	if groups[n-1].end-i < minNumber {
+		return groups[n-1].end
+	}
+	whole := number{text: s.text, groups: groups[:n]}
+	card := n > 2 && groups[n-1].end-i >= 14+n-1 && whole.groupedAsCard()
+	end := i
 	for first := 0; first < n; first++ {
 		if first > 0 && !parts(s.text[groups[first-1].end:groups[first].start]) {
 			continue
 		}
-		for last := n; last > first; last-- {
-			if last < n && !parts(s.text[groups[last-1].end:groups[last].start]) {
-				continue
-			}
-			num := number{text: s.text, start: groups[first].start, n: last - first, digits: digits[:0]}
-			copy(num.groups[:], groups[first:last])
-			if first == 0 {
-				num.start = i
-			} else if p := num.start - 1; s.text[p] == '+' || s.text[p] == '(' {
-				num.start = p
-			}
-			if !num.read() {
-				continue
-			}
-			if kind := s.classify(&num); kind != "" {
-				s.add(num.start, num.end(), kind)
-				return num.end()
-			}
+		if isDate(s.text, groups[first:n]) {
+			first += 2
+		} else if last, kind := s.longest(groups[first:n], card); kind != "" {
+			end = groups[first+last-1].end
+			s.add(s.numberStart(groups[first].start, end), end, kind)
+			first += last - 1
 		}
 	}
-	return groups[0].end
+	return max(end, groups[n-1].end)
+}
+
+// numberStart is where a number begins whose first digit is at a place: with the
+// sign before it. In a query a plus is a space, which follows a word.
+func (s *scan) numberStart(place, end int) int {
+	text := s.text
+	if place > 0 && text[place-1] == '+' && (place < 2 || !isAlnum(text[place-2])) {
+		place--
+	}
+	if place > 0 && text[place-1] == '(' && strings.Contains(text[place:end], ")") {
+		place--
+	}
+	return place
+}
+
+// longest finds the most groups, from the first on, that are anything, of a run
+// that looks like a card or not.
+func (s *scan) longest(groups []group, card bool) (last int, kind Kind) {
+	for last := len(groups); last > 0; last-- {
+		if last < len(groups) && !parts(s.text[groups[last-1].end:groups[last].start]) {
+			continue
+		}
+		n := number{text: s.text, groups: groups[:last], digits: s.digits[:0]}
+		n.start = s.numberStart(groups[0].start, n.end())
+		if !n.read() {
+			continue
+		}
+		kind := s.classify(&n)
+		if kind == Phone && card && s.text[n.start] != '+' {
+			continue // one with a wrong digit, which has no phone number in it
+		}
+		if kind != "" {
+			return last, kind
+		}
+	}
+	return 0, ""
 }
 
 // parts tells whether what is between two groups may part two numbers.
@@ -103,8 +136,7 @@ func numberRun(text string, i int, groups []group) (n int) {
 				at = j
 			}
 			groups[n], separators = group{at, j + 1}, 0
-		case j == i && (c == '+' || c == '('), c == '+' && separators > 0,
-			separators < 3 && strings.IndexByte(" -./()\t", c) >= 0:
+		case j == i && (c == '+' || c == '('), separators < 3 && strings.IndexByte(" -./()+\t", c) >= 0:
 			if at >= 0 {
 				n, at = n+1, -1
 			}
@@ -122,11 +154,11 @@ func numberRun(text string, i int, groups []group) (n int) {
 	return n
 }
 
-func (n *number) end() int { return n.groups[n.n-1].end }
+func (n *number) end() int { return n.groups[len(n.groups)-1].end }
 
 // read collects the digits; it is false if there are too many.
 func (n *number) read() bool {
-	for _, g := range n.groups[:n.n] {
+	for _, g := range n.groups {
 		if len(n.digits)+g.end-g.start > maxDigits {
 			return false
 		}
@@ -137,7 +169,7 @@ func (n *number) read() bool {
 
 // as tells whether these are the sizes of the groups.
 func (n *number) as(sizes ...int) bool {
-	if n.n != len(sizes) {
+	if len(n.groups) != len(sizes) {
 		return false
 	}
 	for i, size := range sizes {
@@ -155,18 +187,18 @@ func (n *number) separator(i int) string { return n.text[n.groups[i].end:n.group
 
 // separatedBy tells whether all groups are separated by this alone.
 func (n *number) separatedBy(separator string) bool {
-	for i := range n.n - 1 {
+	for i := range len(n.groups) - 1 {
 		if n.separator(i) != separator {
 			return false
 		}
 	}
-	return n.n > 1
+	return len(n.groups) > 1
 }
 
 // classify tells what a number is; "" if nothing personal.
 func (s *scan) classify(n *number) Kind {
 	switch {
-	case n.n == 4 && n.separatedBy("."):
+	case len(n.groups) == 4 && n.separatedBy("."):
 		if s.isIPv4(n) {
 			return IP
 		}
@@ -175,8 +207,6 @@ func (s *scan) classify(n *number) Kind {
 		return ""
 	case s.isCard(n):
 		return Card
-	case n.isDate():
-		return ""
 	case s.isSSN(n):
 		return SSN
 	case s.isBSN(n):
@@ -203,24 +233,23 @@ func (s *scan) isIPv4(n *number) bool {
 	return !s.follows(n.start, 12, versionWords)
 }
 
-// isDate tells whether the groups begin as a date does, in either order, with a
-// year and a month that there are.
-func (n *number) isDate() bool {
-	if n.n < 3 || n.text[n.start] == '+' {
+// isDate tells whether the first three groups are a date, in either order, with
+// a year that there is.
+func isDate(text string, groups []group) bool {
+	if len(groups) < 3 || text[max(0, groups[0].start-1)] == '+' {
 		return false
 	}
-	year, month := 0, 1
+	n := number{text: text, groups: groups[:3]}
+	year := 0
 	switch {
-	case n.size(0) == 4 && n.size(1) == 2 && n.size(2) == 2:
+	case n.as(4, 2, 2):
 	case n.size(0) <= 2 && n.size(1) <= 2 && n.size(2) == 4:
 		year = 2
 	default:
 		return false
 	}
-	y := n.text[n.groups[year].start:n.groups[year].end]
-	m := n.text[n.groups[month].start:n.groups[month].end]
-	d := n.text[n.groups[2-year].start:n.groups[2-year].end]
-	return (y[:2] == "19" || y[:2] == "20") && (m <= "12" || len(m) == 1 || d <= "12")
+	century := text[groups[year].start:][:2]
+	return century == "19" || century == "20"
 }
 
 // An issuer's range of payment cards: the first digits, and the lengths
@@ -231,17 +260,28 @@ type issuer struct {
 }
 
 var issuers = []issuer{
-	{"4", "4", []int{16, 19}},                            // Visa
-	{"51", "55", []int{16}}, {"2221", "2720", []int{16}}, // Mastercard
-	{"34", "34", []int{15}}, {"37", "37", []int{15}}, // American Express
-	{"6011", "6011", []int{16}}, {"644", "659", []int{16}}, // Discover
-	{"3528", "3589", []int{16}},                                                 // JCB
-	{"300", "305", []int{14}}, {"36", "36", []int{14}}, {"38", "39", []int{14}}, // Diners Club
-	{"62", "62", []int{16, 17, 18, 19}}, {"81", "81", []int{16}}, // UnionPay
-	{"5018", "5018", []int{16}}, {"5020", "5020", []int{16}}, {"5038", "5038", []int{16}}, {"5893", "5893", []int{16}},
-	{"6304", "6304", []int{16, 19}}, {"6759", "6763", []int{16, 19}}, // Maestro
-	{"2200", "2204", []int{16}},                        // Mir
-	{"508", "508", []int{16}}, {"60", "60", []int{16}}, // RuPay
+	{"4", "4", []int{16, 19}}, // Visa
+	{"51", "55", []int{16}},   // Mastercard
+	{"2221", "2720", []int{16}},
+	{"34", "34", []int{15}}, // American Express
+	{"37", "37", []int{15}},
+	{"6011", "6011", []int{16}}, // Discover
+	{"644", "659", []int{16}},
+	{"3528", "3589", []int{16}}, // JCB
+	{"300", "305", []int{14}},   // Diners Club
+	{"36", "36", []int{14}},
+	{"38", "39", []int{14}},
+	{"62", "62", []int{16, 17, 18, 19}}, // UnionPay
+	{"81", "81", []int{16}},
+	{"5018", "5018", []int{16}}, // Maestro
+	{"5020", "5020", []int{16}},
+	{"5038", "5038", []int{16}},
+	{"5893", "5893", []int{16}},
+	{"6304", "6304", []int{16, 19}},
+	{"6759", "6763", []int{16, 19}},
+	{"2200", "2204", []int{16}}, // Mir
+	{"508", "508", []int{16}},   // RuPay
+	{"60", "60", []int{16}},
 }
 
 // isCard checks the issuer, the length and the check digit of a payment card,
@@ -256,10 +296,8 @@ func (s *scan) isCard(n *number) bool {
 		if first < r.from || first > r.to {
 			continue
 		}
-		for _, length := range r.lengths {
-			if length == size {
-				return true
-			}
+		if slices.Contains(r.lengths, size) {
+			return true
 		}
 	}
 	return false
@@ -267,12 +305,10 @@ func (s *scan) isCard(n *number) bool {
 
 func (n *number) groupedAsCard() bool {
 	switch {
-	case n.n == 1, n.as(4, 6, 5), n.as(4, 6, 4), n.as(6, 13), n.as(6, 10):
+	case len(n.groups) == 1, n.as(4, 6, 5), n.as(4, 6, 4), n.as(6, 13), n.as(6, 10):
 		return true
-	case len(n.digits) > 19:
-		return false
 	}
-	for i := range n.n - 1 {
+	for i := range len(n.groups) - 1 {
 		if n.size(i) != 4 {
 			return false
 		}
@@ -325,10 +361,15 @@ func (s *scan) isSSN(n *number) bool {
 	if len(d) != 9 || string(d[:3]) == "000" || string(d[:3]) == "666" || string(d[3:5]) == "00" || string(d[5:]) == "0000" {
 		return false
 	}
-	if d[0] != '9' && n.as(3, 2, 4) && n.separatedBy("-") {
+	if d[0] != '9' && n.as(3, 2, 4) && n.separatedBy("-") && !n.isAttached() {
 		return true
 	}
-	return (n.n == 1 || n.as(3, 2, 4)) && s.spoken(n.start, ssnWords)
+	return (len(n.groups) == 1 || n.as(3, 2, 4)) && s.spoken(n.start, ssnWords)
+}
+
+// isAttached tells whether a number goes on from a word, as in SKU-123.
+func (n *number) isAttached() bool {
+	return n.start >= 2 && n.text[n.start-1] == '-' && isAlnum(n.text[n.start-2])
 }
 
 // spoken tells whether one of the words is a little before a place of the text,
@@ -343,14 +384,19 @@ func (s *scan) follows(place, bytes int, words []string) bool {
 }
 
 // containsFold tells whether one of the words, which are in lower case, begins a
-// word of the text.
+// word of the text or, if it ends in $, is one.
 func containsFold(text string, words []string) bool {
 	for i := range len(text) {
-		if i > 0 && isLetter(text[i-1]) && (isLetter(text[i]) && !(isLower(text[i-1]) && !isLower(text[i]))) {
-			continue // within a word; firstName is two
+		c := text[i]
+		if !isLetter(c) && c < utf8.RuneSelf || i > 0 && isLetter(text[i-1]) && (!isLower(text[i-1]) || isLower(c)) {
+			continue // no beginning of a word; firstName is two
 		}
 		for _, word := range words {
-			if len(text)-i >= len(word) && strings.EqualFold(text[i:i+len(word)], word) {
+			if word[0] != c|0x20 && c < utf8.RuneSelf {
+				continue
+			}
+			word, whole := strings.CutSuffix(word, "$")
+			if end := i + len(word); end <= len(text) && strings.EqualFold(text[i:end], word) && (!whole || end == len(text) || !isLetter(text[end])) {
 				return true
 			}
 		}

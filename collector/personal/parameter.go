@@ -97,7 +97,7 @@ func (s *scan) header(i int) int {
 		start--
 	}
 	name := text[start:stop]
-	if name == "" || !quoted && !strings.EqualFold(name, "authorization") && !strings.EqualFold(name, "cookie") || NameKind(name) != Secret {
+	if name == "" || !quoted && !strings.EqualFold(name, "authorization") && !strings.EqualFold(name, "cookie") || !isSecret(name) {
 		return i
 	}
 	from := i + 1

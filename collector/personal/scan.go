@@ -2,6 +2,7 @@ package personal
 
 import (
 	"encoding/base64"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -52,6 +53,9 @@ type scan struct {
 	folds    bool // there may be more once it is folded
 	word     int  // where the bytes began that could be base64
 	checks   int  // how often the numbering plans were asked
+
+	groups [maxGroups]group // memory for the number at hand
+	digits [maxDigits]byte
 }
 
 // minBase64 is how long base64 of anything personal is at least.
@@ -108,7 +112,9 @@ func (s *scan) look(i int, m mark) int {
 		s.encoded = s.encoded || i+2 < len(s.text) && isHex(s.text[i+1]) && isHex(s.text[i+2])
 	case odd:
 		s.endWord(i)
-		s.folds = true
+		if to, size := foldAt(s.text[i:]); to != s.text[i:i+size] {
+			s.folds = true
+		}
 	case none:
 	}
 	return i
@@ -174,22 +180,33 @@ func printable(word string) bool {
 	if err != nil {
 		return false
 	}
-	for _, c := range to[:n] {
-		if c < ' ' && c != '\n' && c != '\t' || c == 0x7f || c >= 0xf8 {
+	for at := 0; at < n; {
+		r, size := utf8.DecodeRune(to[at:n])
+		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r == utf8.RuneError && utf8.FullRune(to[at:n]) {
 			return false
 		}
+		at += size
 	}
 	return true
 }
 
 func decodeBase64(word string) (string, bool) {
-	word = word[:len(word)-map[bool]int{true: 1}[len(word)%4 == 1]] // a letter alone stands for no byte
-	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		if decoded, err := encoding.DecodeString(word); err == nil {
-			return string(decoded), utf8.Valid(decoded)
-		}
+	if len(word)%4 == 1 { // a letter alone stands for no byte
+		word = word[:len(word)-1]
 	}
-	return "", false
+	var small [256]byte
+	encoding, decoded := base64.RawStdEncoding, small[:]
+	if strings.ContainsAny(word, "-_") {
+		encoding = base64.RawURLEncoding
+	}
+	if len(word) > len(small) {
+		decoded = make([]byte, len(word))
+	}
+	n, err := encoding.Decode(decoded, []byte(word))
+	if err != nil || !utf8.Valid(decoded[:n]) {
+		return "", false
+	}
+	return string(decoded[:n]), true
 }
 
 func isDigit(c byte) bool     { return c >= '0' && c <= '9' }
