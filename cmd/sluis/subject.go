@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +34,21 @@ func subjectCommand() *cli.Command {
 		Description: "Persons are named by e-mail, phone, user id or anonymous id, each of which may be given several times, or by\n" +
 			"pseudonyms as they land. What the models have in one cluster with these is taken along. " + yours,
 		Subcommands: []*cli.Command{
+			{
+				Name: "export", Usage: "everything that is held about a person, to be read and as JSON", Flags: append(subjectFlags(), jsonFlag(),
+					&cli.StringFlag{Name: "out", Usage: "write person.txt and person.json into `DIR`, which nobody else may read"}),
+				Description: "Events, sealed values opened, the record of their choices, models, audiences, what waits in quarantine, what was\n" +
+					"sent where and under which decision, and erasures. Models are built first. It needs the private keys of the\n" +
+					"purposes; where one is gone, it says so. What it prints is personal data in clear. " + yours,
+				Action: subjectExport,
+			},
+			{
+				Name: "explain", Usage: "why a person is, or is not, in an audience or at a destination",
+				Flags: append(subjectFlags(), jsonFlag(), &cli.StringFlag{Name: "audience", Usage: "the `MODEL`"}, &cli.StringFlag{Name: "sync", Usage: "the `NAME` of a sync"}),
+				Description: "By the models as they were built last: consent with the decisions on record, the events that may be used, membership,\n" +
+					"and, of a sync, what was sent and what the last plan holds back. " + yours,
+				Action: subjectExplain,
+			},
 			{
 				Name: "erase", Usage: "erase a person everywhere, and keep them out", Flags: append(subjectFlags(), jsonFlag(),
 					&cli.BoolFlag{Name: "yes", Usage: "do it; without, only what would be erased is shown"}),
@@ -275,6 +291,67 @@ func printErased(w io.Writer, s *subject.Subjects, e subject.Erased) {
 		fmt.Fprintf(w, "The key %s was made: back it up with the others.\n", name)
 	}
 	fmt.Fprintf(w, "The receipt: %s\n", s.ReceiptPath(r.Request))
+}
+
+func subjectExport(c *cli.Context) error {
+	s, _, err := subjectsOf(c)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.App.ErrWriter, yours)
+	e, err := s.Export(c.Context, given(c))
+	if err != nil {
+		return wrongly(err)
+	}
+	if dir := c.String("out"); dir != "" {
+		return writeExport(c.App.Writer, dir, e)
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, e)
+	}
+	return e.WritePage(c.App.Writer)
+}
+
+// writeExport writes both forms, and overwrites none.
+func writeExport(w io.Writer, dir string, e subject.Export) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("making the folder of the export: %w", err)
+	}
+	for name, write := range map[string]func(io.Writer) error{
+		"person.txt":  e.WritePage,
+		"person.json": func(w io.Writer) error { return printJSON(w, e) },
+	} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return fmt.Errorf("writing the export: %w", err)
+		}
+		if err := errors.Join(write(f), f.Close()); err != nil {
+			return fmt.Errorf("writing the export: %w", err)
+		}
+		fmt.Fprintln(w, f.Name())
+	}
+	return nil
+}
+
+func subjectExplain(c *cli.Context) error {
+	if (c.String("audience") == "") == (c.String("sync") == "") {
+		return usage("explain needs one of --audience MODEL and --sync NAME")
+	}
+	s, _, err := subjectsOf(c)
+	if err != nil {
+		return err
+	}
+	e, err := s.Explain(c.Context, given(c), c.String("audience"), c.String("sync"))
+	if errors.Is(err, subject.ErrUnknown) {
+		return usage("%v", err)
+	}
+	if err != nil {
+		return wrongly(err)
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, e)
+	}
+	return e.WritePage(c.App.Writer)
 }
 
 func subjectVerify(c *cli.Context) error {

@@ -103,10 +103,13 @@ func (s *rightsShop) pseudonyms(name string) []string {
 func (s *rightsShop) tables(words []string) map[string]float64 {
 	s.t.Helper()
 	found := make(map[string]float64)
+	var counts []string
 	for _, row := range query(s.t, s.dir, "select table_schema || '.' || table_name as name from information_schema.tables where table_schema like 'sluis%' and table_name not like '%\\_\\_%' escape '\\'") {
 		name := row["name"].(string)
-		n := query(s.t, s.dir, fmt.Sprintf("select count(*) as n from %s as of_table where regexp_matches(cast(to_json(of_table) as varchar), '%s')", name, strings.Join(words, "|")))
-		found[name] = n[0]["n"].(float64)
+		counts = append(counts, fmt.Sprintf("select '%s' as name, count(*) as n from %[1]s as of_table where regexp_matches(cast(to_json(of_table) as varchar), '%s')", name, strings.Join(words, "|")))
+	}
+	for _, row := range query(s.t, s.dir, strings.Join(counts, " union all ")) {
+		found[row["name"].(string)] = row["n"].(float64)
 	}
 	return found
 }
@@ -162,15 +165,14 @@ func TestErasure(t *testing.T) {
 	}
 	bensBefore := of(named(s.tables(ben)))
 
+	s.exports(t, anna)
+	s.explains(t)
 	preview := said(t, s.dir, "subject", "erase", "--email", "canary-anna@example.com")
 	if !strings.Contains(preview, anna[0]) || !strings.Contains(preview, "--yes") || strings.Contains(preview, "canary") {
 		t.Errorf("the preview is\n%s", preview)
 	}
 	var receipt subject.Receipt
-	printed := said(t, s.dir, "subject", "erase", "--email", "Canary-Anna@example.com", "--yes", "--json")
-	if err := json.Unmarshal([]byte(printed), &receipt); err != nil {
-		t.Fatalf("%v: %s", err, printed)
-	}
+	s.json(&receipt, "subject", "erase", "--email", "Canary-Anna@example.com", "--yes", "--json")
 	if receipt.Identifiers != 4 || receipt.Deleted["sluis.events"] != 3 || receipt.Deleted["sluis.quarantine"] != 1 || receipt.Deleted["sluis.vault"] == 0 {
 		t.Errorf("the receipt is %+v", receipt)
 	}
@@ -193,6 +195,15 @@ func TestErasure(t *testing.T) {
 		t.Errorf("the destination was told\n%s", strings.Join(log, "\n"))
 	}
 
+	var empty subject.Export
+	s.json(&empty, "subject", "export", "--email", "canary-anna@example.com", "--json")
+	if empty.Holds() || len(empty.Erasures) != 1 || empty.Erasures[0].Request != receipt.Request || !empty.Identifiers[0].Erased {
+		t.Errorf("an export afterwards has %+v", empty)
+	}
+	path := filepath.Join(s.dir, "data", "erasures", receipt.Request+".receipt.json")
+	if text := said(t, s.dir, "subject", "verify", path); !strings.Contains(text, "verifies") {
+		t.Errorf("the receipt: %s", text)
+	}
 	s.visit("canary-anna", "1") // again, as an SDK would
 	s.visit("canary-anna", "3") // and anew
 	eventually(t, "the ledger having what was withheld", func() bool {
@@ -204,8 +215,76 @@ func TestErasure(t *testing.T) {
 	gone("after the collector's end")
 	for _, word := range slices.Concat(anna, []string{"canary"}) {
 		for _, path := range filesWith(t, s.dir, word) {
+			if text, _ := os.ReadFile(path); strings.Contains(path, "exports") && strings.Count(string(text), word) == strings.Count(string(text), "remove,"+word) {
+				continue // what tells the reader of the files that she was removed
+			}
 			t.Errorf("%s has something of anna", path)
 		}
+	}
+}
+
+func (s *rightsShop) json(into any, args ...string) {
+	s.t.Helper()
+	printed := said(s.t, s.dir, args...)
+	if err := json.Unmarshal([]byte(printed), into); err != nil {
+		s.t.Fatalf("%v: %s", err, printed)
+	}
+}
+
+// exports checks what anna gets to see.
+func (s *rightsShop) exports(t *testing.T, anna []string) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "anna")
+	said(t, s.dir, "subject", "export", "--email", "canary-anna@example.com", "--out", out)
+	var e subject.Export
+	text, err := os.ReadFile(filepath.Join(out, "person.json"))
+	if err == nil {
+		err = json.Unmarshal(text, &e)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := make(map[string]bool)
+	for _, v := range e.Sealed {
+		values[v.Field+" "+v.Value] = true
+	}
+	if len(e.Identifiers) != 4 || len(e.Events) != 3 || len(e.Quarantine) != 1 || len(e.Consents) == 0 || len(e.Deliveries) != 2 ||
+		!values["email canary-anna@example.com"] || !values["phone +31620000001"] || !slices.Contains(e.Audiences, "pricing_and_chat") || len(e.Models["profiles"]) != 1 {
+		t.Errorf("the export is %s", text)
+	}
+	if !strings.Contains(string(e.Quarantine[0].Message), "canary-anna") {
+		t.Errorf("the event in quarantine is %s", e.Quarantine[0].Message)
+	}
+	page, err := os.ReadFile(filepath.Join(out, "person.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, word := range []string{"canary-anna@example.com", "Live Chat Started", "pricing_and_chat_webhook", anna[0]} {
+		if !strings.Contains(string(page), word) {
+			t.Errorf("the page has no %q", word)
+		}
+	}
+	if strings.Contains(string(page)+string(text), "canary-ben") {
+		t.Error("the export has something of somebody else")
+	}
+}
+
+// explains checks the answers about anna.
+func (s *rightsShop) explains(t *testing.T) {
+	t.Helper()
+	for _, ask := range [][]string{{"--audience", "pricing_and_chat"}, {"--sync", "pricing_and_chat_webhook"}} {
+		text := said(t, s.dir, append([]string{"subject", "explain", "--user-id", "canary-anna"}, ask...)...)
+		for _, want := range []string{"is in pricing_and_chat, for the purpose marketing", "agree to marketing now: decision ", "by the signal choice", "3 were collected with marketing granted"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%v: there is no %q in\n%s", ask, want, text)
+			}
+		}
+		if sent := strings.Contains(text, "upsert, because of new: delivered"); sent != (ask[0] == "--sync") {
+			t.Errorf("%v:\n%s", ask, text)
+		}
+	}
+	if text := said(t, s.dir, "subject", "explain", "--user-id", "nobody", "--audience", "pricing_and_chat"); !strings.Contains(text, "Nothing is known") || !strings.Contains(text, "which means no") {
+		t.Errorf("of nobody:\n%s", text)
 	}
 }
 
