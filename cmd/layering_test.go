@@ -67,9 +67,10 @@ var allowed = map[string][]string{
 	"cmd/internal/scale":     {},
 	"cmd/internal/workspace": {"collector", "collector/limit", "collector/visitor", "consent", "sql/warehouse"},
 	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
+	"cmd/internal/subject":   {"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/spool", "consent", "consent/seal", "sql/warehouse", "sync"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/seal",
+		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/seal",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},

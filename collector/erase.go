@@ -283,25 +283,27 @@ func (c rowCondition) holds(row parquet.Row) bool {
 	return false
 }
 
-// Tombstones lands rows of erasures, and rows by which the ledger follows, as a
-// folder of their own, once: of a request the second call does nothing. The
+// Tombstones lands rows of erasures, with the keys that they are sealed with or
+// the rows by which the ledger follows, as a folder of their own, once: under one
+// name, 16 hexadecimal digits and a letter, the second call does nothing. The
 // caller is in by [ParquetSink.Alone].
-func (s ParquetSink) Tombstones(request string, at time.Time, erasures []ErasureRow, ledger []LedgerRow) error {
+func (s ParquetSink) Tombstones(name string, at time.Time, erasures []ErasureRow, with Rows) error {
 	day := s.dayDir(at)
-	target := filepath.Join(day, fmt.Sprintf("e%s-%020d-%020d", request, 0, 1))
+	target := filepath.Join(day, fmt.Sprintf("e%s-%020d-%020d", name, 0, 1))
 	if _, err := os.Stat(target); err == nil {
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("landing an erasure: %w", err)
 	}
-	origin := Origin{SpoolID: "e" + request}
-	temporary := filepath.Join(s.erasing(), request)
+	origin := Origin{SpoolID: "e" + name}
+	temporary := filepath.Join(s.erasing(), name)
 	if err := errors.Join(os.RemoveAll(temporary), os.MkdirAll(temporary, 0o755), os.MkdirAll(day, 0o755)); err != nil {
 		return fmt.Errorf("landing an erasure: %w", err)
 	}
 	err := errors.Join(
 		writeTable(temporary, "erasures", appendRows(nil, erasures, func(e *ErasureRow) { e.Origin = origin })),
-		writeTable(temporary, "ledger", appendRows(nil, ledger, func(l *LedgerRow) { l.Origin = origin })),
+		writeTable(temporary, "ledger", appendRows(nil, with.Ledger, func(l *LedgerRow) { l.Origin = origin })),
+		writeTable(temporary, "seal_keys", appendRows(nil, with.SealKeys, func(k *SealKeyRow) { k.Origin = origin })),
 		syncDir(temporary),
 	)
 	if err == nil {

@@ -36,6 +36,10 @@ type Opened struct {
 	sealed quarantined
 }
 
+// Message is the event as it was sent, in JSON, with all that it says of the
+// person.
+func (o *Opened) Message() string { return o.event.body.Raw() }
+
 // Today is what the warehouse knows by now.
 type Today struct {
 	// Landed says that an event with this id has landed.

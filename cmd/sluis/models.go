@@ -36,6 +36,13 @@ func modelsCommand() *cli.Command {
 					if c.Bool("dry-run") {
 						return modelsEstimate(c)
 					}
+					w, err := openWorkspace(c)
+					if err != nil {
+						return err
+					}
+					if err := sweep(c.Context, w, "sluis models run", newLogger(c), c.App.ErrWriter); err != nil {
+						return err
+					}
 					return modelsDo(c, (*runner.Project).Run)
 				},
 			},

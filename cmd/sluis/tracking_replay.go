@@ -73,6 +73,12 @@ func replay(c *cli.Context, w *workspace.Workspace, source string) (counts []rep
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Land(ctx)) }()
+	if err := sweep(ctx, w, "sluis tracking replay", newLogger(c), c.App.ErrWriter); err != nil { // it brings the list of the erased up to date
+		return nil, err
+	}
+	if _, err := r.Suppressed.Reread(); err != nil {
+		return nil, err
+	}
 	db, err := openWarehouse(ctx, w, "sluis tracking replay", c.App.ErrWriter)
 	if err != nil {
 		return nil, err
@@ -190,7 +196,7 @@ func (r *replayRun) some(ctx context.Context, events []*collector.Opened) error 
 	for _, o := range events {
 		today := collector.Today{Landed: known.landed[o.EventID]}
 		for _, pseudonym := range o.Pseudonyms {
-			today.Erased = today.Erased || known.erased[pseudonym]
+			today.Erased = today.Erased || r.replayer.Suppressed.Holds(pseudonym, o.OccurredAt)
 			today.Refused = append(today.Refused, known.refused[pseudonym]...)
 		}
 		outcome, reason, err := r.replayer.Replay(ctx, o, today)
@@ -205,14 +211,13 @@ func (r *replayRun) some(ctx context.Context, events []*collector.Opened) error 
 // knowledge is what the warehouse has on some events and pseudonyms.
 type knowledge struct {
 	landed  map[string]bool // by event id
-	erased  map[string]bool // by pseudonym
 	refused map[string][]consent.Purpose
 }
 
 // known asks the warehouse. A refusal counts whenever it was made, of the
 // identifier itself or of any other of the same profile.
 func (r *replayRun) known(ctx context.Context, events []*collector.Opened) (knowledge, error) {
-	k := knowledge{make(map[string]bool), make(map[string]bool), make(map[string][]consent.Purpose)}
+	k := knowledge{make(map[string]bool), make(map[string][]consent.Purpose)}
 	var ids, pseudonyms []any
 	for _, o := range events {
 		ids = append(ids, o.EventID)
@@ -221,12 +226,11 @@ func (r *replayRun) known(ctx context.Context, events []*collector.Opened) (know
 		}
 	}
 	err := r.each(ctx, "select distinct event_id, '' from sluis.events where event_id in (%s)", ids, func(id, _ string) { k.landed[id] = true })
-	erased := r.each(ctx, "select distinct pseudonym, '' from sluis.erasures where pseudonym in (%s)", pseudonyms, func(p, _ string) { k.erased[p] = true })
 	refuse := func(p, purpose string) { k.refused[p] = append(k.refused[p], consent.Purpose(purpose)) }
 	own := r.each(ctx, "select node_key, purpose from sluis_models.consent_node_effective where not granted and node_key in (%s)", pseudonyms, refuse)
 	others := r.each(ctx, `select m.node_key, c.purpose from sluis_models.identity_map as m
 		join sluis_models.consent_profile as c on c.profile_id = m.profile_id where not c.allowed and m.node_key in (%s)`, pseudonyms, refuse)
-	return k, errors.Join(err, erased, own, others)
+	return k, errors.Join(err, own, others)
 }
 
 // each asks about some keys, in a query that has a place for them.

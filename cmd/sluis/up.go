@@ -84,7 +84,7 @@ func (s *scheduler) run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// once builds the models and runs every sync whose models were built. It
+// once sweeps, builds the models and runs every sync whose models were built. It
 // returns the runs that there were, also with an error.
 func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	// Both are read anew, so that an edit counts from the next run on.
@@ -94,6 +94,9 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	}
 	syncs, err := loadSyncs(s.w)
 	if err != nil {
+		return nil, err
+	}
+	if err := sweep(ctx, s.w, "sluis up (sweep)", s.logger, s.stderr); err != nil {
 		return nil, err
 	}
 	failed, err := s.buildModels(ctx, project)

@@ -17,12 +17,16 @@ func openWarehouse(ctx context.Context, w *workspace.Workspace, holder string, s
 	if w.Warehouse.BigQuery != nil {
 		return bigquery.Open(ctx, bigQueryConfig(w.Warehouse.BigQuery))
 	}
-	return duckdb.Open(ctx, duckdb.Config{
+	return duckdb.Open(ctx, duckDBConfig(w, holder, stderr))
+}
+
+func duckDBConfig(w *workspace.Workspace, holder string, stderr io.Writer) duckdb.Config {
+	return duckdb.Config{
 		Path: w.Database(), Landing: w.Landing(),
 		MemoryLimit: w.Warehouse.MemoryLimit, Threads: w.Warehouse.Threads,
 		Holder: holder,
 		OnWait: func(other string) { fmt.Fprintf(stderr, "waiting for the warehouse: in use by %s\n", other) },
-	})
+	}
 }
 
 // setUpWarehouse makes what a warehouse must have before anything lands in it.

@@ -17,6 +17,9 @@
 // empty field, as is an empty string. JSON Lines has no NaN and no infinities;
 // they are refused there.
 //
+// Of a removal because the person was erased, all records of its key that are in
+// the directory are taken out first, and the manifests follow.
+//
 // A text in CSV that a spreadsheet would read as a formula, because it begins
 // with = + - @, a tab or a line end, gets a ' before it. That also meets
 // telephone numbers such as '+31612345678. Where the reader is a program, set
@@ -144,6 +147,11 @@ func (f *file) Write(_ context.Context, batch destination.Batch) ([]destination.
 			continue
 		}
 		kept.Changes = append(kept.Changes, change)
+	}
+	if keys := erasedKeys(batch); len(keys) > 0 {
+		if err := f.forget(keys); err != nil {
+			return nil, fmt.Errorf("take out whom was erased: %w", err)
+		}
 	}
 	dir, err := f.runDir(batch.Run)
 	if err != nil {

@@ -30,6 +30,9 @@ type format interface {
 	write(w io.Writer, batch destination.Batch) error
 	// count tells how many records a file has.
 	count(r io.Reader) (int, error)
+	// without copies a file less the records with some keys, and tells whether there
+	// were any.
+	without(r io.Reader, w io.Writer, keys map[string]bool) (dropped bool, err error)
 }
 
 type csvFormat struct {
