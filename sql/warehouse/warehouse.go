@@ -9,6 +9,7 @@ package warehouse
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // The schemas (BigQuery: datasets) that Sluis uses. Who opens a warehouse finds
@@ -70,6 +71,14 @@ type Estimator interface {
 	// tables, where it is an upper bound. What BigQuery bills at least, 10 MB for
 	// each table that a statement reads, is not in it.
 	EstimateBytes(ctx context.Context, query string, args ...any) (int64, error)
+}
+
+// Retainer tells what a warehouse itself keeps of deleted rows. It is optional,
+// as [Estimator] is; a driver without keeps nothing once its file is rewritten.
+type Retainer interface {
+	// KeepsDeleted is for how long at most anybody, the warehouse's operator
+	// included, can still bring back what is deleted now.
+	KeepsDeleted(ctx context.Context) (time.Duration, error)
 }
 
 // Rows is the result of a query. It is used by one goroutine.
