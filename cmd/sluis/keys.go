@@ -18,8 +18,8 @@ func keysCommand() *cli.Command {
 		Name:  "keys",
 		Usage: "make, list, rotate, encrypt and destroy the keys of a workspace",
 		Description: "A key is never printed. Commands that read keys which are encrypted take the passphrase from\n" +
-			"--passphrase-file or " + workspace.EnvPassphraseFile + ", else from keyring.passphrase_file in " + workspace.File + ", " + workspace.EnvPassphrase + ",\n" +
-			"systemd's credential " + workspace.Credential + ", or ask at the terminal.",
+			"--passphrase-file or " + workspace.EnvPassphraseFile + ", else from " + workspace.EnvPassphrase + ", systemd's credential " + workspace.Credential + ",\n" +
+			"or keyring.passphrase_file in " + workspace.File + ", or ask at the terminal. So do all other commands.",
 		Subcommands: []*cli.Command{
 			keysInitCommand(), keysListCommand(), keysRotateCommand(), keysShredCommand(), keysEncryptCommand(), keysDecryptCommand(),
 		},
@@ -76,21 +76,18 @@ func keysInitCommand() *cli.Command {
 
 func exportKeys(c *cli.Context, folder *seal.Folder, dir string) error {
 	to := seal.OpenFolder(seal.Dir(dir), nil)
-	names, err := folder.Export(c.Context, to)
-	if err != nil {
-		return err
-	}
 	if file := c.String("edge-passphrase-file"); file != "" {
 		phrase, err := workspace.ReadPassphrase(file)
 		if err != nil {
 			return err
 		}
-		if _, err := to.Encrypt(c.Context, phrase); err != nil {
+		if to, err = seal.NewEncryptedFolder(seal.Dir(dir), phrase); err != nil {
 			return err
 		}
 	}
+	names, err := folder.Export(c.Context, to)
 	sayKeys(c, "exported", names)
-	return nil
+	return err
 }
 
 func sayKeys(c *cli.Context, what string, names []string) {

@@ -251,7 +251,7 @@ func reportOn(ctx context.Context, db warehouse.Driver, condition string, args [
 
 // missingFrom are the ids that the warehouse has, and that are not among found.
 func missingFrom(ctx context.Context, db warehouse.Driver, named, found []string) ([]string, error) {
-	if len(named) == len(found) {
+	if len(named) == 0 {
 		return nil, nil
 	}
 	condition, args := dataKeys{ids: named, before: time.Now().Add(100 * 365 * 24 * time.Hour)}.where()

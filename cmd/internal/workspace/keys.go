@@ -2,7 +2,6 @@ package workspace
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -118,11 +117,11 @@ type keys struct {
 }
 
 // Passphrase finds the passphrase of the keys: in the file that the environment
-// names or else the configuration, in the environment itself, in systemd's
-// credential, or typed at a terminal. It returns [seal.ErrLocked] if it is in none.
+// names, in the environment itself, in systemd's credential, in the file that the
+// configuration names, or typed at a terminal. It returns [seal.ErrLocked] if it is in none.
 func (w *Workspace) Passphrase(context.Context) ([]byte, error) {
-	if file := cmp.Or(os.Getenv(EnvPassphraseFile), w.KeyringConfig.PassphraseFile); file != "" {
-		return ReadPassphrase(w.Path(file))
+	if file := os.Getenv(EnvPassphraseFile); file != "" {
+		return ReadPassphrase(file)
 	}
 	if phrase := os.Getenv(EnvPassphrase); phrase != "" {
 		return []byte(phrase), nil
@@ -132,6 +131,9 @@ func (w *Workspace) Passphrase(context.Context) ([]byte, error) {
 		if !errors.Is(err, os.ErrNotExist) {
 			return phrase, err
 		}
+	}
+	if file := w.KeyringConfig.PassphraseFile; file != "" {
+		return ReadPassphrase(w.Path(file))
 	}
 	return typed()
 }
