@@ -55,7 +55,7 @@ type Spool interface {
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
-// Config is what a Collector is made of. All but Visitors, Window, Suppressed,
+// Config is what a Collector is made of. All but SealAgain, OldCookieKeys, Visitors, Window, Suppressed,
 // Observer, Logger and Now are required.
 type Config struct {
 	Sources       []Source
@@ -64,8 +64,14 @@ type Config struct {
 	Sealer        *seal.Sealer
 	// SealFor are the purposes that need direct identifiers. Analytics and
 	// identity do not: they work on pseudonyms.
-	SealFor   []consent.Purpose
+	SealFor []consent.Purpose
+	// SealAgain is after how long a value that the vault has is sealed anew, where
+	// what was sealed is deleted for its age: less than that age, or values of
+	// people who are still there would go too. Zero is never.
+	SealAgain map[consent.Purpose]time.Duration
 	CookieKey []byte
+	// OldCookieKeys still verify the cookies that were signed with them.
+	OldCookieKeys [][]byte
 	// PhoneRegion is where phone numbers without a country prefix belong.
 	PhoneRegion string
 	// Visitors tells who sends; nil believes connections, and no header.
@@ -101,16 +107,16 @@ type Collector struct {
 // memory is what a collector learns. It outlives a change of the configuration;
 // see [Collector.With].
 type memory struct {
-	window  *Window                          // message ids that landed
-	known   *lru.Cache[knownValue, struct{}] // sealed values that the vault has
-	written sync.Map                         // ids of data keys that are on disk
+	window  *Window                           // message ids that landed
+	known   *lru.Cache[knownValue, time.Time] // sealed values that the vault has, and since when
+	written sync.Map                          // ids of data keys that are on disk
 }
 
 func newMemory(window *Window) (*memory, error) {
 	if window == nil {
 		window = NewWindow(0)
 	}
-	known, err := lru.New[knownValue, struct{}](knownSecrets)
+	known, err := lru.New[knownValue, time.Time](knownSecrets)
 	return &memory{window: window, known: known}, err
 }
 
@@ -142,8 +148,10 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Policy == nil || c.Pseudonymizer == nil || c.Sealer == nil || c.Spool == nil {
 		return nil, errors.New("collector: policy, pseudonymizer, sealer and spool are required")
 	}
-	if len(c.CookieKey) < minCookieKey {
-		return nil, fmt.Errorf("collector: the cookie key has %d bytes, %d are needed", len(c.CookieKey), minCookieKey)
+	for _, key := range append([][]byte{c.CookieKey}, c.OldCookieKeys...) {
+		if len(key) < minCookieKey {
+			return nil, fmt.Errorf("collector: the cookie key has %d bytes, %d are needed", len(key), minCookieKey)
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

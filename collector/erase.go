@@ -32,6 +32,7 @@ type Gone struct {
 	Pseudonyms map[string]bool
 	Events     map[string]bool // by event_id: with one copy of an event all go
 	Quarantine map[string]bool // by quarantine_id
+	Keys       map[string]bool // rows of seal_keys alone, by key_id; what they sealed stays, unreadable
 }
 
 func (s ParquetSink) lock() (*flock.Flock, error) {
@@ -269,6 +270,11 @@ func conditionOf(schema *parquet.Schema, gone Gone) rowCondition {
 	} {
 		if leaf, ok := schema.Lookup(c.path...); ok && len(c.values) > 0 {
 			condition[leaf.ColumnIndex] = c.values
+		}
+	}
+	if _, ok := schema.Lookup("encapsulated_key"); ok && len(gone.Keys) > 0 { // seal_keys
+		if leaf, ok := schema.Lookup("key_id"); ok {
+			condition[leaf.ColumnIndex] = gone.Keys
 		}
 	}
 	return condition

@@ -83,8 +83,9 @@ type personalValue struct {
 
 // knownValue is a value of a person that the vault has, for a purpose.
 type knownValue struct {
-	digest  [32]byte
-	purpose consent.Purpose
+	digest    [32]byte
+	purpose   consent.Purpose
+	recipient string // the key it was sealed to: after a rotation it is sealed anew
 }
 
 // decision is a consent decision, with its purposes as rows have them.

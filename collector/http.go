@@ -171,7 +171,7 @@ func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error)
 	}
 	req.browser = c.browserOf(r, source, req.received)
 	for _, cookie := range r.CookiesNamed(ConsentCookie) {
-		if s, ok := c.Policy.FromStored(c.CookieKey, cookie.Value, req.received); ok {
+		if s, ok := c.fromCookie(cookie.Value, req.received); ok {
 			req.signals = append(req.signals, s)
 		}
 	}
@@ -179,6 +179,19 @@ func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error)
 		req.signalKey += s.Digest()
 	}
 	return req, nil
+}
+
+// fromCookie reads the choice that a browser keeps. A cookie that a key in use
+// before has signed counts until it expires; one that none has signed denies.
+func (c *Collector) fromCookie(value string, now time.Time) (s consent.Signal, ok bool) {
+	s, ok = c.Policy.FromStored(c.CookieKey, value, now)
+	for _, key := range c.OldCookieKeys {
+		if !ok || !s.Unreadable {
+			break
+		}
+		s, ok = c.Policy.FromStored(key, value, now)
+	}
+	return s, ok
 }
 
 // serveConsent records a choice: {"purposes": {"analytics": true, …}} with the

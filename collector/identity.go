@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -157,7 +158,7 @@ const (
 
 func (c *Collector) sealID(id string, now time.Time) string {
 	text := id + "." + strconv.FormatInt(now.Unix(), 10)
-	return text + "." + base64.RawURLEncoding.EncodeToString(c.idMAC(text))
+	return text + "." + base64.RawURLEncoding.EncodeToString(idMAC(c.CookieKey, text))
 }
 
 func (c *Collector) openID(value string, now time.Time) (id string, ok bool) {
@@ -166,7 +167,8 @@ func (c *Collector) openID(value string, now time.Time) (id string, ok bool) {
 		return "", false
 	}
 	mac, err := base64.RawURLEncoding.DecodeString(value[i+1:])
-	if err != nil || !hmac.Equal(mac, c.idMAC(value[:i])) {
+	signed := func(key []byte) bool { return hmac.Equal(mac, idMAC(key, value[:i])) }
+	if err != nil || !signed(c.CookieKey) && !slices.ContainsFunc(c.OldCookieKeys, signed) {
 		return "", false
 	}
 	id, made, _ := strings.Cut(value[:i], ".")
@@ -178,8 +180,8 @@ func (c *Collector) openID(value string, now time.Time) (id string, ok bool) {
 	return id, age <= c.Policy.MaxAge() && age > -time.Hour
 }
 
-func (c *Collector) idMAC(text string) []byte {
-	h := hmac.New(sha256.New, c.CookieKey)
+func idMAC(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
 	h.Write([]byte(idContext + text))
 	return h.Sum(nil)
 }

@@ -239,7 +239,7 @@ func (c *Collector) settle(kept *keeping) {
 	close(kept.settled)
 	if kept.onDisk {
 		for _, value := range kept.values {
-			c.known.Add(value, struct{}{})
+			c.known.Add(value, c.Now())
 		}
 	}
 }
@@ -364,8 +364,8 @@ func (c *Collector) seal(e *Event) verdict {
 	for _, p := range e.personal {
 		digest := c.Pseudonymizer.Lookup("vault", e.subject.Token(), p.field, p.value)
 		for _, purpose := range c.SealFor {
-			known := knownValue{digest, purpose}
-			if e.decision.Allows(purpose) != nil || c.known.Contains(known) {
+			known := knownValue{digest, purpose, c.Sealer.Recipient(string(purpose))}
+			if e.decision.Allows(purpose) != nil || c.knows(known) {
 				continue
 			}
 			if err := c.sealFor(e, purpose, p); err != nil {
@@ -377,6 +377,14 @@ func (c *Collector) seal(e *Event) verdict {
 		}
 	}
 	return verdict{}
+}
+
+// knows tells whether the vault has a value, sealed not too long ago to outlive
+// what is deleted for its age.
+func (c *Collector) knows(v knownValue) bool {
+	since, ok := c.known.Get(v)
+	again := c.SealAgain[v.purpose]
+	return ok && (again <= 0 || c.Now().Sub(since) < again)
 }
 
 // sealFor adds a value to the vault, sealed for one purpose.

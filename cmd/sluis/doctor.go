@@ -143,7 +143,7 @@ func checkRights(ctx context.Context, config bigquery.Config, program bigquery.P
 }
 
 func checkKeys(ctx context.Context, w *workspace.Workspace) error {
-	keys := seal.Dir(w.Path(w.Keys))
+	keys := w.Keyring()
 	_, cookie := keys.Key(ctx, seal.KeyCookie)
 	_, pseudonyms := seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion)
 	_, sealer := seal.NewSealer(ctx, keys, w.Workspace, w.SealPurposes())

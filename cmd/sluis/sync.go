@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -95,13 +96,40 @@ func loadSyncs(w *workspace.Workspace) ([]syncer.Sync, error) {
 	return all, nil
 }
 
+// unsealer opens sealed values with the keys that a workspace had when it was last
+// renewed.
+type unsealer struct {
+	w      *workspace.Workspace
+	opener atomic.Pointer[seal.Opener]
+}
+
+func newUnsealer(ctx context.Context, w *workspace.Workspace) (*unsealer, error) {
+	u := &unsealer{w: w}
+	return u, u.renew(ctx)
+}
+
+// renew reads the keys anew: what was rotated opens, what was destroyed is
+// forgotten. After an error it goes on with those it has.
+func (u *unsealer) renew(ctx context.Context) error {
+	opener, err := seal.NewOpener(ctx, u.w.Keyring(), u.w.Workspace, u.w.SealPurposes())
+	if err != nil {
+		return err
+	}
+	u.opener.Store(opener)
+	return nil
+}
+
 // newSyncer wires the syncer of a workspace.
 func newSyncer(ctx context.Context, w *workspace.Workspace, holder string, logger *slog.Logger, stderr io.Writer) (*syncer.Syncer, error) {
-	connect, err := connector(logger)
+	u, err := newUnsealer(ctx, w)
 	if err != nil {
 		return nil, err
 	}
-	opener, err := seal.NewOpener(ctx, seal.Dir(w.Path(w.Keys)), w.Workspace, w.SealPurposes())
+	return newSyncerWith(u, w, holder, logger, stderr)
+}
+
+func newSyncerWith(u *unsealer, w *workspace.Workspace, holder string, logger *slog.Logger, stderr io.Writer) (*syncer.Syncer, error) {
+	connect, err := connector(logger)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +139,7 @@ func newSyncer(ctx context.Context, w *workspace.Workspace, holder string, logge
 		},
 		Connect: connect,
 		Unseal: func(_ context.Context, s syncer.Sealed) (string, error) {
-			return opener.Open(
+			return u.opener.Load().Open(
 				seal.Sealed{KeyID: s.KeyID, Ciphertext: s.Ciphertext},
 				seal.DataKey{ID: s.KeyID, Purpose: s.Purpose, Recipient: s.Recipient, PSKID: s.PSKID, EncapsulatedKey: s.EncapsulatedKey},
 				seal.Binding{

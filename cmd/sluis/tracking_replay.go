@@ -64,7 +64,7 @@ type replayCount struct {
 // replay lands what was replayed before it returns, also with an error.
 func replay(c *cli.Context, w *workspace.Workspace, source string) (counts []replayCount, err error) {
 	ctx := c.Context
-	opener, err := seal.NewOpener(ctx, seal.Dir(w.Path(w.Keys)), w.Workspace, []string{string(consent.Necessary)})
+	opener, err := seal.NewOpener(ctx, w.Keyring(), w.Workspace, []string{string(consent.Necessary)})
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -48,12 +50,19 @@ func up(ctx context.Context, w *workspace.Workspace, options edge.Options, stder
 type scheduler struct {
 	w      *workspace.Workspace
 	syncer *syncer.Syncer
+	unseal *unsealer
 	logger *slog.Logger
 	stderr io.Writer
+	// retained is when data keys were last destroyed for their age.
+	retained time.Time
 }
 
 func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logger, stderr io.Writer) (*scheduler, error) {
-	e, err := newSyncer(ctx, w, "sluis up", logger, stderr)
+	u, err := newUnsealer(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	e, err := newSyncerWith(u, w, "sluis up", logger, stderr)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +73,7 @@ func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 	if _, err := loadSyncs(w); err != nil {
 		return nil, err
 	}
-	return &scheduler{w: w, syncer: e, logger: logger, stderr: stderr}, nil
+	return &scheduler{w: w, syncer: e, unseal: u, logger: logger, stderr: stderr}, nil
 }
 
 // run calls once at an interval until ctx is done. What fails is logged, and
@@ -99,6 +108,12 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err := sweep(ctx, s.w, "sluis up (sweep)", s.logger, s.stderr); err != nil {
 		return nil, err
 	}
+	if err := s.unseal.renew(ctx); err != nil {
+		s.logger.Error("the keys could not be read anew; those of before are used", "error", err)
+	}
+	if err := s.retain(ctx, time.Now()); err != nil {
+		s.logger.Error("data keys could not be destroyed at their age; it is tried again", "error", err)
+	}
 	failed, err := s.buildModels(ctx, project)
 	if err != nil {
 		return nil, err
@@ -120,6 +135,32 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 		}
 	}
 	return runs, errors.Join(problems...)
+}
+
+// retainEvery is how often data keys are looked at for their age.
+const retainEvery = time.Hour
+
+// retain destroys data keys older than consent.retention has it.
+func (s *scheduler) retain(ctx context.Context, now time.Time) error {
+	if len(s.w.Consent.Retention) == 0 || now.Sub(s.retained) < retainEvery {
+		return nil
+	}
+	for _, purpose := range slices.Sorted(maps.Keys(s.w.Consent.Retention)) {
+		age := s.w.Consent.Retention[purpose]
+		report, err := shredder{w: s.w, stderr: s.stderr}.dataKeys(ctx, dataKeys{purpose: string(purpose), before: now.Add(-time.Duration(age))})
+		if err != nil {
+			return err
+		}
+		if report.DataKeys > 0 {
+			var values int64
+			for _, u := range report.Sealed {
+				values += u.N
+			}
+			s.logger.Info("data keys were destroyed at their age", "purpose", string(purpose), "age", age.String(), "data_keys", report.DataKeys, "values", values)
+		}
+	}
+	s.retained = now
+	return nil
 }
 
 // buildModels holds the warehouse only while it builds. It returns the names

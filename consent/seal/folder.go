@@ -53,6 +53,7 @@ func (d Dir) Ensure(ctx context.Context, name string) (added bool, err error) {
 type Folder struct {
 	dir    string
 	unlock *unlocker
+	fresh  string // derivation of what is added to a folder without encrypted keys; empty adds in clear
 }
 
 // Passphrase asks for the passphrase of a folder. It is called when the first
@@ -510,8 +511,7 @@ func (f *Folder) next(ctx context.Context, name string) (int, error) {
 
 // Export copies to another folder, which must not have them, the keys that a
 // collector needs: of its secrets what it makes and verifies with, and the public
-// key of each purpose that is in use. They are encrypted if to has a passphrase
-// of its own. It returns the names that it wrote, also with an error.
+// key of each purpose that is in use. It returns the names that it wrote, also with an error.
 func (f *Folder) Export(ctx context.Context, to *Folder) (names []string, err error) {
 	if err := os.MkdirAll(to.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of a collector's keys: %w", err)

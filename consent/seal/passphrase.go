@@ -146,19 +146,37 @@ func (f *Folder) derivation(ctx context.Context) (string, error) {
 			return file.derivation, err
 		}
 	}
-	return "", nil
+	return f.fresh, nil
+}
+
+// NewEncryptedFolder is the keyring in d, whose keys are or will be encrypted with
+// a passphrase from the first on.
+func NewEncryptedFolder(d Dir, phrase []byte) (*Folder, error) {
+	if err := checkPassphrase(phrase); err != nil {
+		return nil, err
+	}
+	f := OpenFolder(d, func(context.Context) ([]byte, error) { return phrase, nil })
+	f.fresh = newDerivation()
+	return f, nil
 }
 
 // minPassphrase is not what makes one strong; it keeps out what cannot be.
 const minPassphrase = 12
+
+func checkPassphrase(phrase []byte) error {
+	if len(phrase) < minPassphrase {
+		return fmt.Errorf("encrypting the keys: the passphrase has %d bytes, at least %d are needed; it has to resist guessing by whoever has the files", len(phrase), minPassphrase)
+	}
+	return nil
+}
 
 // Encrypt encrypts all keys with a passphrase, also those that are encrypted with
 // another one, which the folder then asks for. It may be interrupted at any point
 // and repeated. From then on the folder's passphrase is this one. It returns the
 // names that it wrote, also with an error.
 func (f *Folder) Encrypt(ctx context.Context, phrase []byte) (names []string, err error) {
-	if len(phrase) < minPassphrase {
-		return nil, fmt.Errorf("encrypting the keys: the passphrase has %d bytes, at least %d are needed; it has to resist guessing by whoever has the files", len(phrase), minPassphrase)
+	if err := checkPassphrase(phrase); err != nil {
+		return nil, err
 	}
 	next := &unlocker{phrase: phrase, derived: make(map[string][]byte)}
 	derivation := newDerivation()
@@ -177,7 +195,7 @@ func (f *Folder) Encrypt(ctx context.Context, phrase []byte) (names []string, er
 		return true, next.seal(ctx, file, derivation)
 	})
 	if err == nil {
-		f.unlock = next
+		f.unlock, f.fresh = next, derivation
 	}
 	return names, err
 }
@@ -185,6 +203,7 @@ func (f *Folder) Encrypt(ctx context.Context, phrase []byte) (names []string, er
 // Decrypt writes all keys in clear. It may be interrupted at any point and
 // repeated.
 func (f *Folder) Decrypt(ctx context.Context) (names []string, err error) {
+	f.fresh = ""
 	return f.rewrite(ctx, func(file *keyFile) (changed bool, err error) {
 		if !file.encrypted() {
 			return false, nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector"
@@ -45,12 +44,12 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 // what it has in memory.
 func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Config, error) {
 	config := collector.Config{
-		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor,
+		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor, SealAgain: w.SealAgain(),
 		PhoneRegion: w.PhoneRegion, PathPrefix: w.PathPrefix,
 		Pseudonymizer: e.pseudonymizer.Load(), Sealer: e.sealer,
 		Spool: e.metrics.Spool(e.spool), Window: e.window, Suppressed: e.suppressed, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
 	}
-	keys := seal.Dir(w.Path(w.Keys))
+	keys := w.Keyring()
 	before := e.workspace.Load()
 	var err error
 	if config.Visitors, err = w.Visitors(); err != nil {
@@ -61,14 +60,19 @@ func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Co
 			return config, err
 		}
 	}
-	if before == nil || !slices.Equal(before.SealPurposes(), w.SealPurposes()) {
-		if config.Sealer, err = seal.NewSealer(ctx, keys, w.Workspace, w.SealPurposes()); err != nil {
-			return config, err
-		}
+	// The keys are read anew, since a rotation changes them and nothing else.
+	sealer, err := seal.NewSealer(ctx, keys, w.Workspace, w.SealPurposes())
+	if err != nil {
+		return config, err
 	}
-	if config.CookieKey, err = keys.Key(ctx, seal.KeyCookie); err != nil {
+	if e.sealer == nil || !e.sealer.Same(sealer) {
+		config.Sealer = sealer
+	}
+	cookies, err := seal.Every(ctx, keys, seal.KeyCookie)
+	if err != nil {
 		return config, fmt.Errorf("loading the cookie key: %w", err)
 	}
+	config.CookieKey, config.OldCookieKeys = cookies[0], cookies[1:]
 	return config, nil
 }
 

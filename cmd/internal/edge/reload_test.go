@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/consent/seal"
 )
 
 // TestReloadUnderLoad: while requests come in, the configuration changes again
@@ -76,6 +77,100 @@ func TestReloadRemembers(t *testing.T) {
 	if _, answer := e.post("wk_web", track("m-1")); !strings.Contains(answer, "duplicate") {
 		t.Errorf("again: %s", answer)
 	}
+}
+
+// TestReloadTakesUpKeys: keys that were rotated, or made for a new purpose, are in
+// use after a reload, and not before. What an earlier cookie key signed counts.
+func TestReloadTakesUpKeys(t *testing.T) {
+	e := start(t, base)
+	folder := seal.OpenFolder(seal.Dir(filepath.Join(e.dir, "keys")), nil)
+	reload := func() {
+		t.Helper()
+		if err := e.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cookie := e.consentCookie(`{"purposes":{"analytics":true},"anonymousId":"a-1"}`)
+	lands := func(id, cookie string) bool {
+		t.Helper()
+		answer := e.postWith(cookie, `{"event":"X","anonymousId":"a-1","messageId":"`+id+`"}`)
+		return !strings.Contains(answer, "notLanded")
+	}
+	if !lands("m-1", cookie) || lands("m-2", "sluis_consent=x.y") {
+		t.Fatal("a cookie does not say what it should")
+	}
+
+	sealer := e.sealer
+	reload()
+	if e.sealer != sealer {
+		t.Error("data keys were given up without a reason")
+	}
+	if _, err := folder.RotatePurpose(t.Context(), "marketing"); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{seal.KeyCookie, seal.KeyEdge} {
+		if _, err := folder.RotateSecret(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := folder.Init(t.Context(), []string{"loyalty"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	before, other := sealer.Recipient("marketing"), sealer.Recipient("advertising")
+	e.configureAs(base + "consent: {purposes: [loyalty], seal_for: [marketing, advertising, loyalty]}\n")
+	reload()
+	if e.sealer.Recipient("marketing") == before || e.sealer.Recipient("advertising") != other || e.sealer.Recipient("loyalty") == "" {
+		t.Error("the keys are not those that are in the folder")
+	}
+	if !lands("m-3", cookie) {
+		t.Error("a cookie that the earlier key signed does not count")
+	}
+	fresh := e.consentCookie(`{"purposes":{"analytics":true},"anonymousId":"a-1"}`)
+	if err := folder.Remove(seal.KeyCookie); err != nil {
+		t.Fatal(err)
+	}
+	reload()
+	if lands("m-4", cookie) || !lands("m-5", fresh) {
+		t.Error("a cookie counts by a key that was destroyed, or not by the one in use")
+	}
+}
+
+// consentCookie makes a choice and returns the cookie that it is kept in.
+func (e *testEdge) consentCookie(choice string) string {
+	e.t.Helper()
+	r, err := http.NewRequestWithContext(e.t.Context(), http.MethodPost, e.URL()+"/v1/consent", strings.NewReader(choice))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	r.SetBasicAuth("wk_web", "")
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	answer := read(e.t, response)
+	for _, cookie := range response.Cookies() {
+		if cookie.Name == "sluis_consent" {
+			return cookie.Name + "=" + cookie.Value
+		}
+	}
+	e.t.Fatalf("no cookie: %d %s", response.StatusCode, answer)
+	return ""
+}
+
+// postWith sends an event with a cookie.
+func (e *testEdge) postWith(cookie, event string) (answer string) {
+	e.t.Helper()
+	r, err := http.NewRequestWithContext(e.t.Context(), http.MethodPost, e.URL()+"/v1/track", strings.NewReader(event))
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	r.SetBasicAuth("wk_web", "")
+	r.Header.Set("Cookie", cookie)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return read(e.t, response)
 }
 
 // TestReloadRefuses: with a mistake, or what takes a restart, all stays as it

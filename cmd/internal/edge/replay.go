@@ -61,7 +61,7 @@ func (r *Replayer) openSpool() (err error) {
 }
 
 func (r *Replayer) newCollector(ctx context.Context, into collector.Spool) (*collector.Collector, error) {
-	keys, w := seal.Dir(r.w.Path(r.w.Keys)), r.w
+	keys, w := r.w.Keyring(), r.w
 	pseudonymizer, err := seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion)
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (r *Replayer) newCollector(ctx context.Context, into collector.Spool) (*col
 	if err != nil {
 		return nil, err
 	}
-	cookieKey, err := keys.Key(ctx, seal.KeyCookie)
+	cookieKeys, err := seal.Every(ctx, keys, seal.KeyCookie)
 	if err != nil {
 		return nil, fmt.Errorf("loading the cookie key: %w", err)
 	}
@@ -80,7 +80,7 @@ func (r *Replayer) newCollector(ctx context.Context, into collector.Spool) (*col
 	}
 	return collector.New(collector.Config{
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor, PhoneRegion: w.PhoneRegion, Visitors: visitors,
-		Pseudonymizer: pseudonymizer, Sealer: sealer, CookieKey: cookieKey, Spool: into, Suppressed: r.suppressed, Logger: r.logger,
+		Pseudonymizer: pseudonymizer, Sealer: sealer, CookieKey: cookieKeys[0], OldCookieKeys: cookieKeys[1:], Spool: into, Suppressed: r.suppressed, Logger: r.logger,
 	})
 }
 

@@ -17,7 +17,7 @@ import (
 func OpenSuppressed(ctx context.Context, w *workspace.Workspace) (*collector.SuppressionList, error) {
 	ctx = context.WithoutCancel(ctx)
 	return collector.OpenSuppressionList(w.Suppressed(), func() (*seal.Suppressor, error) {
-		return seal.NewSuppressor(ctx, seal.Dir(w.Path(w.Keys)), w.Workspace)
+		return seal.NewSuppressor(ctx, w.Keyring(), w.Workspace)
 	})
 }
 

@@ -61,6 +61,8 @@ type Config struct {
 	TLS        *TLS       `yaml:"tls"`
 	Operations Operations `yaml:"operations"`
 	Log        Log        `yaml:"log"`
+	// KeyringConfig says how to get at what Keys has.
+	KeyringConfig Keyring `yaml:"keyring"`
 }
 
 // Source configures a collector.Source.
@@ -97,6 +99,9 @@ type Consent struct {
 	MaxAge     time.Duration                `yaml:"max_age"`
 	// SealFor are the purposes that need direct identifiers.
 	SealFor []consent.Purpose `yaml:"seal_for"`
+	// Retention is how long after it was sealed what is for a purpose can be
+	// opened; without an entry, for as long as there is its key.
+	Retention map[consent.Purpose]Age `yaml:"retention"`
 }
 
 // Spool bounds the queue on disk.
@@ -205,6 +210,7 @@ type Workspace struct {
 	Policy  *consent.Policy
 	sources []collector.Source
 	doc     *document
+	keys
 }
 
 // Open reads and checks a workspace. All that is wrong is in the error, each
@@ -411,6 +417,7 @@ func (w *Workspace) loadPolicy(doc *document) bool {
 			doc.report("consent.seal_for", "unknown purpose %q; known are %v", purpose, policy.Purposes())
 		}
 	}
+	w.checkRetention(doc)
 	return true
 }
 
