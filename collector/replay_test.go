@@ -56,7 +56,7 @@ func (b *bench) sealed(t *testing.T) []Sealed {
 
 func (b *bench) replay(t *testing.T, s Sealed, today Today) string {
 	t.Helper()
-	o, err := b.Open(b.opener, s)
+	o, err := b.Open(t.Context(), b.opener, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestReplayTwice(t *testing.T) {
 	failing := before.mended(t, lax)
 	failing.spool.fail = errors.New("disk full")
 	third := before.sealed(t)[2]
-	o, err := failing.Open(failing.opener, third)
+	o, err := failing.Open(t.Context(), failing.opener, third)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,9 @@ type Evaluator interface {
 	Evaluate(ctx context.Context, version int, blinded [][]byte, proof bool) (Evaluation, error)
 }
 
+// MaxElements is how many elements an Evaluator is given at once, at most.
+const MaxElements = 4096
+
 // Evaluation is what the service answers: as many elements as it was given, in
 // their order, and if it was asked for one a proof for all of them.
 type Evaluation struct {
@@ -223,6 +226,18 @@ func (k *oprfKey) evaluateHere(input []byte) ([]byte, error) {
 }
 
 func (k *oprfKey) ask(ctx context.Context, inputs [][]byte) ([][]byte, error) {
+	elements := make([][]byte, 0, len(inputs))
+	for some := range slices.Chunk(inputs, MaxElements) {
+		made, err := k.askOnce(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		elements = append(elements, made...)
+	}
+	return elements, nil
+}
+
+func (k *oprfKey) askOnce(ctx context.Context, inputs [][]byte) ([][]byte, error) {
 	factors := make([]group.Scalar, len(inputs))
 	points := make([]group.Element, len(inputs))
 	blinded := make([][]byte, len(inputs))
