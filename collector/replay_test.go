@@ -263,7 +263,7 @@ func TestOpenRefuses(t *testing.T) {
 	before := planBench(t, strictPlan, nil)
 	before.post(t, "/v1/track", `{"event":"Bought","properties":{"total":"canary"},"userId":"canary-1","anonymousId":"canary-2","context":{"traits":{"email":"canary@example.com"},"consent":{"categoryPreferences":{"analytics":true}}}}`, "X-Write-Key", "wk_web")
 	s := before.sealed(t)[0]
-	o, err := before.Open(before.opener, s)
+	o, err := before.Open(t.Context(), before.opener, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestOpenRefuses(t *testing.T) {
 		s    Sealed
 		want error
 	}{{moved, seal.ErrCannotOpen}, {gone, ErrNoSource}, {old, ErrNotWhole}, {Sealed{QuarantineRow: s.QuarantineRow}, seal.ErrNoKey}} {
-		if _, err := before.Open(before.opener, test.s); !errors.Is(err, test.want) || strings.Contains(err.Error(), "canary") {
+		if _, err := before.Open(t.Context(), before.opener, test.s); !errors.Is(err, test.want) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%v, want %v", err, test.want)
 		}
 	}

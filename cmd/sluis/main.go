@@ -85,7 +85,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
 			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(), snippetCommand(),
-			trackingCommand(), modelsCommand(), syncCommand(), subjectCommand(), sqlCommand(), ledgerCommand(), doctorCommand(), pluginCommand(),
+			trackingCommand(), modelsCommand(), syncCommand(), subjectCommand(), sqlCommand(), ledgerCommand(), doctorCommand(), pseudonymServiceCommand(), pluginCommand(),
 		},
 		Writer:         stdout,
 		ErrWriter:      stderr,

@@ -26,6 +26,7 @@ import (
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/consent/seal/remote"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
@@ -64,6 +65,7 @@ type Edge struct {
 	collector     *collector.Collector
 	sealer        *seal.Sealer
 	pseudonymizer atomic.Pointer[seal.Pseudonymizer]
+	service       atomic.Pointer[remote.Client] // nil in local mode
 	visitors      atomic.Pointer[visitor.Observer]
 	workspace     atomic.Pointer[workspace.Workspace]
 	handler       atomic.Pointer[http.Handler]
@@ -120,7 +122,7 @@ func (e *Edge) instrument(w *workspace.Workspace) {
 	e.tail = newTail()
 	e.health = &health{
 		spool: e.spool, loader: e.loader, disk: w.SpoolDir(),
-		limits: func() workspace.Operations { return e.workspace.Load().Operations },
+		limits: func() workspace.Operations { return e.workspace.Load().Operations }, service: e.service.Load,
 	}
 	e.metrics = metrics.New(metrics.Sources{
 		Spool: e.spool.Stats, Landing: e.loader.Progress, Ready: e.health.passed, Missed: e.tail.missed.Load,

@@ -62,7 +62,7 @@ func (r *Replayer) openSpool() (err error) {
 
 func (r *Replayer) newCollector(ctx context.Context, into collector.Spool) (*collector.Collector, error) {
 	keys, w := seal.Dir(r.w.Path(r.w.Keys)), r.w
-	pseudonymizer, err := seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion)
+	pseudonymizer, _, err := NewPseudonymizer(ctx, w, keys)
 	if err != nil {
 		return nil, err
 	}
