@@ -164,8 +164,8 @@ func checkPseudonyms(ctx context.Context, w *workspace.Workspace, keys seal.Keyr
 	if _, err = p.Pseudonym(seal.UserID, "sluis doctor"); err != nil {
 		return err
 	}
-	if _, err := keys.Key(ctx, seal.KeyPseudonym(p.Version())); err == nil {
-		return warning{fmt.Errorf("%s is still here, so that a stolen collector can guess offline: move it to the service", filepath.Join(w.Path(w.Keys), seal.KeyPseudonym(p.Version())))}
+	if _, err := keys.Key(ctx, seal.Version(seal.KeyPseudonym, p.Version())); err == nil {
+		return warning{fmt.Errorf("%s is still here, so that a stolen collector can guess offline: move it to the service", filepath.Join(w.Path(w.Keys), seal.Version(seal.KeyPseudonym, p.Version())))}
 	}
 	return nil
 }

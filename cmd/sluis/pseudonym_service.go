@@ -97,12 +97,12 @@ func splitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := errors.Join(keys.Add(seal.KeyPseudonymEdge(version), edge), keys.Add(seal.KeyPseudonymService(version), service)); err != nil {
+			if err := errors.Join(keys.Add(seal.Version(seal.KeyPseudonymEdge, version), edge), keys.Add(seal.Version(seal.KeyPseudonymService, version), service)); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.App.Writer, "%[1]s/%[2]s stays at the collector.\nMove %[1]s/%[3]s to the service.\n"+
 				"Then move %[1]s/%[4]s to where backups of keys are: with it here, the halves protect nothing.\n",
-				string(keys), seal.KeyPseudonymEdge(version), seal.KeyPseudonymService(version), seal.KeyPseudonym(version))
+				string(keys), seal.Version(seal.KeyPseudonymEdge, version), seal.Version(seal.KeyPseudonymService, version), seal.Version(seal.KeyPseudonym, version))
 			return nil
 		},
 	}
