@@ -121,5 +121,9 @@ func Landing() []Table {
 		// alone, so nobody who queries events needs to read it.
 		table("elements",
 			Column{"pseudonym", String}, Column{"element", Bytes}, Column{"key_version", Int64}, Column{"received_at", Timestamp}),
+		// What profiles were called before a rotation of pseudonyms, by their founders:
+		// destinations know people by it.
+		table("profile_names",
+			Column{"pseudonym", String}, Column{"profile_id", String}, Column{"received_at", Timestamp}),
 	}
 }

@@ -110,6 +110,9 @@ func (e *Edge) openSpool(w *workspace.Workspace) (err error) {
 	if err := os.MkdirAll(w.Path(w.Data), 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
+	if err := w.Usable(); err != nil {
+		return err
+	}
 	e.spool, err = spool.Open(spool.Options{Dir: w.SpoolDir(), MaxBytes: w.Spool.MaxBytes, Logger: e.logger})
 	if errors.Is(err, spool.ErrLocked) {
 		err = fmt.Errorf("%w: a collector is running on this workspace already", err)

@@ -2,7 +2,13 @@ package workspace
 
 import (
 	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/sluis-cdp/sluis/consent/seal"
@@ -69,4 +75,79 @@ func (w *Workspace) checkPseudonyms(doc *document) {
 	if p.Timeout < 0 {
 		doc.report("pseudonyms.timeout", "must not be negative; 0 is 3s")
 	}
+}
+
+// Rotation is a rotation of pseudonyms that was begun. While its file is there
+// the landed rows are of two versions, and nothing else may use the workspace.
+type Rotation struct {
+	From  int       `json:"from"`
+	To    int       `json:"to"`
+	Began time.Time `json:"began"`
+}
+
+func (w *Workspace) rotationFile() string { return filepath.Join(w.Path(w.Data), "rotation.json") }
+
+// Rotation reads the one that was begun and is not done; nil if there is none.
+func (w *Workspace) Rotation() (*Rotation, error) {
+	text, err := os.ReadFile(w.rotationFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	r := new(Rotation)
+	if err == nil {
+		err = json.Unmarshal(text, r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading what rotation of pseudonyms was begun, %s: %w", w.rotationFile(), err)
+	}
+	return r, nil
+}
+
+// BeginRotation writes it down, durably.
+func (w *Workspace) BeginRotation(r Rotation) error {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(w.rotationFile()+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("beginning a rotation of pseudonyms: %w", err)
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("beginning a rotation of pseudonyms: %w", err)
+	}
+	if err := errors.Join(os.Rename(f.Name(), w.rotationFile()), syncDir(filepath.Dir(w.rotationFile()))); err != nil {
+		return fmt.Errorf("beginning a rotation of pseudonyms: %w", err)
+	}
+	return nil
+}
+
+// EndRotation says that it is done.
+func (w *Workspace) EndRotation() error {
+	if err := errors.Join(os.Remove(w.rotationFile()), syncDir(filepath.Dir(w.rotationFile()))); err != nil {
+		return fmt.Errorf("ending a rotation of pseudonyms: %w", err)
+	}
+	return nil
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// ErrRotating is returned for a workspace whose pseudonyms are being rotated, or
+// were when that was interrupted.
+var ErrRotating = errors.New("pseudonyms are being rotated, or that was interrupted: finish it with `sluis keys rotate pseudonym`")
+
+// Usable is [ErrRotating] while a rotation is not done.
+func (w *Workspace) Usable() error {
+	r, err := w.Rotation()
+	if err == nil && r != nil {
+		err = ErrRotating
+	}
+	return err
 }
