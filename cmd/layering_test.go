@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"consent/gpp":                  {"consent/bits", "consent/tcf"},
 	"consent/seal":                 {},
 	"consent/tcf":                  {"consent/bits"},
+	"consent/seal/remote":          {"consent/seal"},
 	"plugins/proto/destination/v1": {},
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
@@ -65,12 +66,12 @@ var allowed = map[string][]string{
 	"cmd":                    {},
 	"cmd/internal/bench":     {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
 	"cmd/internal/scale":     {},
-	"cmd/internal/workspace": {"collector", "collector/limit", "collector/visitor", "consent", "sql/warehouse"},
-	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
+	"cmd/internal/workspace": {"collector", "collector/limit", "collector/visitor", "consent", "consent/seal", "sql/warehouse"},
+	"cmd/internal/edge":      {"consent/seal/remote", "collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
 	"cmd/internal/subject":   {"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/spool", "consent", "consent/seal", "sql/warehouse", "sync"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/seal",
+		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/seal", "consent/seal/remote",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
@@ -100,7 +101,7 @@ var owners = map[string][]string{
 	"github.com/nyaruka/phonenumbers":                {"collector/personal", "consent/seal"},
 	"github.com/standard-webhooks/standard-webhooks": {"cmd/sluis"},
 	"github.com/oschwald/maxminddb-golang":           {"collector/visitor"},
-	"golang.org/x/time":                              {"collector/limit"},
+	"golang.org/x/time":                              {"collector/limit", "consent/seal/remote"},
 }
 
 // TestLayering reads the import blocks of every file, so that the test cache

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -110,6 +111,12 @@ type memory struct {
 	window  *Window                           // message ids that landed
 	known   *lru.Cache[knownValue, time.Time] // sealed values that the vault has, and since when
 	written sync.Map                          // ids of data keys that are on disk
+	// tokens of pseudonyms whose elements have landed; one that is forgotten lands
+	// twice, which does no harm
+	elements *lru.Cache[string, struct{}]
+	// how many people were erased when that was last true: what landed of somebody
+	// is gone once they are, and lands anew if they are known again
+	erased atomic.Int64
 }
 
 func newMemory(window *Window) (*memory, error) {
@@ -117,12 +124,20 @@ func newMemory(window *Window) (*memory, error) {
 		window = NewWindow(0)
 	}
 	known, err := lru.New[knownValue, time.Time](knownSecrets)
-	return &memory{window: window, known: known}, err
+	if err != nil {
+		return nil, err
+	}
+	elements, err := lru.New[string, struct{}](knownElements)
+	return &memory{window: window, known: known, elements: elements}, err
 }
 
 // knownSecrets is how many sealed values are remembered. What is forgotten is
 // written twice, which the models tolerate.
 const knownSecrets = 1 << 16
+
+// knownElements is how many pseudonyms are remembered for having landed with
+// their elements.
+const knownElements = 1 << 16
 
 // How many decisions are remembered, and by how long a key at most.
 const (
@@ -267,33 +282,69 @@ func (c *Collector) accept(ctx context.Context, req *request, messages []message
 // keep lets messages become one record; or, where that is larger than the
 // spool takes, each half of them one.
 func (c *Collector) keep(ctx context.Context, req *request, messages []message) ([]result, error) {
-	rec := Record{ReceivedAt: req.received}
-	tally := tally{req: req, rows: &rec.Rows}
-	results := make([]result, 0, len(messages))
-	kept := &keeping{few: len(messages), settled: make(chan struct{})}
-	defer c.settle(kept)
-	if len(messages) > 0 {
-		kept.shared.read(messages[0].shared) // the same for all
+	if n := int64(c.Suppressed.Len()); c.erased.Swap(n) != n {
+		c.known.Purge()
+		c.elements.Purge()
 	}
-	e := new(Event)
-	for i, m := range messages {
-		*e = Event{message: m, req: req, rows: &rec.Rows, kept: kept, scratch: e.scratch}
-		v := c.walk(e)
-		tally.end(v, e)
-		results = append(results, result{i, v.outcome, v.reason})
+	half := len(messages) / 2
+	batch := c.Pseudonymizer.Batch()
+	a := c.attempt(req, messages, batch)
+	for batch.Lacks() {
+		c.settle(a.kept)
+		if half > 0 && batch.Missing() > maxFetch {
+			return c.keepHalves(ctx, req, messages[:half], messages[half:])
+		}
+		if err := batch.Fetch(ctx); err != nil {
+			return nil, fmt.Errorf("making pseudonyms: %w", err)
+		}
+		a = c.attempt(req, messages, batch)
 	}
-	err := c.write(ctx, rec)
-	if half := len(messages) / 2; half > 0 && errors.Is(err, spool.ErrTooLarge) {
-		c.settle(kept) // or the halves would wait for it
+	defer c.settle(a.kept)
+	err := c.write(ctx, a.rec)
+	if half > 0 && errors.Is(err, spool.ErrTooLarge) {
+		c.settle(a.kept) // or the halves would wait for it
 		return c.keepHalves(ctx, req, messages[:half], messages[half:])
 	}
 	if err != nil {
 		return nil, err
 	}
-	kept.onDisk = true
-	c.settle(kept)
-	c.observe(req, results, &rec.Rows)
-	return results, kept.wait()
+	a.kept.onDisk = true
+	c.settle(a.kept)
+	c.observe(req, a.results, &a.rec.Rows)
+	return a.results, a.kept.wait()
+}
+
+// maxFetch is how many pseudonyms are asked of the service for one request, if it
+// can be halved.
+const maxFetch = 4096
+
+// attempt is a request that went through the steps, and is not written yet.
+type attempt struct {
+	rec     Record
+	results []result
+	kept    *keeping
+}
+
+// attempt takes messages through the steps. If the batch then lacks pseudonyms
+// that a service has to make, it stands for nothing, and was made to find out
+// which: they are those of what passes the gate alone.
+func (c *Collector) attempt(req *request, messages []message, batch *seal.Batch) *attempt {
+	a := &attempt{
+		rec: Record{ReceivedAt: req.received}, results: make([]result, 0, len(messages)),
+		kept: &keeping{few: len(messages), settled: make(chan struct{}), batch: batch},
+	}
+	tally := tally{req: req, rows: &a.rec.Rows}
+	if len(messages) > 0 {
+		a.kept.shared.read(messages[0].shared) // the same for all
+	}
+	e := new(Event)
+	for i, m := range messages {
+		*e = Event{message: m, req: req, rows: &a.rec.Rows, kept: a.kept, scratch: e.scratch}
+		v := c.walk(e)
+		tally.end(v, e)
+		a.results = append(a.results, result{i, v.outcome, v.reason})
+	}
+	return a
 }
 
 // keepHalves fails if one half does. Of the other the client's next try finds

@@ -179,6 +179,8 @@ func (s ParquetSink) merge(dir string, run []folder) error {
 		mergeTable[LedgerRow](temporary, "ledger", sources),
 		mergeTable[CountRow](temporary, "counts", sources),
 		mergeTable[SealKeyRow](temporary, "seal_keys", sources),
+		mergeTable[ElementRow](temporary, "elements", sources),
+		mergeTable[ProfileNameRow](temporary, "profile_names", sources),
 		linkUnreadable(temporary, sources),
 		syncDir(temporary),
 	)

@@ -54,7 +54,9 @@ type Event struct {
 type keeping struct {
 	messages []messageKey // claimed from the window
 	values   []knownValue
-	few      int // how many messages the request has
+	elements map[string]struct{} // tokens of pseudonyms whose elements the record has
+	few      int                 // how many messages the request has
+	batch    *seal.Batch
 
 	shared contextFields // of the context that the messages share
 	landed contextLanded // what lands of the last message's context

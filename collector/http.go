@@ -5,9 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -218,16 +221,23 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	signals := slices.DeleteFunc(req.signals, func(s consent.Signal) bool { return s.Kind == consent.Stored })
 	decision := c.Policy.Decide(append(signals, choice)...)
 	anonymous, _ := scalar(tree.Root().Get("anonymousId"))
-	subjects, err := c.subjects(tree.Root(), req.browser.choose(anonymous, decision))
+	subjects, err := c.subjects(r.Context(), tree.Root(), req.browser.choose(anonymous, decision))
 	if err != nil {
 		c.fail(w, err)
 		return
 	}
-	rows := c.consentRows(req, decision, choice, subjects, decision.Granted())
-	if err := c.write(r.Context(), Record{ReceivedAt: req.received, Rows: Rows{Consents: rows}}); err != nil {
+	rec, kept := Record{ReceivedAt: req.received}, &keeping{settled: make(chan struct{})}
+	defer c.settle(kept)
+	for _, p := range subjects {
+		c.keepElement(&rec.Rows, kept, p, req.received)
+	}
+	rec.Consents = c.consentRows(req, decision, choice, subjects, decision.Granted())
+	if err := c.write(r.Context(), rec); err != nil {
 		c.fail(w, err)
 		return
 	}
+	kept.onDisk = true
+	c.settle(kept)
 	if req.source.Identity != IdentityNone {
 		value, err := c.Policy.Store(c.CookieKey, choice, req.received)
 		if err != nil {
@@ -264,7 +274,19 @@ func (c *Collector) choice(body jsontree.Value) (consent.Signal, error) {
 
 // subjects are the pseudonyms of the person who chose, by the ids of the body
 // and that of the browser's cookie, if it has one.
-func (c *Collector) subjects(body jsontree.Value, anonymous string) ([]seal.Pseudonym, error) {
+func (c *Collector) subjects(ctx context.Context, body jsontree.Value, anonymous string) ([]seal.Pseudonym, error) {
+	batch := c.Pseudonymizer.Batch()
+	subjects, err := subjectsOf(batch, body, anonymous)
+	if err != nil || !batch.Lacks() {
+		return subjects, err
+	}
+	if err := batch.Fetch(ctx); err != nil {
+		return nil, fmt.Errorf("making pseudonyms: %w", err)
+	}
+	return subjectsOf(batch, body, anonymous)
+}
+
+func subjectsOf(batch *seal.Batch, body jsontree.Value, anonymous string) ([]seal.Pseudonym, error) {
 	var subjects []seal.Pseudonym
 	for _, id := range []struct {
 		kind  seal.Kind
@@ -278,7 +300,7 @@ func (c *Collector) subjects(body jsontree.Value, anonymous string) ([]seal.Pseu
 		if text = cmp.Or(text, id.known); text == "" {
 			continue
 		}
-		p, err := c.Pseudonymizer.Pseudonym(id.kind, text)
+		p, err := batch.Pseudonym(id.kind, text)
 		if err != nil {
 			return nil, &httpError{http.StatusBadRequest, "invalid_id", id.key + " is not valid", ""}
 		}
@@ -311,11 +333,18 @@ func (c *Collector) fail(w http.ResponseWriter, err error) { refuse(w, c.explain
 func (c *Collector) explain(err error) *httpError {
 	var e *httpError
 	var refusal *limit.Refusal
+	var away *seal.UnavailableError
 	switch {
 	case errors.As(err, &e):
 		return e
 	case errors.As(err, &refusal):
 		return &httpError{refusal.Status, refusal.Code, refusal.Message, refusal.Seconds()}
+	case errors.As(err, &away):
+		c.Logger.Warn("pseudonyms cannot be made: events are refused until their service is back", "error", away)
+		return &httpError{http.StatusServiceUnavailable, "pseudonyms_unavailable", "pseudonyms cannot be made at the moment", seconds(away.RetryAfter)}
+	case errors.Is(err, seal.ErrWrongKey):
+		c.Logger.Error("pseudonyms cannot be made", "error", err)
+		return &httpError{http.StatusServiceUnavailable, "pseudonyms_unavailable", "pseudonyms cannot be made at the moment", "60"}
 	case errors.Is(err, spool.ErrFull):
 		c.Logger.Error("the spool is full: events are refused until the warehouse takes them again")
 		return &httpError{http.StatusServiceUnavailable, "spool_full", "the collector's disk queue is full", "10"}
@@ -325,6 +354,11 @@ func (c *Collector) explain(err error) *httpError {
 		c.Logger.Error("a request could not be written to the spool", "error", err)
 	}
 	return &httpError{http.StatusServiceUnavailable, "unavailable", "the event could not be written to disk", "2"}
+}
+
+// seconds is a time as Retry-After has it: at least one.
+func seconds(d time.Duration) string {
+	return strconv.Itoa(max(1, int(math.Ceil(d.Seconds()))))
 }
 
 // refuse answers an error as SDKs read it.

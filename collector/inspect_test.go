@@ -137,7 +137,7 @@ func TestInspect(t *testing.T) {
 	if w.Records != 4 || w.Unreadable != 1 || w.Oldest.IsZero() || w.Bytes == 0 || i.Spool.Segments[0].Records != 4 {
 		t.Errorf("%+v", i)
 	}
-	if diff := cmp.Diff(map[string]int{"events": 3, "quarantine": 3, "ledger": 12, "counts": 3, "seal_keys": 1}, w.Rows); diff != "" {
+	if diff := cmp.Diff(map[string]int{"events": 3, "quarantine": 3, "ledger": 12, "counts": 3, "seal_keys": 1, "elements": 2}, w.Rows); diff != "" {
 		t.Error(diff)
 	}
 	text, err := json.Marshal(shown)

@@ -112,6 +112,7 @@ func (s ParquetSink) Land(_ context.Context, b Batch) error {
 		writeTable(temporary, "ledger", b.Ledger),
 		writeTable(temporary, "counts", b.Counts),
 		writeTable(temporary, "seal_keys", b.SealKeys),
+		writeTable(temporary, "elements", b.Elements),
 		writeUnreadable(temporary, b.Unreadable),
 		syncDir(temporary),
 	)

@@ -56,6 +56,7 @@ func (r *Record) code(c *coder) {
 	list(c, &r.Ledger, (*LedgerRow).code)
 	list(c, &r.Counts, (*CountRow).code)
 	list(c, &r.SealKeys, (*SealKeyRow).code)
+	list(c, &r.Elements, (*ElementRow).code)
 }
 
 func (r *EventRow) code(c *coder) {
@@ -117,6 +118,13 @@ func (r *SealKeyRow) code(c *coder) {
 	c.texts(&r.KeyID, &r.Purpose, &r.Recipient, &r.PSKID)
 	c.bytes(&r.EncapsulatedKey)
 	c.time(&r.CreatedAt)
+}
+
+func (r *ElementRow) code(c *coder) {
+	c.text(&r.Pseudonym)
+	c.bytes(&r.Element)
+	c.number(&r.KeyVersion)
+	c.time(&r.ReceivedAt)
 }
 
 // coder appends values to b, or reads them from rest. After a failure to read

@@ -85,7 +85,7 @@ var (
 
 // Open opens an event of the quarantine. The error says why it has to stay there,
 // and repeats nothing of it.
-func (c *Collector) Open(opener *seal.Opener, s Sealed) (*Opened, error) {
+func (c *Collector) Open(ctx context.Context, opener *seal.Opener, s Sealed) (*Opened, error) {
 	o := &Opened{row: s.QuarantineRow}
 	source := c.source(s.SourceID)
 	if source == nil {
@@ -100,7 +100,10 @@ func (c *Collector) Open(opener *seal.Opener, s Sealed) (*Opened, error) {
 	}
 	o.req.source = source
 	o.req.again = &again{id: s.QuarantineID, granted: o.sealed.Granted}
-	return o, c.identify(o)
+	if err := c.identify(ctx, o); err != nil {
+		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, err)
+	}
+	return o, nil
 }
 
 // source is the one with an id; nil if there is none.
@@ -140,7 +143,7 @@ func (o *Opened) read(text string) error {
 
 // identify finds out whose the event is, as if all had been agreed to. Nothing of
 // it is kept.
-func (c *Collector) identify(o *Opened) error {
+func (c *Collector) identify(ctx context.Context, o *Opened) error {
 	all := make(map[string]bool)
 	for _, purpose := range c.Policy.Purposes() {
 		all[string(purpose)] = true
@@ -149,20 +152,32 @@ func (c *Collector) identify(o *Opened) error {
 	if err != nil {
 		return err
 	}
-	kept := new(keeping)
-	kept.shared.read(o.event.shared)
-	e := &Event{message: o.event, req: &o.req, rows: new(Rows), kept: kept}
-	c.validate(e)
-	c.classify(e)
-	e.decision = newDecision(c.Policy.Decide(signal))
-	c.recognise(e)
-	c.gather(e)
-	c.pseudonymize(e)
-	o.EventID, o.OccurredAt = c.landingID(e), occurredAt(e)
-	for _, id := range e.row.Identifiers {
-		o.Pseudonyms = append(o.Pseudonyms, id.Pseudonym)
+	batch := c.Pseudonymizer.Batch()
+	for {
+		kept := &keeping{batch: batch}
+		kept.shared.read(o.event.shared)
+		e := &Event{message: o.event, req: &o.req, rows: new(Rows), kept: kept}
+		c.validate(e)
+		c.classify(e)
+		e.decision = newDecision(c.Policy.Decide(signal))
+		c.recognise(e)
+		c.gather(e)
+		c.pseudonymize(e)
+		if o.EventID, err = c.landingID(e); err != nil {
+			return err
+		}
+		o.OccurredAt = occurredAt(e)
+		if batch.Lacks() {
+			if err := batch.Fetch(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		for _, id := range e.row.Identifiers {
+			o.Pseudonyms = append(o.Pseudonyms, id.Pseudonym)
+		}
+		return nil
 	}
-	return nil
 }
 
 // Replay takes an event through the steps as if it came when it did, under the
@@ -173,18 +188,20 @@ func (c *Collector) identify(o *Opened) error {
 // outcome are one record, so that a crash leaves all or nothing. The caller sees
 // to it that no event is replayed whose record may be on its way already.
 func (c *Collector) Replay(ctx context.Context, o *Opened, today Today) (Outcome, string, error) {
-	rec := Record{ReceivedAt: o.req.received}
 	again := *o.req.again
 	again.landed, again.refused = today.Landed, today.Refused
 	o.req.again = &again
-	kept := &keeping{settled: make(chan struct{})}
-	defer c.settle(kept)
-	kept.shared.read(o.event.shared)
-	e := &Event{message: o.event, req: &o.req, rows: &rec.Rows, kept: kept}
-	v := verdict{Withheld, erasedReason}
-	if !today.Erased {
-		v = c.walk(e)
+	batch := c.Pseudonymizer.Batch()
+	rec, e, v := c.replay(o, today, batch)
+	for batch.Lacks() {
+		c.settle(e.kept)
+		if err := batch.Fetch(ctx); err != nil {
+			return "", "", fmt.Errorf("making pseudonyms: %w", err)
+		}
+		rec, e, v = c.replay(o, today, batch)
 	}
+	kept := e.kept
+	defer c.settle(kept)
 	if v.outcome == Quarantined {
 		return v.outcome, v.reason, nil
 	}
@@ -193,12 +210,24 @@ func (c *Collector) Replay(ctx context.Context, o *Opened, today Today) (Outcome
 	}
 	t := tally{req: &o.req, rows: &rec.Rows}
 	t.move(o.row, v, e)
-	if err := c.write(ctx, rec); err != nil {
+	if err := c.write(ctx, *rec); err != nil {
 		return "", "", err
 	}
 	kept.onDisk = true
 	c.settle(kept)
 	return v.outcome, v.reason, kept.wait()
+}
+
+// replay is an attempt at one event; see [Collector.attempt].
+func (c *Collector) replay(o *Opened, today Today, batch *seal.Batch) (*Record, *Event, verdict) {
+	rec := &Record{ReceivedAt: o.req.received}
+	kept := &keeping{settled: make(chan struct{}), batch: batch}
+	kept.shared.read(o.event.shared)
+	e := &Event{message: o.event, req: &o.req, rows: &rec.Rows, kept: kept}
+	if today.Erased {
+		return rec, e, verdict{Withheld, erasedReason}
+	}
+	return rec, e, c.walk(e)
 }
 
 // replayed is the ledger's reason for an event that landed after all.

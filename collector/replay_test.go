@@ -56,7 +56,7 @@ func (b *bench) sealed(t *testing.T) []Sealed {
 
 func (b *bench) replay(t *testing.T, s Sealed, today Today) string {
 	t.Helper()
-	o, err := b.Open(b.opener, s)
+	o, err := b.Open(t.Context(), b.opener, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +229,7 @@ func TestReplayTwice(t *testing.T) {
 	failing := before.mended(t, lax)
 	failing.spool.fail = errors.New("disk full")
 	third := before.sealed(t)[2]
-	o, err := failing.Open(failing.opener, third)
+	o, err := failing.Open(t.Context(), failing.opener, third)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +263,7 @@ func TestOpenRefuses(t *testing.T) {
 	before := planBench(t, strictPlan, nil)
 	before.post(t, "/v1/track", `{"event":"Bought","properties":{"total":"canary"},"userId":"canary-1","anonymousId":"canary-2","context":{"traits":{"email":"canary@example.com"},"consent":{"categoryPreferences":{"analytics":true}}}}`, "X-Write-Key", "wk_web")
 	s := before.sealed(t)[0]
-	o, err := before.Open(before.opener, s)
+	o, err := before.Open(t.Context(), before.opener, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestOpenRefuses(t *testing.T) {
 		s    Sealed
 		want error
 	}{{moved, seal.ErrCannotOpen}, {gone, ErrNoSource}, {old, ErrNotWhole}, {Sealed{QuarantineRow: s.QuarantineRow}, seal.ErrNoKey}} {
-		if _, err := before.Open(before.opener, test.s); !errors.Is(err, test.want) || strings.Contains(err.Error(), "canary") {
+		if _, err := before.Open(t.Context(), before.opener, test.s); !errors.Is(err, test.want) || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%v, want %v", err, test.want)
 		}
 	}

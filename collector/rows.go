@@ -135,6 +135,16 @@ type SealKeyRow struct {
 	Origin
 }
 
+// ElementRow is a row of elements: the group element of a pseudonym, landed with
+// the first rows that have the pseudonym.
+type ElementRow struct {
+	Pseudonym  string    `parquet:"pseudonym" json:"p"`
+	Element    []byte    `parquet:"element" json:"el"`
+	KeyVersion int64     `parquet:"key_version" json:"ver"`
+	ReceivedAt time.Time `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
+	Origin
+}
+
 // Rows is what one request, or one landed range of the spool, adds to the
 // landing tables.
 type Rows struct {
@@ -145,6 +155,7 @@ type Rows struct {
 	Ledger     []LedgerRow     `json:"ledger,omitempty"`
 	Counts     []CountRow      `json:"counts,omitempty"`
 	SealKeys   []SealKeyRow    `json:"seal_keys,omitempty"`
+	Elements   []ElementRow    `json:"elements,omitempty"`
 }
 
 // append adds the rows of one record, which had the sequence number seq in the
@@ -157,6 +168,7 @@ func (rows *Rows) append(r Rows, spoolID string, seq uint64) {
 	rows.Consents = appendRows(rows.Consents, r.Consents, func(c *ConsentRow) { c.Origin = origin })
 	rows.Quarantine = appendRows(rows.Quarantine, r.Quarantine, func(q *QuarantineRow) { q.Origin = origin })
 	rows.SealKeys = appendRows(rows.SealKeys, r.SealKeys, func(k *SealKeyRow) { k.Origin = origin })
+	rows.Elements = appendRows(rows.Elements, r.Elements, func(e *ElementRow) { e.Origin = origin })
 	for _, l := range r.Ledger {
 		l.Origin = origin
 		rows.Ledger = addUp(rows.Ledger, l, (*LedgerRow).same, (*LedgerRow).add)

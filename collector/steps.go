@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 	"github.com/sluis-cdp/sluis/consent"
@@ -151,13 +152,16 @@ func (c *Collector) recordDenials(e *Event, choice bool) {
 		return
 	}
 	subjects := []seal.Pseudonym{}
-	if p, err := c.Pseudonymizer.Pseudonym(seal.UserID, e.user); err == nil {
+	if p, err := e.kept.batch.Pseudonym(seal.UserID, e.user); err == nil {
 		subjects = append(subjects, p)
 	}
 	if choice && e.anonymous != "" {
-		if p, err := c.Pseudonymizer.Pseudonym(seal.AnonymousID, e.anonymous); err == nil {
+		if p, err := e.kept.batch.Pseudonym(seal.AnonymousID, e.anonymous); err == nil {
 			subjects = append(subjects, p)
 		}
+	}
+	for _, p := range subjects {
+		c.keepElement(e.rows, e.kept, p, e.req.received)
 	}
 	signal := consent.Signal{Kind: consent.SegmentConsent}
 	if s, ok := c.eventSignal(e); ok {
@@ -198,7 +202,11 @@ func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Sign
 // request is about to keep: a client that lost patience sends again what is still
 // being written.
 func (c *Collector) deduplicate(e *Event) verdict {
-	e.id = c.landingID(e)
+	var err error
+	if e.id, err = c.landingID(e); err != nil {
+		c.Logger.Error("making a digest of a message id failed; the event is withheld", "error", err)
+		return verdict{Withheld, "its message id cannot be made a digest"}
+	}
 	key := keyOfMessage(e.req.source.ID, e.id)
 	isNew, other := c.window.claim(key, e.kept)
 	if other != nil && !slices.Contains(e.kept.others, other) {
@@ -216,15 +224,16 @@ func (c *Collector) deduplicate(e *Event) verdict {
 
 // landingID is the message's id as it lands: one that looks personal, or that the
 // event itself says to be, is a digest.
-func (c *Collector) landingID(e *Event) string {
+func (c *Collector) landingID(e *Event) (string, error) {
 	personal := len(wordsIn(e.id, e.wordsOf(e.messageID))) > 0
 	if !personal && !seal.IsUUID(e.id) {
 		personal = len(c.detector.Find("", e.id)) > 0
 	}
-	if personal {
-		return "digest-" + c.Pseudonymizer.Digest("message_id", e.id)
+	if !personal {
+		return e.id, nil
 	}
-	return e.id
+	digest, err := e.kept.batch.Digest("message_id", e.id)
+	return "digest-" + digest, err
 }
 
 // settle says what became of a request: what it keeps is remembered only if it
@@ -240,6 +249,9 @@ func (c *Collector) settle(kept *keeping) {
 	if kept.onDisk {
 		for _, value := range kept.values {
 			c.known.Add(value, c.Now())
+		}
+		for token := range kept.elements {
+			c.elements.Add(token, struct{}{})
 		}
 	}
 }
@@ -269,7 +281,7 @@ func (c *Collector) pseudonymize(e *Event) verdict {
 		if text == "" || !linked && len(e.row.Identifiers) > 0 {
 			return ""
 		}
-		p, err := c.Pseudonymizer.Pseudonym(kind, text)
+		p, err := e.kept.batch.Pseudonym(kind, text)
 		switch {
 		case errors.Is(err, seal.ErrNotAnIdentifier):
 			e.violate("%s: not a valid %s", kind, kind)
@@ -278,6 +290,7 @@ func (c *Collector) pseudonymize(e *Event) verdict {
 			c.Logger.Error("making a pseudonym failed; the identifier is left out", "kind", kind, "error", err)
 			return ""
 		}
+		c.keepElement(e.rows, e.kept, p, e.req.received)
 		id := IdentifierRow{string(kind), p.Token()}
 		if !slices.Contains(e.row.Identifiers, id) {
 			e.row.Identifiers = append(e.row.Identifiers, id)
@@ -305,11 +318,27 @@ func (c *Collector) pseudonymize(e *Event) verdict {
 		}
 	}
 	if group := groupOf(e); group != "" {
-		if p, err := c.Pseudonymizer.Pseudonym(seal.GroupID, group); err == nil {
+		if p, err := e.kept.batch.Pseudonym(seal.GroupID, group); err == nil {
+			c.keepElement(e.rows, e.kept, p, e.req.received)
 			e.row.GroupID = p.Token()
 		}
 	}
 	return verdict{}
+}
+
+// keepElement lands the element of a pseudonym with the first rows that have it.
+func (c *Collector) keepElement(rows *Rows, kept *keeping, p seal.Pseudonym, received time.Time) {
+	element, token := p.Element(), p.Token()
+	if _, ok := kept.elements[token]; ok || element == nil || c.elements.Contains(token) || c.Suppressed.Holds(token, received) {
+		return
+	}
+	if kept.elements == nil {
+		kept.elements = make(map[string]struct{})
+	}
+	kept.elements[token] = struct{}{}
+	rows.Elements = append(rows.Elements, ElementRow{
+		Pseudonym: token, Element: element, KeyVersion: int64(c.Pseudonymizer.Version()), ReceivedAt: received,
+	})
 }
 
 // previousKind: alias joins a visitor's id or an older user id to a user id.
@@ -395,7 +424,10 @@ func (c *Collector) sealFor(e *Event, purpose consent.Purpose, p personalValue) 
 			value = normal
 		}
 	}
-	token := c.Pseudonymizer.ValueToken(e.subject, p.field, value)
+	token, err := e.kept.batch.ValueToken(e.subject, p.field, p.kind, p.value) // as it came: so it is known
+	if err != nil {
+		return err
+	}
 	s, key, err := c.Sealer.Seal(seal.Binding{
 		Purpose: string(purpose), Field: p.field, Subject: e.subject.Token(), Decision: e.decision.ID(),
 		Record: seal.VaultRecord(token, e.req.received),

@@ -221,7 +221,7 @@ func (c *Collector) suppress(e *Event) verdict {
 		if value == "" {
 			return false
 		}
-		p, err := c.Pseudonymizer.Pseudonym(kind, value)
+		p, err := e.kept.batch.Pseudonym(kind, value)
 		return err == nil && c.Suppressed.Holds(p.Token(), at)
 	}
 	erased := held(seal.AnonymousID, e.anonymous) || held(seal.UserID, e.user) ||
@@ -259,6 +259,7 @@ func (b Batch) withoutErased(l *SuppressionList) Batch {
 		}
 		return true
 	})
+	b.Elements = slices.DeleteFunc(slices.Clone(b.Elements), func(e ElementRow) bool { return l.Holds(e.Pseudonym, e.ReceivedAt) })
 	b.Vault = slices.DeleteFunc(slices.Clone(b.Vault), func(v VaultRow) bool { return l.Holds(v.Pseudonym, v.ReceivedAt) })
 	return b
 }

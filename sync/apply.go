@@ -160,6 +160,8 @@ func (a *application) fresh(ctx context.Context, d warehouse.Driver) error {
 		}
 	case planApplied:
 		return stale("it was applied already")
+	case planOutdated:
+		return stale("pseudonyms were rotated since it was made")
 	default:
 		return stale("its status is unknown")
 	}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/sql/bigquery"
@@ -145,10 +147,27 @@ func checkRights(ctx context.Context, config bigquery.Config, program bigquery.P
 func checkKeys(ctx context.Context, w *workspace.Workspace) error {
 	keys := w.Keyring()
 	_, cookie := keys.Key(ctx, seal.KeyCookie)
-	_, pseudonyms := seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion)
+	pseudonyms := checkPseudonyms(ctx, w, keys)
 	_, sealer := seal.NewSealer(ctx, keys, w.Workspace, w.SealPurposes())
 	_, opener := seal.NewOpener(ctx, keys, w.Workspace, w.SealPurposes())
 	return errors.Join(cookie, pseudonyms, sealer, opener)
+}
+
+// checkPseudonyms makes a pseudonym of nobody, for which a service that is
+// configured has to answer with the right key.
+func checkPseudonyms(ctx context.Context, w *workspace.Workspace, keys seal.Keyring) error {
+	p, client, err := edge.NewPseudonymizer(ctx, w, keys)
+	if err != nil || client == nil {
+		return err
+	}
+	defer client.Close()
+	if _, err = p.Pseudonym(seal.UserID, "sluis doctor"); err != nil {
+		return err
+	}
+	if _, err := keys.Key(ctx, seal.Version(seal.KeyPseudonym, p.Version())); err == nil {
+		return warning{fmt.Errorf("%s is still here, so that a stolen collector can guess offline: move it to the service", filepath.Join(w.Path(w.Keys), seal.Version(seal.KeyPseudonym, p.Version())))}
+	}
+	return nil
 }
 
 // checkWarehouse looks whether the landing tables are there, as they should be.

@@ -85,7 +85,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
 			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(), snippetCommand(),
-			trackingCommand(), modelsCommand(), syncCommand(), subjectCommand(), sqlCommand(), ledgerCommand(), keysCommand(), doctorCommand(), pluginCommand(),
+			trackingCommand(), modelsCommand(), syncCommand(), subjectCommand(), sqlCommand(), ledgerCommand(), keysCommand(),
+			doctorCommand(), pseudonymServiceCommand(), pluginCommand(),
 		},
 		Writer:         stdout,
 		ErrWriter:      stderr,

@@ -140,7 +140,7 @@ func (r *replayRun) all(ctx context.Context, source string) (err error) {
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	var some []*collector.Opened
 	for rows.Next() {
-		if o := r.open(sealedEvent(rows.Row())); o != nil {
+		if o := r.open(ctx, sealedEvent(rows.Row())); o != nil {
 			some = append(some, o)
 		}
 		if len(some) == atOnce {
@@ -169,8 +169,8 @@ func sealedEvent(row []any) collector.Sealed {
 }
 
 // open returns nil for an event that has to stay.
-func (r *replayRun) open(s collector.Sealed) *collector.Opened {
-	o, err := r.replayer.Open(r.opener, s)
+func (r *replayRun) open(ctx context.Context, s collector.Sealed) *collector.Opened {
+	o, err := r.replayer.Open(ctx, r.opener, s)
 	if err == nil {
 		return o
 	}

@@ -170,7 +170,7 @@ func TestReplayIsInterrupted(t *testing.T) {
 	if !rows.Next() {
 		t.Fatal("nothing waits")
 	}
-	o := run.open(sealedEvent(rows.Row()))
+	o := run.open(t.Context(), sealedEvent(rows.Row()))
 	if outcome, _, err := r.Replay(t.Context(), o, collector.Today{}); err != nil || outcome != collector.Landed {
 		t.Fatal(outcome, err)
 	}

@@ -14,6 +14,9 @@ import (
 // openWarehouse opens the workspace's warehouse for one run. holder says what
 // for, to those who have to wait; that this one waits is said on stderr.
 func openWarehouse(ctx context.Context, w *workspace.Workspace, holder string, stderr io.Writer) (warehouse.Driver, error) {
+	if err := w.Usable(); err != nil {
+		return nil, err
+	}
 	if w.Warehouse.BigQuery != nil {
 		return bigquery.Open(ctx, bigQueryConfig(w.Warehouse.BigQuery))
 	}

@@ -30,7 +30,7 @@ type column struct {
 }
 
 // landingTables are the tables that a batch goes to, in the order in which they
-// are written: keys before what they seal; quarantine, which also gets the
+// are written: keys before what they seal, elements before what has their pseudonyms; quarantine, which also gets the
 // refused rows of those before it; and last the ledger, which accounts for all.
 func landingTables() ([]table, error) {
 	columns := make(map[string][]warehouse.Column)
@@ -39,6 +39,7 @@ func landingTables() ([]table, error) {
 	}
 	tables := []table{
 		{name: "seal_keys", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.SealKeys) }},
+		{name: "elements", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Elements) }},
 		{name: "vault", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Vault) }},
 		{name: "consents", in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Consents) }},
 		{name: events, in: func(r *collector.Rows) reflect.Value { return reflect.ValueOf(r.Events) }},

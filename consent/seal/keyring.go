@@ -38,17 +38,25 @@ var ErrNoKey = errors.New("no such key")
 
 // Names of the keys in a keyring, in their first version; see [Version].
 const (
-	KeyPseudonym = "pseudonym" // 32 bytes from which the OPRF key and the digest keys are derived
-	KeyEdge      = "edge"      // 32 bytes, the HPKE pre-shared key of the collectors
-	KeyCookie    = "cookie"    // 32 bytes, signs the cookies of consent and identity
-	KeySuppress  = "suppress"  // 32 bytes, makes the tokens of erased people
-	KeyRights    = "rights"    // 32 bytes, the Ed25519 seed that signs erasures
+	KeyEdge     = "edge"     // 32 bytes, the HPKE pre-shared key of the collectors
+	KeyCookie   = "cookie"   // 32 bytes, signs the cookies of consent and identity
+	KeySuppress = "suppress" // 32 bytes, makes the tokens of erased people
+	KeyRights   = "rights"   // 32 bytes, the Ed25519 seed that signs erasures
+
+	// The keys of pseudonyms; see [Pseudonymizer].
+	KeyPseudonym        = "pseudonym"         // 32 bytes, from which the OPRF key is derived
+	KeyPseudonymEdge    = "pseudonym.edge"    // the collector's half of a split OPRF key: a scalar
+	KeyPseudonymService = "pseudonym.service" // the service's half; their product is the key
+	KeyTokens           = "pseudonym-tokens"  // 32 bytes, the collector's own in every mode; nothing can be guessed with it
+	KeyIDs              = "pseudonym-ids"     // 32 bytes, of random ids; there is but one version of it
 )
 
 // secrets are the keys of 32 random bytes that every keyring has, and who needs
 // them. One that is not listed stays inside.
 var secrets = []secret{
 	{KeyPseudonym, HeldByCollector},
+	{KeyTokens, HeldByCollector},
+	{KeyIDs, HeldByCollector},
 	{KeyEdge, HeldByBoth},
 	{KeyCookie, HeldByCollector},
 	{KeySuppress, HeldByBoth},

@@ -2,28 +2,41 @@ package seal
 
 import (
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/hex"
-	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
-	"github.com/cloudflare/circl/group"
-	"github.com/cloudflare/circl/oprf"
 	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // Pseudonym is the only form in which an identifier lands. The zero value
 // stands for "none". It prints as a placeholder, so that it does not slip into
 // logs; [Pseudonym.Token] gives the text that is stored.
-type Pseudonym struct{ token string }
+type Pseudonym struct {
+	token   string
+	element string // encoded; empty for a random id's
+}
 
 // Token returns the text that is stored: the kind's two letters, the key
 // version, and 128 bits in hexadecimal, such as "em1_6f0c…". Empty for none.
 func (p Pseudonym) Token() string { return p.token }
+
+// Element is the group element of which the token is a hash: by it the pseudonym
+// can be carried over to another key without the identifier. It says as little
+// of the identifier as the token does. nil for a random id, which needs none.
+func (p Pseudonym) Element() []byte {
+	if p.element == "" {
+		return nil
+	}
+	return []byte(p.element)
+}
 
 // IsZero tells whether there is no pseudonym.
 func (p Pseudonym) IsZero() bool { return p.token == "" }
@@ -32,29 +45,41 @@ func (p Pseudonym) IsZero() bool { return p.token == "" }
 func (p Pseudonym) String() string   { return "[pseudonym]" }
 func (p Pseudonym) GoString() string { return "[pseudonym]" }
 
-const keyVersion = "1"
-
 var prefixes = map[Kind]string{Email: "em", Phone: "ph", UserID: "us", AnonymousID: "an", GroupID: "gr"}
 
-// Pseudonymizer makes pseudonyms with the key at hand (local mode). All its
-// methods may be called concurrently.
+// Pseudonymizer makes pseudonyms. All its methods may be called concurrently.
 //
 // Identifiers that can be guessed go through the OPRF of RFC 9497 (ristretto255,
 // SHA-512), up to the evaluated group element; the token is a hash of that element
 // and not of RFC 9497's final output, which contains the input and could not be
-// carried over to a new key. Ids that a machine made at random need no such
-// protection and take a keyed hash.
+// carried over to a new key.
 //
-// What local mode buys: whoever has only the warehouse cannot guess. Whoever
-// has this key can, at the price of a group operation for each guess.
+// Who has the OPRF's key is the mode. The same pseudonym comes out of each.
+//
+//   - Local: this process. Whoever has only the warehouse cannot guess. Whoever
+//     has this key can, at the price of a group operation for each guess.
+//   - Remote: a service, which is asked with blinded elements and learns nothing.
+//     Whoever has all keys of this process can guess only by asking the service,
+//     as often as that allows.
+//   - Split: this process and the service have a half each. As remote, and the
+//     service's half alone is of no use either.
+//
+// Ids that a machine made at random hold nothing to guess, and need no service:
+// their token is AES-128 of a block, under a key of this version, of 128 bits
+// of an HMAC, under a key of all versions ([KeyIDs]). The HMAC is one-way, so
+// that no key leads back to the id; the permutation can be exchanged for that of
+// a new key without the id. Who has the old keys, and a random id, still cannot
+// tell its token under a key that they do not have.
 type Pseudonymizer struct {
 	workspace string
 	region    string
-	oprf      group.Scalar
-	random    *keyedHash                      // of identifiers made at random
-	token     *keyedHash                      // of values
-	lookup    *keyedHash                      // for the cache, so that it holds no identifiers; its key is of this process
-	cache     *lru.Cache[[32]byte, Pseudonym] // none for a value that is not an identifier
+	version   int
+	oprf      oprfKey
+	ids       *keyedHash   // of ids made at random
+	permute   cipher.Block // of ids, by version
+	token     *keyedHash   // of values
+	lookup    *keyedHash   // for the cache, so that it holds no identifiers; its key is of this process
+	cache     *lru.Cache[[32]byte, Pseudonym]
 	hits      atomic.Int64
 	misses    atomic.Int64
 }
@@ -70,34 +95,68 @@ func (p *Pseudonymizer) Cache() CacheStats {
 	return CacheStats{Hits: p.hits.Load(), Misses: p.misses.Load(), Entries: p.cache.Len()}
 }
 
-// cached bounds the memory of the cache to about 16 MiB.
+// cached bounds the memory of the cache to about 20 MiB.
 const cached = 1 << 16
 
-// NewPseudonymizer loads [KeyPseudonym]. Pseudonyms of different workspaces
-// never match. region is where phone numbers without a country prefix belong;
-// empty if unknown.
+// Mode says who has the key of the OPRF.
+type Mode string
+
+// The modes; see [Pseudonymizer].
+const (
+	Local  Mode = "local"
+	Remote Mode = "remote"
+	Split  Mode = "split"
+)
+
+// Service says how to make pseudonyms with a service. The zero value is local
+// mode.
+type Service struct {
+	Mode      Mode
+	Evaluator Evaluator
+	// PublicKey of the service, encoded. Each of its answers is then verified, for
+	// about thrice the price; nil takes them as they are.
+	PublicKey []byte
+}
+
+// NewPseudonymizer makes pseudonyms in local mode. It loads the newest version of
+// its keys. Pseudonyms of different workspaces never match. region is where phone
+// numbers without a country prefix belong; empty if unknown.
 func NewPseudonymizer(ctx context.Context, keys Keyring, workspace, region string) (*Pseudonymizer, error) {
-	seed, err := keys.Key(ctx, KeyPseudonym)
+	return NewServedPseudonymizer(ctx, keys, workspace, region, Service{Mode: Local})
+}
+
+// NewServedPseudonymizer makes pseudonyms in any mode. It loads no key that the
+// mode does not need: in remote mode the keyring should not have the OPRF's.
+func NewServedPseudonymizer(ctx context.Context, keys Keyring, workspace, region string, service Service) (*Pseudonymizer, error) {
+	versions, err := Versions(ctx, keys, KeyTokens)
 	if err != nil {
-		return nil, fmt.Errorf("loading the pseudonym key: %w", err)
+		return nil, fmt.Errorf("loading the keys of pseudonyms: %w", err)
 	}
-	if len(seed) != 32 {
-		return nil, fmt.Errorf("loading the pseudonym key: it has %d bytes, want 32", len(seed))
+	if len(versions) == 0 {
+		versions = []int{1} // to be told where it was looked for
 	}
-	private, err := oprf.DeriveKey(oprf.SuiteRistretto255, oprf.BaseMode, seed, []byte("sluis/pseudonym/v1"))
+	return pseudonymizerOf(ctx, keys, workspace, region, service, versions[len(versions)-1])
+}
+
+func pseudonymizerOf(ctx context.Context, keys Keyring, workspace, region string, service Service, version int) (*Pseudonymizer, error) {
+	p := &Pseudonymizer{workspace: workspace, region: region, version: version, lookup: newKeyedHash(randomKey())}
+	var err error
+	if p.oprf, err = newOPRFKey(ctx, keys, service, version); err != nil {
+		return nil, err
+	}
+	ids, err := keys.Key(ctx, KeyIDs)
 	if err != nil {
-		return nil, fmt.Errorf("deriving the pseudonym key: %w", err)
+		return nil, fmt.Errorf("loading the keys of pseudonyms: %w", err)
 	}
-	text, err := private.MarshalBinary()
+	seed, err := keys.Key(ctx, Version(KeyTokens, version))
 	if err != nil {
-		return nil, fmt.Errorf("deriving the pseudonym key: %w", err)
+		return nil, fmt.Errorf("loading the keys of pseudonyms: %w", err)
 	}
-	scalar := group.Ristretto255.NewScalar()
-	if err := scalar.UnmarshalBinary(text); err != nil {
-		return nil, fmt.Errorf("deriving the pseudonym key: %w", err)
+	if len(seed) != 32 || len(ids) != 32 {
+		return nil, fmt.Errorf("loading the keys of pseudonyms: %s and %s must have 32 bytes each", Version(KeyTokens, version), KeyIDs)
 	}
-	p := &Pseudonymizer{workspace: workspace, region: region, oprf: scalar, lookup: newKeyedHash(randomKey())}
-	if p.random, err = derive(seed, "sluis/random-id/v1"); err != nil {
+	p.ids = newKeyedHash(ids)
+	if p.permute, err = permutation(seed); err != nil {
 		return nil, err
 	}
 	if p.token, err = derive(seed, "sluis/value-token/v1"); err != nil {
@@ -107,6 +166,42 @@ func NewPseudonymizer(ctx context.Context, keys Keyring, workspace, region strin
 	return p, err
 }
 
+func newOPRFKey(ctx context.Context, keys Keyring, service Service, version int) (oprfKey, error) {
+	k := oprfKey{service: service.Evaluator, version: version}
+	var err error
+	switch service.Mode {
+	case Local, "":
+		k.service = nil
+		k.scalar, err = wholeKey(ctx, keys, version)
+		return k, err
+	case Remote:
+	case Split:
+		if k.scalar, err = half(ctx, keys, Version(KeyPseudonymEdge, version)); err != nil {
+			return k, err
+		}
+	default:
+		return k, fmt.Errorf("there is no mode %q of pseudonyms", service.Mode)
+	}
+	if k.service == nil {
+		return k, fmt.Errorf("the mode %s of pseudonyms needs a service", service.Mode)
+	}
+	if service.PublicKey != nil {
+		if k.public, err = parseElement(service.PublicKey); err != nil {
+			return k, fmt.Errorf("reading the public key of the pseudonym service: %w", err)
+		}
+	}
+	return k, nil
+}
+
+// permutation is the one of random ids under a version's seed.
+func permutation(seed []byte) (cipher.Block, error) {
+	key, err := hkdf.Key(sha256.New, seed, nil, "sluis/random-id/v1", 16)
+	if err != nil {
+		return nil, fmt.Errorf("deriving a key: %w", err)
+	}
+	return aes.NewCipher(key)
+}
+
 func derive(seed []byte, info string) (*keyedHash, error) {
 	key, err := hkdf.Key(sha256.New, seed, nil, info, 32)
 	if err != nil {
@@ -114,6 +209,13 @@ func derive(seed []byte, info string) (*keyedHash, error) {
 	}
 	return newKeyedHash(key), nil
 }
+
+// IsLocal tells whether the key is at hand, so that nothing ever waits for a
+// service.
+func (p *Pseudonymizer) IsLocal() bool { return p.oprf.isLocal() }
+
+// Version is the version of the keys in use.
+func (p *Pseudonymizer) Version() int { return p.version }
 
 // IsUUID tells whether an id has the form of a UUID (RFC 9562) with a version
 // and variant, as the random ids that SDKs make for visitors and messages have.
@@ -136,83 +238,35 @@ func IsUUID(id string) bool {
 	return true
 }
 
-// Pseudonym normalises a value (see [Normalize]) and returns its pseudonym.
-// Equal values of one kind give equal pseudonyms, in every process that has
-// the key. The error is [ErrNotAnIdentifier].
+// Pseudonym is a [Batch] of one. In remote and split mode it may wait for the
+// service, as long as the Evaluator allows.
 func (p *Pseudonymizer) Pseudonym(kind Kind, value string) (Pseudonym, error) {
-	if kind == AnonymousID && IsUUID(value) {
-		sum := p.random.sum("sluis/pid/v1", p.workspace, string(kind), normVersion, value)
-		return newPseudonym(kind, sum[:]), nil
+	b := p.Batch()
+	made, err := b.Pseudonym(kind, value)
+	if err != nil || !b.Lacks() {
+		return made, err
 	}
-	// By the value as it came: to normalise a phone number takes longer than to hash it.
-	key := p.lookup.sum(string(kind), value)
-	known, ok := p.cache.Get(key)
-	if ok {
-		p.hits.Add(1)
-	} else {
-		p.misses.Add(1)
+	if err := b.Fetch(context.Background()); err != nil {
+		return Pseudonym{}, err
 	}
-	switch {
-	case ok && known.IsZero():
-		return Pseudonym{}, ErrNotAnIdentifier
-	case ok:
-		return known, nil
-	}
-	made, err := p.make(kind, value)
-	if err == nil || errors.Is(err, ErrNotAnIdentifier) {
-		p.cache.Add(key, made)
-	}
-	return made, err
+	return b.Pseudonym(kind, value)
 }
 
-func (p *Pseudonymizer) make(kind Kind, value string) (Pseudonym, error) {
-	value, err := Normalize(kind, value, p.region)
-	if err != nil {
-		return Pseudonym{}, err
-	}
-	if kind == AnonymousID && IsUUID(value) { // now without space around it
-		return p.Pseudonym(kind, value)
-	}
-	element, err := p.evaluate(join("sluis/pid/v1", p.workspace, string(kind), normVersion, value))
-	if err != nil {
-		return Pseudonym{}, err
-	}
+// randomID is the pseudonym of an id that a machine made at random.
+func (p *Pseudonymizer) randomID(kind Kind, value string) Pseudonym {
+	sum := p.ids.sum("sluis/pid/v1", p.workspace, string(kind), normVersion, value)
+	p.permute.Encrypt(sum[:aes.BlockSize], sum[:aes.BlockSize])
+	return newPseudonym(kind, p.version, sum[:], nil)
+}
+
+// ofElement is the pseudonym of an identifier that was evaluated.
+func ofElement(kind Kind, version int, element []byte) Pseudonym {
 	sum := sha512.Sum512(join("sluis/pid/v1", string(kind), string(element)))
-	return newPseudonym(kind, sum[:]), nil
+	return newPseudonym(kind, version, sum[:], element)
 }
 
-func newPseudonym(kind Kind, sum []byte) Pseudonym {
-	return Pseudonym{prefixes[kind] + keyVersion + "_" + hex.EncodeToString(sum[:16])}
-}
-
-// evaluate is the OPRF up to its group element: k·HashToGroup(input), encoded.
-func (p *Pseudonymizer) evaluate(input []byte) ([]byte, error) {
-	const dst = "HashToGroup-OPRFV1-\x00-ristretto255-SHA512" // RFC 9497 §4.1, mode 0
-	point := group.Ristretto255.HashToElement(input, []byte(dst))
-	if point.IsIdentity() { // RFC 9497 §3.3.1; cannot be made to happen
-		return nil, errors.New("evaluating a pseudonym: the input hashes to the identity")
-	}
-	element, err := group.Ristretto255.NewElement().Mul(point, p.oprf).MarshalBinaryCompress()
-	if err != nil {
-		return nil, fmt.Errorf("evaluating a pseudonym: %w", err)
-	}
-	return element, nil
-}
-
-// ValueToken is a digest of a field's value that can be compared among the
-// values of the same field of the same person, and with nothing else. 32
-// hexadecimal characters.
-func (p *Pseudonymizer) ValueToken(subject Pseudonym, field, value string) string {
-	sum := p.token.sum("sluis/value/v1", p.workspace, subject.token, field, value)
-	return hex.EncodeToString(sum[:16])
-}
-
-// Digest is a keyed digest of anything, for lookups within this workspace that
-// must not be linked to pseudonyms, such as of a message id that holds
-// personal data. 32 hexadecimal characters.
-func (p *Pseudonymizer) Digest(domain, value string) string {
-	sum := p.token.sum("sluis/digest/v1", p.workspace, domain, value)
-	return hex.EncodeToString(sum[:16])
+func newPseudonym(kind Kind, version int, sum, element []byte) Pseudonym {
+	return Pseudonym{prefixes[kind] + strconv.Itoa(version) + "_" + hex.EncodeToString(sum[:16]), string(element)}
 }
 
 // Lookup is a keyed digest of several texts that only this process can repeat:

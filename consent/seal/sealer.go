@@ -157,10 +157,16 @@ func (s *Sealer) Seal(b Binding, value string) (Sealed, DataKey, error) {
 	if err != nil {
 		return Sealed{}, DataKey{}, fmt.Errorf("sealing for purpose %s: %w", b.Purpose, err)
 	}
-	text := make([]byte, 8, 8+len(value)+key.aead.Overhead())
+	return key.seal(s.workspace, counter, b, value), key.DataKey, nil
+}
+
+// seal seals with a counter that nothing else was, or will be, sealed with under
+// the key.
+func (k *dataKey) seal(workspace string, counter uint64, b Binding, value string) Sealed {
+	text := make([]byte, 8, 8+len(value)+k.aead.Overhead())
 	binary.BigEndian.PutUint64(text, counter)
-	text = key.aead.Seal(text, nonce(counter), []byte(value), additionalData(s.workspace, key.ID, b))
-	return Sealed{KeyID: key.ID, Ciphertext: text}, key.DataKey, nil
+	text = k.aead.Seal(text, nonce(counter), []byte(value), additionalData(workspace, k.ID, b))
+	return Sealed{KeyID: k.ID, Ciphertext: text}
 }
 
 // next returns the purpose's data key and a counter that nobody else gets.

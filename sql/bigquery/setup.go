@@ -34,6 +34,9 @@ var layouts = map[string]layout{
 	"counts":     {"hour", []string{"source_id", "type", "event"}},
 	"seal_keys":  {"created_at", []string{"key_id"}},
 	"erasures":   {"erased_at", []string{"token"}},
+	"elements":   {"received_at", []string{"pseudonym"}},
+
+	"profile_names": {"received_at", []string{"pseudonym"}},
 }
 
 // Setup creates the datasets and landing tables that are missing, and adds

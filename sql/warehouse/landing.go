@@ -117,5 +117,13 @@ func Landing() []Table {
 		table("erasures",
 			Column{"request_id", String}, Column{"token", String}, Column{"erased_at", Timestamp}, Column{"scope", String},
 			Column{"key_id", String}, Column{"ciphertext", Bytes}),
+		// By its element a pseudonym is carried over to another key. It serves that
+		// alone, so nobody who queries events needs to read it.
+		table("elements",
+			Column{"pseudonym", String}, Column{"element", Bytes}, Column{"key_version", Int64}, Column{"received_at", Timestamp}),
+		// What profiles were called before a rotation of pseudonyms, by their founders:
+		// destinations know people by it.
+		table("profile_names",
+			Column{"pseudonym", String}, Column{"profile_id", String}, Column{"received_at", Timestamp}),
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/collector/visitor"
 	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/consent/seal/remote"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
@@ -64,6 +65,7 @@ type Edge struct {
 	collector     *collector.Collector
 	sealer        *seal.Sealer
 	pseudonymizer atomic.Pointer[seal.Pseudonymizer]
+	service       atomic.Pointer[remote.Client] // nil in local mode
 	visitors      atomic.Pointer[visitor.Observer]
 	workspace     atomic.Pointer[workspace.Workspace]
 	handler       atomic.Pointer[http.Handler]
@@ -108,6 +110,9 @@ func (e *Edge) openSpool(w *workspace.Workspace) (err error) {
 	if err := os.MkdirAll(w.Path(w.Data), 0o700); err != nil {
 		return fmt.Errorf("making the data folder: %w", err)
 	}
+	if err := w.Usable(); err != nil {
+		return err
+	}
 	e.spool, err = spool.Open(spool.Options{Dir: w.SpoolDir(), MaxBytes: w.Spool.MaxBytes, Logger: e.logger})
 	if errors.Is(err, spool.ErrLocked) {
 		err = fmt.Errorf("%w: a collector is running on this workspace already", err)
@@ -120,7 +125,7 @@ func (e *Edge) instrument(w *workspace.Workspace) {
 	e.tail = newTail()
 	e.health = &health{
 		spool: e.spool, loader: e.loader, disk: w.SpoolDir(),
-		limits: func() workspace.Operations { return e.workspace.Load().Operations },
+		limits: func() workspace.Operations { return e.workspace.Load().Operations }, service: e.service.Load,
 	}
 	e.metrics = metrics.New(metrics.Sources{
 		Spool: e.spool.Stats, Landing: e.loader.Progress, Ready: e.health.passed, Missed: e.tail.missed.Load,

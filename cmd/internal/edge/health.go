@@ -14,6 +14,7 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/collector/spool"
+	"github.com/sluis-cdp/sluis/consent/seal/remote"
 )
 
 // health tells whether a collector should get events. It asks what holds the
@@ -23,6 +24,7 @@ type health struct {
 	loader   *collector.Loader
 	disk     string // a folder on the disk to watch
 	limits   func() workspace.Operations
+	service  func() *remote.Client // nil if none is asked
 	draining atomic.Bool
 }
 
@@ -43,6 +45,7 @@ var checks = []struct {
 	{"disk", (*health).diskFull},
 	{"sink", (*health).sinkFailing},
 	{"lag", (*health).lagging},
+	{"pseudonyms", (*health).serviceAway},
 }
 
 // problems are those of the checks that are not excluded.

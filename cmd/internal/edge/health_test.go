@@ -12,6 +12,7 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/collector/spool"
+	"github.com/sluis-cdp/sluis/consent/seal/remote"
 )
 
 // TestReadyFollowsTheSink: what cannot land makes the collector not ready until
@@ -76,7 +77,8 @@ func TestReadyFollowsTheSpool(t *testing.T) {
 	defer s.Close()
 	h := &health{
 		spool: s, loader: &collector.Loader{}, disk: t.TempDir(),
-		limits: func() workspace.Operations { return workspace.Operations{MaxLag: time.Hour} },
+		limits:  func() workspace.Operations { return workspace.Operations{MaxLag: time.Hour} },
+		service: func() *remote.Client { return nil },
 	}
 	check := func(what, want string) {
 		t.Helper()

@@ -8,6 +8,7 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/consent/seal/remote"
 )
 
 // configure makes the collector that a workspace describes, and puts it in the
@@ -17,7 +18,7 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 	if err != nil {
 		return err
 	}
-	config, err := e.config(ctx, w)
+	config, service, err := e.config(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -33,6 +34,7 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 	handler := next.Handler()
 	e.collector, e.sealer = next, config.Sealer
 	e.pseudonymizer.Store(config.Pseudonymizer)
+	e.service.Store(service)
 	e.visitors.Store(config.Visitors)
 	e.certificate.Store(certificate)
 	e.handler.Store(&handler)
@@ -42,8 +44,8 @@ func (e *Edge) configure(ctx context.Context, w *workspace.Workspace) error {
 
 // config is that of the collector. What has no reason to change is kept, with
 // what it has in memory.
-func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Config, error) {
-	config := collector.Config{
+func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (config collector.Config, service *remote.Client, err error) {
+	config = collector.Config{
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor, SealAgain: w.SealAgain(),
 		PhoneRegion: w.PhoneRegion, PathPrefix: w.PathPrefix,
 		Pseudonymizer: e.pseudonymizer.Load(), Sealer: e.sealer,
@@ -51,29 +53,29 @@ func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Co
 	}
 	keys := w.Keyring()
 	before := e.workspace.Load()
-	var err error
 	if config.Visitors, err = w.Visitors(); err != nil {
-		return config, err
+		return config, nil, err
 	}
-	if before == nil || before.PhoneRegion != w.PhoneRegion {
-		if config.Pseudonymizer, err = seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion); err != nil {
-			return config, err
+	// A service's certificates may have been renewed, whatever the configuration says.
+	if before == nil || before.PhoneRegion != w.PhoneRegion || before.Pseudonyms != w.Pseudonyms || !w.Pseudonyms.IsLocal() {
+		if config.Pseudonymizer, service, err = NewPseudonymizer(ctx, w, keys); err != nil {
+			return config, nil, err
 		}
 	}
 	// The keys are read anew, since a rotation changes them and nothing else.
 	sealer, err := seal.NewSealer(ctx, keys, w.Workspace, w.SealPurposes())
 	if err != nil {
-		return config, err
+		return config, nil, err
 	}
 	if e.sealer == nil || !e.sealer.Same(sealer) {
 		config.Sealer = sealer
 	}
 	cookies, err := seal.Every(ctx, keys, seal.KeyCookie)
 	if err != nil {
-		return config, fmt.Errorf("loading the cookie key: %w", err)
+		return config, nil, fmt.Errorf("loading the cookie key: %w", err)
 	}
 	config.CookieKey, config.OldCookieKeys = cookies[0], cookies[1:]
-	return config, nil
+	return config, service, nil
 }
 
 // Reload reads the workspace anew, and lets all requests that begin from then on

@@ -30,6 +30,9 @@ type Replayer struct {
 // when it returns, the warehouse knows of everything that was replayed.
 func OpenReplayer(ctx context.Context, w *workspace.Workspace, logger *slog.Logger) (*Replayer, error) {
 	r := &Replayer{w: w, logger: logger}
+	if err := w.Usable(); err != nil {
+		return nil, err
+	}
 	var err error
 	if r.suppressed, err = OpenSuppressed(ctx, w); err != nil {
 		return nil, err
@@ -62,7 +65,7 @@ func (r *Replayer) openSpool() (err error) {
 
 func (r *Replayer) newCollector(ctx context.Context, into collector.Spool) (*collector.Collector, error) {
 	keys, w := r.w.Keyring(), r.w
-	pseudonymizer, err := seal.NewPseudonymizer(ctx, keys, w.Workspace, w.PhoneRegion)
+	pseudonymizer, _, err := NewPseudonymizer(ctx, w, keys)
 	if err != nil {
 		return nil, err
 	}

@@ -98,7 +98,7 @@ func kindOf(pseudonym string) string {
 // pseudonymsOf makes the pseudonyms of what was given. An error repeats no value.
 func (s *Subjects) pseudonymsOf(ctx context.Context, g Given) ([]string, error) {
 	w := s.Workspace
-	p, err := seal.NewPseudonymizer(ctx, s.keys, w.Workspace, w.PhoneRegion)
+	p, _, err := edge.NewPseudonymizer(ctx, w, s.keys)
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +290,7 @@ func (s *Subjects) quarantine(ctx context.Context, d warehouse.Driver, wanted fu
 	}
 	for _, row := range rows {
 		sealed := sealedEvent(row)
-		opened, err := reader.Open(opener, sealed)
+		opened, err := reader.Open(ctx, opener, sealed)
 		if err != nil {
 			closed++
 			continue

@@ -37,13 +37,14 @@ type Config struct {
 	Workspace string `yaml:"workspace"`
 	Listen    string `yaml:"listen"`
 	// PathPrefix is a path below which the collector's API is served as well.
-	PathPrefix string   `yaml:"path_prefix"`
-	Data       string   `yaml:"data"`
-	Keys       string   `yaml:"keys"`
-	Models     string   `yaml:"models"`
-	Syncs      string   `yaml:"syncs"`
-	Sources    []Source `yaml:"sources"`
-	Consent    Consent  `yaml:"consent"`
+	PathPrefix string     `yaml:"path_prefix"`
+	Data       string     `yaml:"data"`
+	Keys       string     `yaml:"keys"`
+	Models     string     `yaml:"models"`
+	Syncs      string     `yaml:"syncs"`
+	Sources    []Source   `yaml:"sources"`
+	Consent    Consent    `yaml:"consent"`
+	Pseudonyms Pseudonyms `yaml:"pseudonyms"`
 	// PhoneRegion is where phone numbers without a country prefix belong.
 	PhoneRegion string `yaml:"phone_region"`
 	// TrustedProxies are addresses, networks, or unix, that may speak for others, in
@@ -306,6 +307,7 @@ func (w *Workspace) check(doc *document) {
 		doc.report("spool.remember_ids", "must be from 1000 to 50000000; a million take about 80 MB of memory")
 	}
 	w.checkVisitors(doc)
+	w.checkPseudonyms(doc)
 	if len(w.Sources) == 0 {
 		doc.report("sources", "at least one source is needed: an id and a write_key")
 	}
