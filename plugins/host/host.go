@@ -180,6 +180,7 @@ func decodeDescription(in *destinationv1.DescribeResponse) destination.Descripti
 		Idempotent:  in.GetIdempotent(),
 		MaxRows:     int(min(in.GetMaxRows(), math.MaxInt32)),
 		EgressHosts: in.GetEgressHosts(),
+		Target:      decodeTarget(in.GetFields(), in.GetClosed()),
 	}
 	for _, op := range in.GetOperations() {
 		d.Ops = append(d.Ops, destination.Op(op))

@@ -79,6 +79,9 @@ func (s *scripted) Describe() destination.Description {
 		Granularity: destination.PerRow, Idempotent: true,
 		Config:      []destination.Field{{Name: "token", Required: true, Secret: true, Help: "anything but bad"}},
 		EgressHosts: []string{"example.org"},
+		Target: destination.Target{Fields: []destination.TargetField{
+			{Name: "text", Types: []destination.Type{destination.String, destination.Int64}, Required: true, Help: "what it says"},
+		}},
 	}
 	switch s.kind {
 	case "baddescription":
@@ -97,6 +100,17 @@ func (s *scripted) Open(_ context.Context, config map[string]string) error {
 		return errors.New("connection refused by the outside system")
 	}
 	return nil
+}
+
+func (s *scripted) DescribeTarget(context.Context) (destination.Target, error) {
+	t := s.Describe().Target
+	switch s.kind {
+	case "columns":
+		t.Fields, t.Closed = append(t.Fields, destination.TargetField{Name: "found"}), true
+	case "badtarget":
+		t.Fields = append(t.Fields, t.Fields...)
+	}
+	return t, nil
 }
 
 func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
@@ -249,6 +263,20 @@ func TestRoundTrip(t *testing.T) {
 		if want := fmt.Sprint(c.ID, c.Key, c.Op, c.PriorityReason, c.Values); results[i].Message != want {
 			t.Errorf("change %d arrived as %q, want %q", i, results[i].Message, want)
 		}
+	}
+}
+
+func TestDescribeTarget(t *testing.T) {
+	got, err := open(t, "columns").DescribeTarget(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := (&scripted{kind: "columns"}).DescribeTarget(t.Context())
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%s %v", diff, err)
+	}
+	if _, err := open(t, "badtarget").DescribeTarget(t.Context()); err == nil || !strings.Contains(err.Error(), "broke the protocol") {
+		t.Errorf("err = %v", err)
 	}
 }
 

@@ -49,10 +49,11 @@ type Plugin struct {
 }
 
 var (
-	_ destination.Destination = (*Plugin)(nil)
-	_ destination.Checker     = (*Plugin)(nil)
-	_ destination.Poller      = (*Plugin)(nil)
-	_ destination.Validator   = (*Plugin)(nil)
+	_ destination.Destination     = (*Plugin)(nil)
+	_ destination.Checker         = (*Plugin)(nil)
+	_ destination.Poller          = (*Plugin)(nil)
+	_ destination.TargetDescriber = (*Plugin)(nil)
+	_ destination.Validator       = (*Plugin)(nil)
 )
 
 // Describe returns what the plugin said at its start.
@@ -91,6 +92,23 @@ func (p *Plugin) Check(ctx context.Context) error {
 		return p.callError("check", err)
 	}
 	return nil
+}
+
+// DescribeTarget implements [destination.TargetDescriber]: the fields of the
+// description, and those that the outside system itself tells of.
+func (p *Plugin) DescribeTarget(ctx context.Context) (destination.Target, error) {
+	answer, err := p.rpc.DescribeTarget(ctx, &destinationv1.DescribeTargetRequest{})
+	if status.Code(err) == codes.Unimplemented {
+		return p.description.Target, nil
+	}
+	if err != nil {
+		return destination.Target{}, p.callError("describe target", err)
+	}
+	target := decodeTarget(answer.GetFields(), answer.GetClosed())
+	if err := target.Check(); err != nil {
+		return destination.Target{}, fmt.Errorf("plugin %s broke the protocol: %w", p.name, err)
+	}
+	return target, nil
 }
 
 // Write implements [destination.Destination]. It sends the batch in as many
