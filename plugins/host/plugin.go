@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/plugins/destination/normalize"
 	destinationv1 "github.com/sluis-cdp/sluis/plugins/proto/destination/v1"
 )
 
@@ -115,6 +116,10 @@ func (p *Plugin) DescribeTarget(ctx context.Context) (destination.Target, error)
 // messages as its size and the plugin's limit ask for; split the same way each
 // time, each has an id of its own made of the batch's.
 //
+// Values of fields for which the description names a form are brought into it
+// first, so that the process never holds them in clear; see [normalize.Batch].
+// The message of a row that was sent without one of them says so.
+//
 // A change that cannot be sent at all is Rejected by the host, with the code
 // "invalid_utf8" or "too_large". If a batch was split and the plugin fails
 // midway, the changes that it was busy with are Unknown, with the code
@@ -128,6 +133,14 @@ func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destinat
 		return nil, fmt.Errorf("the batch's id is longer than %d characters", maxBatchID)
 	}
 	results := make([]destination.Result, len(batch.Changes))
+	batch, dropped := normalize.Batch(p.description.Target, batch)
+	defer func() {
+		for row, what := range dropped {
+			if results[row].Message == "" {
+				results[row].Message = what
+			}
+		}
+	}()
 	parts := split(batch, p.description.MaxRows, results)
 	for i, part := range parts {
 		err := p.writePart(ctx, part, results)

@@ -28,7 +28,7 @@ var server *postgrestest.Server
 
 func TestMain(m *testing.M) {
 	var err error
-	server, err = postgrestest.Start()
+	server, err = postgrestest.Start(context.Background())
 	if err != nil && !errors.Is(err, postgrestest.ErrNotInstalled) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -4,6 +4,7 @@ package postgrestest
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -48,9 +49,9 @@ type Server struct {
 }
 
 // Start starts a server and waits until it takes connections. It ends with this
-// process, however that ends. Run by root, it runs as the user postgres or
+// process, however that ends, or with ctx. Run by root, it runs as the user postgres or
 // nobody, since PostgreSQL refuses root.
-func Start() (*Server, error) {
+func Start(ctx context.Context) (*Server, error) {
 	bin, err := binaries()
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func Start() (*Server, error) {
 		return nil, err
 	}
 	s := &Server{dir: dir, Socket: dir}
-	if err := s.start(bin); err != nil {
+	if err := s.start(ctx, bin); err != nil {
 		return nil, errors.Join(fmt.Errorf("start PostgreSQL: %w\n%s", err, s.output.Bytes()), s.Stop())
 	}
 	return s, nil
@@ -86,7 +87,7 @@ func (s *Server) Stop() error {
 	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
 }
 
-func (s *Server) start(bin string) error {
+func (s *Server) start(ctx context.Context, bin string) error {
 	as, err := unprivileged()
 	if err != nil {
 		return err
@@ -95,17 +96,17 @@ func (s *Server) start(bin string) error {
 	if err := s.certificates(as); err != nil {
 		return err
 	}
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", User, "-A", "scram-sha-256", "--auth-local=trust",
+	initdb := exec.CommandContext(ctx, filepath.Join(bin, "initdb"), "-D", data, "-U", User, "-A", "scram-sha-256", "--auth-local=trust",
 		"--pwfile="+filepath.Join(s.dir, "password"), "-E", "UTF8", "--locale=C", "--no-sync")
 	initdb.SysProcAttr, initdb.Dir = as.attributes(), s.dir
 	if out, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w\n%s", err, out)
 	}
-	if s.Port, err = freePort(); err != nil {
+	if s.Port, err = freePort(ctx); err != nil {
 		return err
 	}
 	// The shell holds the server's life: its input ends when this process does.
-	s.command = exec.Command("sh", "-c", `"$@" & server=$!; cat >/dev/null; kill -QUIT $server; wait $server`, "sh",
+	s.command = exec.CommandContext(ctx, "sh", "-c", `"$@" & server=$!; cat >/dev/null; kill -QUIT $server; wait $server`, "sh",
 		filepath.Join(bin, "postgres"), "-D", data, "-k", s.Socket, "-p", strconv.Itoa(s.Port), "-h", "127.0.0.1",
 		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "ssl=on",
 		"-c", "ssl_cert_file="+filepath.Join(s.dir, "server.crt"), "-c", "ssl_key_file="+filepath.Join(s.dir, "server.key"))
@@ -233,8 +234,8 @@ func binaries() (string, error) {
 	return filepath.Dir(path), nil
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freePort(ctx context.Context) (int, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
