@@ -57,10 +57,13 @@ var allowed = map[string][]string{
 	"collector/bigquery/storagetest":      {"sql/warehouse"},
 	"collector/snippet/browsertest":       {},
 	"plugins/destination/normalize":       {"plugins/destination"},
+	"plugins/destination/rest":            {"plugins/destination"},
 	"plugins/host":                        {"plugins/destination", "plugins/destination/normalize", "plugins/proto/destination/v1"},
 	"plugins/destination/destinationtest": {"plugins/destination"},
 	"plugins/webhook":                     {"plugins/destination"},
 	"plugins/file":                        {"plugins/destination"},
+	"plugins/meta":                        {"plugins/destination", "plugins/destination/normalize", "plugins/destination/rest"},
+	"plugins/meta/metatest":               {},
 	"plugins/postgres":                    {"plugins/destination"},
 	"plugins/postgres/postgrestest":       {},
 
@@ -74,7 +77,7 @@ var allowed = map[string][]string{
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/seal",
-		"plugins/destination", "plugins/file", "plugins/host", "plugins/postgres", "plugins/webhook",
+		"plugins/destination", "plugins/file", "plugins/host", "plugins/meta", "plugins/postgres", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
 }

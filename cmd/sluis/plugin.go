@@ -13,6 +13,7 @@ import (
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/file"
 	"github.com/sluis-cdp/sluis/plugins/host"
+	"github.com/sluis-cdp/sluis/plugins/meta"
 	"github.com/sluis-cdp/sluis/plugins/postgres"
 	"github.com/sluis-cdp/sluis/plugins/webhook"
 	syncer "github.com/sluis-cdp/sluis/sync"
@@ -22,9 +23,11 @@ import (
 // plugin.
 func builtin() map[string]func() destination.Destination {
 	return map[string]func() destination.Destination{
-		"file":     file.New,
-		"postgres": postgres.New,
-		"webhook":  webhook.New,
+		"file":             file.New,
+		"meta-audience":    meta.NewAudience,
+		"meta-conversions": meta.NewConversions,
+		"postgres":         postgres.New,
+		"webhook":          webhook.New,
 	}
 }
 

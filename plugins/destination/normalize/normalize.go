@@ -64,6 +64,7 @@ func forms() map[string]form {
 		"meta.zip":           {zip, true},
 		"meta.country":       {country, true},
 		"meta.madid":         {lower, false},
+		"meta.external_id":   {trim, true},
 	}
 }
 
