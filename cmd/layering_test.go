@@ -57,10 +57,16 @@ var allowed = map[string][]string{
 	"collector/bigquery":                  {"collector", "sql/bigquery/identity", "sql/warehouse"},
 	"collector/bigquery/storagetest":      {"sql/warehouse"},
 	"collector/snippet/browsertest":       {},
-	"plugins/host":                        {"plugins/destination", "plugins/proto/destination/v1"},
+	"plugins/destination/normalize":       {"plugins/destination"},
+	"plugins/destination/rest":            {"plugins/destination"},
+	"plugins/host":                        {"plugins/destination", "plugins/destination/normalize", "plugins/proto/destination/v1"},
 	"plugins/destination/destinationtest": {"plugins/destination"},
 	"plugins/webhook":                     {"plugins/destination"},
 	"plugins/file":                        {"plugins/destination"},
+	"plugins/meta":                        {"plugins/destination", "plugins/destination/normalize", "plugins/destination/rest"},
+	"plugins/meta/metatest":               {},
+	"plugins/postgres":                    {"plugins/destination"},
+	"plugins/postgres/postgrestest":       {},
 
 	// Programs: only they import drivers, the host and plugins.
 	"cmd":                    {},
@@ -72,7 +78,7 @@ var allowed = map[string][]string{
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/seal", "consent/seal/remote",
-		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
+		"plugins/destination", "plugins/file", "plugins/host", "plugins/meta", "plugins/postgres", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
 }
@@ -94,6 +100,7 @@ var owners = map[string][]string{
 	"google.golang.org/protobuf":                     {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/api":                          {"sql/bigquery", "sql/bigquery/identity", "collector/bigquery"},
 	"cloud.google.com/go/auth":                       {"sql/bigquery/identity"},
+	"github.com/jackc/pgx":                           {"plugins/postgres"},
 	"github.com/urfave/cli":                          {"cmd/internal/edge", "cmd/sluis", "cmd/sluis-collector"},
 	"github.com/prometheus/":                         {"collector/metrics"},
 	"github.com/coreos/go-systemd":                   {"cmd/internal/edge"},

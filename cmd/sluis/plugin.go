@@ -13,6 +13,8 @@ import (
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/file"
 	"github.com/sluis-cdp/sluis/plugins/host"
+	"github.com/sluis-cdp/sluis/plugins/meta"
+	"github.com/sluis-cdp/sluis/plugins/postgres"
 	"github.com/sluis-cdp/sluis/plugins/webhook"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
@@ -20,7 +22,13 @@ import (
 // builtin are the destinations that this program is when it is started as a
 // plugin.
 func builtin() map[string]func() destination.Destination {
-	return map[string]func() destination.Destination{"webhook": webhook.New, "file": file.New}
+	return map[string]func() destination.Destination{
+		"file":             file.New,
+		"meta-audience":    meta.NewAudience,
+		"meta-conversions": meta.NewConversions,
+		"postgres":         postgres.New,
+		"webhook":          webhook.New,
+	}
 }
 
 // pluginCommand is how the program starts itself as a destination's process.
@@ -48,7 +56,7 @@ func connector(logger *slog.Logger) (func(context.Context, syncer.Sync) (destina
 	return func(ctx context.Context, s syncer.Sync) (destination.Destination, error) {
 		if _, ok := builtin()[s.Destination]; !ok {
 			known := slices.Sorted(maps.Keys(builtin()))
-			return nil, fmt.Errorf("%s: there is no destination %q; there are %s", s.File, s.Destination, strings.Join(known, " and "))
+			return nil, fmt.Errorf("%s: there is no destination %q; there are %s", s.File, s.Destination, strings.Join(known, ", "))
 		}
 		return host.Start(ctx, host.Config{
 			Name: s.Destination, Path: path, Args: []string{"plugin", s.Destination}, SHA256: digest,

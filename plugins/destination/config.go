@@ -91,5 +91,8 @@ func (d Description) Check() error {
 		}
 		names[f.Name] = true
 	}
+	if err := d.Target.Check(); err != nil {
+		return fmt.Errorf("description: %w", err)
+	}
 	return nil
 }

@@ -22,7 +22,8 @@ import (
 // message, code or receipt may repeat a value of a column: they are stored and
 // shown. Keys and ids are opaque and may be named.
 //
-// A destination may also be a [Validator], a [Checker] or a [Poller].
+// A destination may also be a [Validator], a [Checker], a [Poller] or a
+// [TargetDescriber].
 type Destination interface {
 	// Describe says what the destination is and accepts. It does no I/O, may
 	// be called at any time and always gives the same answer.
@@ -84,6 +85,8 @@ type Description struct {
 	// EgressHosts are the hosts, or host:port, that the destination connects
 	// to. "${field}" stands for the host of the URL in that field.
 	EgressHosts []string
+	// Target is what holds whatever the configuration is.
+	Target Target
 }
 
 // Granularity is how much the outside system tells about single rows, so that

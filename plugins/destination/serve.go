@@ -150,6 +150,22 @@ func (s *server) Check(ctx context.Context, _ *destinationv1.CheckRequest) (*des
 	return &destinationv1.CheckResponse{}, nil
 }
 
+func (s *server) DescribeTarget(ctx context.Context, _ *destinationv1.DescribeTargetRequest) (*destinationv1.DescribeTargetResponse, error) {
+	describer, ok := s.destination.(TargetDescriber)
+	if !ok {
+		return nil, status.Error(codes.Unimplemented, "this destination's fields are those of its description")
+	}
+	if err := s.acquireOpen(ctx); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	target, err := describer.DescribeTarget(ctx)
+	if err != nil {
+		return nil, status.Error(codes.Unknown, err.Error())
+	}
+	return &destinationv1.DescribeTargetResponse{Fields: encodeFields(target.Fields), Closed: target.Closed}, nil
+}
+
 func (s *server) Write(ctx context.Context, in *destinationv1.WriteRequest) (*destinationv1.WriteResponse, error) {
 	if err := s.acquireOpen(ctx); err != nil {
 		return nil, err

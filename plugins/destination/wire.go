@@ -20,6 +20,8 @@ func encodeDescription(d Description) *destinationv1.DescribeResponse {
 		Idempotent:     d.Idempotent,
 		MaxRows:        uint32(min(max(d.MaxRows, 0), math.MaxInt32)),
 		EgressHosts:    d.EgressHosts,
+		Fields:         encodeFields(d.Target.Fields),
+		Closed:         d.Target.Closed,
 	}
 	for _, op := range d.Ops {
 		out.Operations = append(out.Operations, destinationv1.Operation(op))
@@ -28,6 +30,17 @@ func encodeDescription(d Description) *destinationv1.DescribeResponse {
 		out.ConfigFields = append(out.ConfigFields, &destinationv1.ConfigField{
 			Name: f.Name, Required: f.Required, Secret: f.Secret, Help: f.Help,
 		})
+	}
+	return out
+}
+
+func encodeFields(fields []TargetField) []*destinationv1.TargetField {
+	out := make([]*destinationv1.TargetField, len(fields))
+	for i, f := range fields {
+		out[i] = &destinationv1.TargetField{Name: f.Name, Required: f.Required, Form: f.Form, Help: f.Help}
+		for _, t := range f.Types {
+			out[i].Types = append(out[i].Types, destinationv1.ColumnType(t))
+		}
 	}
 	return out
 }

@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/plugins/destination/normalize"
 	destinationv1 "github.com/sluis-cdp/sluis/plugins/proto/destination/v1"
 )
 
@@ -155,6 +156,11 @@ func (p *Plugin) connect(ctx context.Context) error {
 		return p.callError("describe", err)
 	}
 	p.description = decodeDescription(answer)
+	for _, f := range p.description.Target.Fields {
+		if f.Form != "" && !normalize.Known(f.Form) {
+			return fmt.Errorf("it wants the field %s in the form %q, which this version of Sluis does not have: upgrade Sluis", f.Name, shorten(f.Form, maxWords))
+		}
+	}
 	return p.description.Check()
 }
 
@@ -180,6 +186,7 @@ func decodeDescription(in *destinationv1.DescribeResponse) destination.Descripti
 		Idempotent:  in.GetIdempotent(),
 		MaxRows:     int(min(in.GetMaxRows(), math.MaxInt32)),
 		EgressHosts: in.GetEgressHosts(),
+		Target:      decodeTarget(in.GetFields(), in.GetClosed()),
 	}
 	for _, op := range in.GetOperations() {
 		d.Ops = append(d.Ops, destination.Op(op))

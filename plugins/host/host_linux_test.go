@@ -79,10 +79,17 @@ func (s *scripted) Describe() destination.Description {
 		Granularity: destination.PerRow, Idempotent: true,
 		Config:      []destination.Field{{Name: "token", Required: true, Secret: true, Help: "anything but bad"}},
 		EgressHosts: []string{"example.org"},
+		Target: destination.Target{Fields: []destination.TargetField{
+			{Name: "text", Types: []destination.Type{destination.String, destination.Int64}, Required: true, Help: "what it says"},
+		}},
 	}
 	switch s.kind {
 	case "baddescription":
 		d.Granularity = 17
+	case "forms":
+		d.Target.Fields[0].Form = "meta.email"
+	case "newforms":
+		d.Target.Fields[0].Form = "meta.shoe_size"
 	case "smallrows":
 		d.MaxRows = 3
 	}
@@ -97,6 +104,17 @@ func (s *scripted) Open(_ context.Context, config map[string]string) error {
 		return errors.New("connection refused by the outside system")
 	}
 	return nil
+}
+
+func (s *scripted) DescribeTarget(context.Context) (destination.Target, error) {
+	t := s.Describe().Target
+	switch s.kind {
+	case "columns":
+		t.Fields, t.Closed = append(t.Fields, destination.TargetField{Name: "found"}), true
+	case "badtarget":
+		t.Fields = append(t.Fields, t.Fields...)
+	}
+	return t, nil
 }
 
 func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
@@ -140,6 +158,10 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 	case "flood":
 		for range 20_000 {
 			os.NewFile(2, "stderr").WriteString("flood\n")
+		}
+	case "forms":
+		for i, c := range batch.Changes {
+			results[i].Code, results[i].Message = fmt.Sprint(c.Values), ""
 		}
 	case "echo":
 		for i, c := range batch.Changes {
@@ -252,6 +274,46 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+func TestDescribeTarget(t *testing.T) {
+	got, err := open(t, "columns").DescribeTarget(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := (&scripted{kind: "columns"}).DescribeTarget(t.Context())
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%s %v", diff, err)
+	}
+	if _, err := open(t, "badtarget").DescribeTarget(t.Context()); err == nil || !strings.Contains(err.Error(), "broke the protocol") {
+		t.Errorf("err = %v", err)
+	}
+}
+
+// A value that the plugin wants in a form never gets to it in clear, and one
+// that has no such form does not get there at all.
+func TestForms(t *testing.T) {
+	p := open(t, "forms")
+	b := destination.Batch{
+		ID: "b", Sync: "s", Run: "r", Columns: []destination.Column{{Name: "text", Type: destination.String}},
+		Changes: []destination.Change{
+			{ID: "1", Key: "a", Op: destination.Upsert, Values: []any{"John_Smith@gmail.com"}},
+			{ID: "2", Key: "b", Op: destination.Upsert, Values: []any{"no address"}},
+			{ID: "3", Key: "c", Op: destination.Remove, Values: []any{nil}},
+		},
+	}
+	results, err := p.Write(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{results[0].Code, results[1].Code, results[2].Code, results[0].Message, results[1].Message, results[2].Message}
+	want := []string{
+		"[62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f]", "[<nil>]", "[<nil>]",
+		"", "sent without what is not in its form: text is not an e-mail address", "",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestEnvironmentIsEmpty(t *testing.T) {
 	t.Setenv("SLUIS_TEST_SECRET", "canary")
 	p := open(t, "environment")
@@ -338,6 +400,7 @@ func TestStartFails(t *testing.T) {
 		"garbage":        "Unrecognized",
 		"exits":          "Unrecognized",
 		"baddescription": "invalid granularity",
+		"newforms":       "upgrade Sluis",
 	} {
 		t.Run(kind, func(t *testing.T) {
 			c := config(t, kind)

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/plugins/destination/normalize"
 	destinationv1 "github.com/sluis-cdp/sluis/plugins/proto/destination/v1"
 )
 
@@ -49,10 +50,11 @@ type Plugin struct {
 }
 
 var (
-	_ destination.Destination = (*Plugin)(nil)
-	_ destination.Checker     = (*Plugin)(nil)
-	_ destination.Poller      = (*Plugin)(nil)
-	_ destination.Validator   = (*Plugin)(nil)
+	_ destination.Destination     = (*Plugin)(nil)
+	_ destination.Checker         = (*Plugin)(nil)
+	_ destination.Poller          = (*Plugin)(nil)
+	_ destination.TargetDescriber = (*Plugin)(nil)
+	_ destination.Validator       = (*Plugin)(nil)
 )
 
 // Describe returns what the plugin said at its start.
@@ -93,9 +95,30 @@ func (p *Plugin) Check(ctx context.Context) error {
 	return nil
 }
 
+// DescribeTarget implements [destination.TargetDescriber]: the fields of the
+// description, and those that the outside system itself tells of.
+func (p *Plugin) DescribeTarget(ctx context.Context) (destination.Target, error) {
+	answer, err := p.rpc.DescribeTarget(ctx, &destinationv1.DescribeTargetRequest{})
+	if status.Code(err) == codes.Unimplemented {
+		return p.description.Target, nil
+	}
+	if err != nil {
+		return destination.Target{}, p.callError("describe target", err)
+	}
+	target := decodeTarget(answer.GetFields(), answer.GetClosed())
+	if err := target.Check(); err != nil {
+		return destination.Target{}, fmt.Errorf("plugin %s broke the protocol: %w", p.name, err)
+	}
+	return target, nil
+}
+
 // Write implements [destination.Destination]. It sends the batch in as many
 // messages as its size and the plugin's limit ask for; split the same way each
 // time, each has an id of its own made of the batch's.
+//
+// Values of fields for which the description names a form are brought into it
+// first, so that the process never holds them in clear; see [normalize.Batch].
+// The message of a row that was sent without one of them says so.
 //
 // A change that cannot be sent at all is Rejected by the host, with the code
 // "invalid_utf8" or "too_large". If a batch was split and the plugin fails
@@ -110,6 +133,14 @@ func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destinat
 		return nil, fmt.Errorf("the batch's id is longer than %d characters", maxBatchID)
 	}
 	results := make([]destination.Result, len(batch.Changes))
+	batch, dropped := normalize.Batch(p.description.Target, batch)
+	defer func() {
+		for row, what := range dropped {
+			if results[row].Message == "" {
+				results[row].Message = what
+			}
+		}
+	}()
 	parts := split(batch, p.description.MaxRows, results)
 	for i, part := range parts {
 		err := p.writePart(ctx, part, results)

@@ -217,6 +217,19 @@ func milliseconds(n int64) (time.Duration, error) {
 	return time.Duration(n) * time.Millisecond, nil
 }
 
+// decodeTarget takes what the plugin says; [destination.Target.Check] judges it.
+func decodeTarget(in []*destinationv1.TargetField, closed bool) destination.Target {
+	t := destination.Target{Closed: closed}
+	for _, f := range in {
+		field := destination.TargetField{Name: f.GetName(), Required: f.GetRequired(), Form: f.GetForm(), Help: shorten(f.GetHelp(), maxWords)}
+		for _, kind := range f.GetTypes() {
+			field.Types = append(field.Types, destination.Type(kind))
+		}
+		t.Fields = append(t.Fields, field)
+	}
+	return t
+}
+
 // decodeSettlements refuses an answer about receipts that were not asked for.
 func decodeSettlements(in []*destinationv1.Settlement, asked []string) ([]destination.Settlement, error) {
 	known := make(map[string]bool, len(asked))

@@ -6,11 +6,6 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
-	"strings"
-	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 )
@@ -48,7 +43,7 @@ func (w *webhook) readReply(response *http.Response, batch destination.Batch, se
 	if json.Unmarshal(body, &r) != nil {
 		return results // JSON of another shape says nothing about rows
 	}
-	redact := redactor(batch)
+	redact := destination.Redactor(batch)
 	for _, refused := range r.Results {
 		if refused.Index == nil || *refused.Index < 0 || *refused.Index >= len(sent) {
 			return unknown("reply_invalid", "the endpoint's answer names a row that was not sent")
@@ -73,89 +68,4 @@ func code(s string, redact func(string) string) string {
 		return "refused"
 	}
 	return s
-}
-
-const (
-	// maxWords bounds what is kept of the receiver's own words, in characters.
-	maxWords = 160
-	// minValue is the shortest value, in bytes, that is looked for: shorter
-	// ones are in any sentence, and tell nothing.
-	minValue = 3
-	redacted = "[redacted]"
-)
-
-// redactor returns a function that makes the receiver's words fit to be kept:
-// one short line without any value of the batch, whatever row it belongs to,
-// without any word of a value, since receivers quote in part, and without
-// whatever looks like an address or a number of a person. Case is folded on
-// both sides, since receivers also normalise what they quote.
-func redactor(batch destination.Batch) func(string) string {
-	var pairs []string
-	known := map[string]bool{}
-	for _, change := range batch.Changes {
-		for _, v := range change.Values {
-			s := spelling(v)
-			if len(s) < minValue {
-				continue
-			}
-			pairs = append(pairs, s, redacted)
-			for _, word := range strings.FieldsFunc(s, notWord) {
-				known[word] = len(word) >= minValue
-			}
-		}
-	}
-	values := strings.NewReplacer(pairs...)
-	identifying := func(field string) bool {
-		for _, word := range strings.FieldsFunc(field, notWord) {
-			if known[word] {
-				return true
-			}
-		}
-		return strings.Contains(field, "@") || digits(field) >= 5
-	}
-	return func(words string) string {
-		words = values.Replace(strings.ToLower(strings.ToValidUTF8(words, "")))
-		fields := strings.FieldsFunc(words, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) })
-		for i, field := range fields {
-			if identifying(field) {
-				fields[i] = redacted
-			}
-		}
-		words = strings.Join(fields, " ")
-		if utf8.RuneCountInString(words) > maxWords {
-			words = string([]rune(words)[:maxWords]) + "…"
-		}
-		if words == "" {
-			return "no reason given"
-		}
-		return words
-	}
-}
-
-// spelling is how a value stands in JSON, in lower case; "" for those that
-// tell nothing.
-func spelling(v any) string {
-	switch v := v.(type) {
-	case string:
-		return strings.ToLower(strings.TrimSpace(v))
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case float64:
-		return strconv.FormatFloat(v, 'g', -1, 64)
-	case time.Time:
-		return v.Format(time.DateOnly)
-	default:
-		return ""
-	}
-}
-
-func notWord(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }
-
-func digits(s string) (n int) {
-	for _, r := range s {
-		if unicode.IsDigit(r) {
-			n++
-		}
-	}
-	return n
 }

@@ -26,7 +26,15 @@ const Canary = "canary.9f3a7c51@example.test"
 // an outside system that accepts whatever is well-formed. The suite closes
 // what it opens.
 func Run(t *testing.T, open func(t *testing.T) (destination.Destination, map[string]string)) {
-	s := suite{open: open}
+	RunWith(t, open, Batch)
+}
+
+// RunWith is Run with batches of the author's, for an outside system that does
+// not take just any column or value: it gives those that are well-formed there.
+// Called again with an id and an operation it gives the same batch. The first
+// column is of strings; there the canary goes.
+func RunWith(t *testing.T, open func(t *testing.T) (destination.Destination, map[string]string), batch func(id string, op destination.Op) destination.Batch) {
+	s := suite{open: open, batch: batch}
 	t.Run("describe", s.describe)
 	t.Run("configuration", s.configuration)
 	t.Run("close unopened", s.closeUnopened)
@@ -40,11 +48,17 @@ func Run(t *testing.T, open func(t *testing.T) (destination.Destination, map[str
 // RunCanary runs only the part of the suite that looks for values in answers,
 // for use with an outside system that quotes what it is sent.
 func RunCanary(t *testing.T, open func(t *testing.T) (destination.Destination, map[string]string)) {
-	suite{open: open}.canary(t)
+	RunCanaryWith(t, open, Batch)
+}
+
+// RunCanaryWith is RunCanary with batches as [RunWith] has them.
+func RunCanaryWith(t *testing.T, open func(t *testing.T) (destination.Destination, map[string]string), batch func(id string, op destination.Op) destination.Batch) {
+	suite{open: open, batch: batch}.canary(t)
 }
 
 type suite struct {
-	open func(*testing.T) (destination.Destination, map[string]string)
+	open  func(*testing.T) (destination.Destination, map[string]string)
+	batch func(id string, op destination.Op) destination.Batch
 }
 
 func (s suite) describe(t *testing.T) {
@@ -62,6 +76,18 @@ func (s suite) describe(t *testing.T) {
 	}
 	if diff := cmp.Diff(first, d.Describe()); diff != "" {
 		t.Errorf("the description changed with Open:\n%s", diff)
+	}
+	if describer, ok := d.(destination.TargetDescriber); ok {
+		target, err := describer.DescribeTarget(t.Context())
+		if err == nil {
+			err = target.Check()
+		}
+		if err == nil {
+			err = target.CheckColumns(s.batch("target", destination.Upsert).Columns)
+		}
+		if err != nil {
+			t.Errorf("target: %v", err)
+		}
 	}
 	if c, ok := d.(destination.Checker); ok {
 		if err := c.Check(t.Context()); err != nil {
@@ -134,17 +160,17 @@ func (s suite) closeUnopened(t *testing.T) {
 // write puts in and takes out all kinds of values.
 func (s suite) write(t *testing.T) {
 	d := s.opened(t)
-	writeIt(t, d, Batch("insert", destination.Upsert))
-	writeIt(t, d, Batch("update", destination.Upsert))
-	writeIt(t, d, Batch("remove", destination.Remove))
-	writeIt(t, d, Batch("remove-absent", destination.Remove))
+	writeIt(t, d, s.batch("insert", destination.Upsert))
+	writeIt(t, d, s.batch("update", destination.Upsert))
+	writeIt(t, d, s.batch("remove", destination.Remove))
+	writeIt(t, d, s.batch("remove-absent", destination.Remove))
 }
 
 // sendAgain repeats a batch, as the host does when an answer was lost.
 func (s suite) sendAgain(t *testing.T) {
 	d := s.opened(t)
 	for _, op := range []destination.Op{destination.Upsert, destination.Remove} {
-		b := Batch("again-"+op.String(), op)
+		b := s.batch("again-"+op.String(), op)
 		first, second := writeIt(t, d, b), writeIt(t, d, b)
 		if !d.Describe().Idempotent {
 			continue
@@ -159,14 +185,14 @@ func (s suite) sendAgain(t *testing.T) {
 
 func (s suite) empty(t *testing.T) {
 	d := s.opened(t)
-	b := Batch("empty", destination.Upsert)
+	b := s.batch("empty", destination.Upsert)
 	b.Changes = nil
 	writeIt(t, d, b)
 }
 
 func (s suite) noColumns(t *testing.T) {
 	d := s.opened(t)
-	b := Batch("nocolumns", destination.Upsert)
+	b := s.batch("nocolumns", destination.Upsert)
 	b.Columns = nil
 	for i := range b.Changes {
 		b.Changes[i].Values = nil
@@ -179,7 +205,7 @@ func (s suite) noColumns(t *testing.T) {
 func (s suite) canary(t *testing.T) {
 	d := s.opened(t)
 	for _, op := range []destination.Op{destination.Upsert, destination.Remove} {
-		b := Batch("canary-"+op.String(), op)
+		b := s.batch("canary-"+op.String(), op)
 		for i := range b.Changes {
 			b.Changes[i].Values[0] = Canary
 		}

@@ -323,7 +323,11 @@ type DescribeResponse struct {
 	ConfigFields []*ConfigField `protobuf:"bytes,7,rep,name=config_fields,json=configFields,proto3" json:"config_fields,omitempty"`
 	// Hosts, or host:port, that the plugin connects to. "${field}" stands for
 	// the host of the URL in that field of the configuration.
-	EgressHosts   []string `protobuf:"bytes,8,rep,name=egress_hosts,json=egressHosts,proto3" json:"egress_hosts,omitempty"`
+	EgressHosts []string `protobuf:"bytes,8,rep,name=egress_hosts,json=egressHosts,proto3" json:"egress_hosts,omitempty"`
+	// The fields that are the same for every configuration.
+	Fields []*TargetField `protobuf:"bytes,9,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Whether fields beside these are refused.
+	Closed        bool `protobuf:"varint,10,opt,name=closed,proto3" json:"closed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -414,6 +418,192 @@ func (x *DescribeResponse) GetEgressHosts() []string {
 	return nil
 }
 
+func (x *DescribeResponse) GetFields() []*TargetField {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
+// TargetField is a field of the outside system that a column may be mapped to.
+type TargetField struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The types that it takes, one of them; empty means any.
+	Types []ColumnType `protobuf:"varint,2,rep,packed,name=types,proto3,enum=sluis.destination.v1.ColumnType" json:"types,omitempty"`
+	// Whether a mapping without it cannot be sent.
+	Required bool `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	// The form that the host brings a value into before the plugin sees it, such
+	// as "meta.email": normalised and hashed as the outside system documents. A
+	// host that does not know the form does not start the plugin. Empty leaves
+	// the value as it is.
+	Form string `protobuf:"bytes,4,opt,name=form,proto3" json:"form,omitempty"`
+	// One sentence for the person who maps it.
+	Help          string `protobuf:"bytes,5,opt,name=help,proto3" json:"help,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TargetField) Reset() {
+	*x = TargetField{}
+	mi := &file_destination_v1_destination_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TargetField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TargetField) ProtoMessage() {}
+
+func (x *TargetField) ProtoReflect() protoreflect.Message {
+	mi := &file_destination_v1_destination_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TargetField.ProtoReflect.Descriptor instead.
+func (*TargetField) Descriptor() ([]byte, []int) {
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *TargetField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TargetField) GetTypes() []ColumnType {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *TargetField) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *TargetField) GetForm() string {
+	if x != nil {
+		return x.Form
+	}
+	return ""
+}
+
+func (x *TargetField) GetHelp() string {
+	if x != nil {
+		return x.Help
+	}
+	return ""
+}
+
+type DescribeTargetRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeTargetRequest) Reset() {
+	*x = DescribeTargetRequest{}
+	mi := &file_destination_v1_destination_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeTargetRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeTargetRequest) ProtoMessage() {}
+
+func (x *DescribeTargetRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_destination_v1_destination_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeTargetRequest.ProtoReflect.Descriptor instead.
+func (*DescribeTargetRequest) Descriptor() ([]byte, []int) {
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{3}
+}
+
+type DescribeTargetResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        []*TargetField         `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty"`
+	Closed        bool                   `protobuf:"varint,2,opt,name=closed,proto3" json:"closed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeTargetResponse) Reset() {
+	*x = DescribeTargetResponse{}
+	mi := &file_destination_v1_destination_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeTargetResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeTargetResponse) ProtoMessage() {}
+
+func (x *DescribeTargetResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_destination_v1_destination_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeTargetResponse.ProtoReflect.Descriptor instead.
+func (*DescribeTargetResponse) Descriptor() ([]byte, []int) {
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DescribeTargetResponse) GetFields() []*TargetField {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *DescribeTargetResponse) GetClosed() bool {
+	if x != nil {
+		return x.Closed
+	}
+	return false
+}
+
 // ConfigField is one field of a configuration.
 type ConfigField struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -429,7 +619,7 @@ type ConfigField struct {
 
 func (x *ConfigField) Reset() {
 	*x = ConfigField{}
-	mi := &file_destination_v1_destination_proto_msgTypes[2]
+	mi := &file_destination_v1_destination_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +631,7 @@ func (x *ConfigField) String() string {
 func (*ConfigField) ProtoMessage() {}
 
 func (x *ConfigField) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[2]
+	mi := &file_destination_v1_destination_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +644,7 @@ func (x *ConfigField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigField.ProtoReflect.Descriptor instead.
 func (*ConfigField) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{2}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ConfigField) GetName() string {
@@ -497,7 +687,7 @@ type ConfigProblem struct {
 
 func (x *ConfigProblem) Reset() {
 	*x = ConfigProblem{}
-	mi := &file_destination_v1_destination_proto_msgTypes[3]
+	mi := &file_destination_v1_destination_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +699,7 @@ func (x *ConfigProblem) String() string {
 func (*ConfigProblem) ProtoMessage() {}
 
 func (x *ConfigProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[3]
+	mi := &file_destination_v1_destination_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +712,7 @@ func (x *ConfigProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigProblem.ProtoReflect.Descriptor instead.
 func (*ConfigProblem) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{3}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfigProblem) GetField() string {
@@ -548,7 +738,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[4]
+	mi := &file_destination_v1_destination_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +750,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[4]
+	mi := &file_destination_v1_destination_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +763,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{4}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ValidateRequest) GetConfig() map[string]string {
@@ -593,7 +783,7 @@ type ValidateResponse struct {
 
 func (x *ValidateResponse) Reset() {
 	*x = ValidateResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[5]
+	mi := &file_destination_v1_destination_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -605,7 +795,7 @@ func (x *ValidateResponse) String() string {
 func (*ValidateResponse) ProtoMessage() {}
 
 func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[5]
+	mi := &file_destination_v1_destination_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -618,7 +808,7 @@ func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateResponse.ProtoReflect.Descriptor instead.
 func (*ValidateResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{5}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ValidateResponse) GetProblem() *ConfigProblem {
@@ -637,7 +827,7 @@ type OpenRequest struct {
 
 func (x *OpenRequest) Reset() {
 	*x = OpenRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[6]
+	mi := &file_destination_v1_destination_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +839,7 @@ func (x *OpenRequest) String() string {
 func (*OpenRequest) ProtoMessage() {}
 
 func (x *OpenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[6]
+	mi := &file_destination_v1_destination_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +852,7 @@ func (x *OpenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRequest.ProtoReflect.Descriptor instead.
 func (*OpenRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{6}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OpenRequest) GetConfig() map[string]string {
@@ -682,7 +872,7 @@ type OpenResponse struct {
 
 func (x *OpenResponse) Reset() {
 	*x = OpenResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[7]
+	mi := &file_destination_v1_destination_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +884,7 @@ func (x *OpenResponse) String() string {
 func (*OpenResponse) ProtoMessage() {}
 
 func (x *OpenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[7]
+	mi := &file_destination_v1_destination_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +897,7 @@ func (x *OpenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenResponse.ProtoReflect.Descriptor instead.
 func (*OpenResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{7}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OpenResponse) GetProblem() *ConfigProblem {
@@ -725,7 +915,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[8]
+	mi := &file_destination_v1_destination_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +927,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[8]
+	mi := &file_destination_v1_destination_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +940,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{8}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{11}
 }
 
 type CheckResponse struct {
@@ -761,7 +951,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[9]
+	mi := &file_destination_v1_destination_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +963,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[9]
+	mi := &file_destination_v1_destination_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +976,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{9}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{12}
 }
 
 // WriteRequest is a batch, column by column. keys, ids, operations and every
@@ -812,7 +1002,7 @@ type WriteRequest struct {
 
 func (x *WriteRequest) Reset() {
 	*x = WriteRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[10]
+	mi := &file_destination_v1_destination_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -824,7 +1014,7 @@ func (x *WriteRequest) String() string {
 func (*WriteRequest) ProtoMessage() {}
 
 func (x *WriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[10]
+	mi := &file_destination_v1_destination_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -837,7 +1027,7 @@ func (x *WriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
 func (*WriteRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{10}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WriteRequest) GetBatchId() string {
@@ -917,7 +1107,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_destination_v1_destination_proto_msgTypes[11]
+	mi := &file_destination_v1_destination_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -929,7 +1119,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[11]
+	mi := &file_destination_v1_destination_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -942,7 +1132,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{11}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Column) GetName() string {
@@ -1011,7 +1201,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[12]
+	mi := &file_destination_v1_destination_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1213,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[12]
+	mi := &file_destination_v1_destination_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1226,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{12}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WriteResponse) GetResults() []*Result {
@@ -1066,7 +1256,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_destination_v1_destination_proto_msgTypes[13]
+	mi := &file_destination_v1_destination_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1268,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[13]
+	mi := &file_destination_v1_destination_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1281,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{13}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Result) GetIndex() uint32 {
@@ -1145,7 +1335,7 @@ type PollReceiptsRequest struct {
 
 func (x *PollReceiptsRequest) Reset() {
 	*x = PollReceiptsRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[14]
+	mi := &file_destination_v1_destination_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1347,7 @@ func (x *PollReceiptsRequest) String() string {
 func (*PollReceiptsRequest) ProtoMessage() {}
 
 func (x *PollReceiptsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[14]
+	mi := &file_destination_v1_destination_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1360,7 @@ func (x *PollReceiptsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollReceiptsRequest.ProtoReflect.Descriptor instead.
 func (*PollReceiptsRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{14}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PollReceiptsRequest) GetReceipts() []string {
@@ -1190,7 +1380,7 @@ type PollReceiptsResponse struct {
 
 func (x *PollReceiptsResponse) Reset() {
 	*x = PollReceiptsResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[15]
+	mi := &file_destination_v1_destination_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1392,7 @@ func (x *PollReceiptsResponse) String() string {
 func (*PollReceiptsResponse) ProtoMessage() {}
 
 func (x *PollReceiptsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[15]
+	mi := &file_destination_v1_destination_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1405,7 @@ func (x *PollReceiptsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollReceiptsResponse.ProtoReflect.Descriptor instead.
 func (*PollReceiptsResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{15}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PollReceiptsResponse) GetSettlements() []*Settlement {
@@ -1241,7 +1431,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_destination_v1_destination_proto_msgTypes[16]
+	mi := &file_destination_v1_destination_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1443,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[16]
+	mi := &file_destination_v1_destination_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1456,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{16}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Settlement) GetReceipt() string {
@@ -1312,7 +1502,7 @@ type CloseRequest struct {
 
 func (x *CloseRequest) Reset() {
 	*x = CloseRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[17]
+	mi := &file_destination_v1_destination_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1514,7 @@ func (x *CloseRequest) String() string {
 func (*CloseRequest) ProtoMessage() {}
 
 func (x *CloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[17]
+	mi := &file_destination_v1_destination_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1527,7 @@ func (x *CloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRequest.ProtoReflect.Descriptor instead.
 func (*CloseRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{17}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{20}
 }
 
 type CloseResponse struct {
@@ -1348,7 +1538,7 @@ type CloseResponse struct {
 
 func (x *CloseResponse) Reset() {
 	*x = CloseResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[18]
+	mi := &file_destination_v1_destination_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1550,7 @@ func (x *CloseResponse) String() string {
 func (*CloseResponse) ProtoMessage() {}
 
 func (x *CloseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[18]
+	mi := &file_destination_v1_destination_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1563,7 @@ func (x *CloseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseResponse.ProtoReflect.Descriptor instead.
 func (*CloseResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{18}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{21}
 }
 
 var File_destination_v1_destination_proto protoreflect.FileDescriptor
@@ -1381,7 +1571,7 @@ var File_destination_v1_destination_proto protoreflect.FileDescriptor
 const file_destination_v1_destination_proto_rawDesc = "" +
 	"\n" +
 	" destination/v1/destination.proto\x12\x14sluis.destination.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\xf6\x02\n" +
+	"\x0fDescribeRequest\"\xc9\x03\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12?\n" +
@@ -1394,7 +1584,20 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"idempotent\x12\x19\n" +
 	"\bmax_rows\x18\x06 \x01(\rR\amaxRows\x12F\n" +
 	"\rconfig_fields\x18\a \x03(\v2!.sluis.destination.v1.ConfigFieldR\fconfigFields\x12!\n" +
-	"\fegress_hosts\x18\b \x03(\tR\vegressHosts\"i\n" +
+	"\fegress_hosts\x18\b \x03(\tR\vegressHosts\x129\n" +
+	"\x06fields\x18\t \x03(\v2!.sluis.destination.v1.TargetFieldR\x06fields\x12\x16\n" +
+	"\x06closed\x18\n" +
+	" \x01(\bR\x06closed\"\x9d\x01\n" +
+	"\vTargetField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
+	"\x05types\x18\x02 \x03(\x0e2 .sluis.destination.v1.ColumnTypeR\x05types\x12\x1a\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\x12\x12\n" +
+	"\x04form\x18\x04 \x01(\tR\x04form\x12\x12\n" +
+	"\x04help\x18\x05 \x01(\tR\x04help\"\x17\n" +
+	"\x15DescribeTargetRequest\"k\n" +
+	"\x16DescribeTargetResponse\x129\n" +
+	"\x06fields\x18\x01 \x03(\v2!.sluis.destination.v1.TargetFieldR\x06fields\x12\x16\n" +
+	"\x06closed\x18\x02 \x01(\bR\x06closed\"i\n" +
 	"\vConfigField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brequired\x18\x02 \x01(\bR\brequired\x12\x16\n" +
@@ -1489,12 +1692,13 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\x10OUTCOME_REJECTED\x10\x03\x12\x11\n" +
 	"\rOUTCOME_RETRY\x10\x04\x12\x13\n" +
 	"\x0fOUTCOME_SKIPPED\x10\x05\x12\x13\n" +
-	"\x0fOUTCOME_UNKNOWN\x10\x062\xf6\x04\n" +
+	"\x0fOUTCOME_UNKNOWN\x10\x062\xe3\x05\n" +
 	"\x12DestinationService\x12Y\n" +
 	"\bDescribe\x12%.sluis.destination.v1.DescribeRequest\x1a&.sluis.destination.v1.DescribeResponse\x12Y\n" +
 	"\bValidate\x12%.sluis.destination.v1.ValidateRequest\x1a&.sluis.destination.v1.ValidateResponse\x12M\n" +
 	"\x04Open\x12!.sluis.destination.v1.OpenRequest\x1a\".sluis.destination.v1.OpenResponse\x12P\n" +
-	"\x05Check\x12\".sluis.destination.v1.CheckRequest\x1a#.sluis.destination.v1.CheckResponse\x12P\n" +
+	"\x05Check\x12\".sluis.destination.v1.CheckRequest\x1a#.sluis.destination.v1.CheckResponse\x12k\n" +
+	"\x0eDescribeTarget\x12+.sluis.destination.v1.DescribeTargetRequest\x1a,.sluis.destination.v1.DescribeTargetResponse\x12P\n" +
 	"\x05Write\x12\".sluis.destination.v1.WriteRequest\x1a#.sluis.destination.v1.WriteResponse\x12e\n" +
 	"\fPollReceipts\x12).sluis.destination.v1.PollReceiptsRequest\x1a*.sluis.destination.v1.PollReceiptsResponse\x12P\n" +
 	"\x05Close\x12\".sluis.destination.v1.CloseRequest\x1a#.sluis.destination.v1.CloseResponseBGZEgithub.com/sluis-cdp/sluis/plugins/proto/destination/v1;destinationv1b\x06proto3"
@@ -1512,70 +1716,78 @@ func file_destination_v1_destination_proto_rawDescGZIP() []byte {
 }
 
 var file_destination_v1_destination_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_destination_v1_destination_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_destination_v1_destination_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_destination_v1_destination_proto_goTypes = []any{
-	(Operation)(0),               // 0: sluis.destination.v1.Operation
-	(RowGranularity)(0),          // 1: sluis.destination.v1.RowGranularity
-	(ColumnType)(0),              // 2: sluis.destination.v1.ColumnType
-	(Outcome)(0),                 // 3: sluis.destination.v1.Outcome
-	(*DescribeRequest)(nil),      // 4: sluis.destination.v1.DescribeRequest
-	(*DescribeResponse)(nil),     // 5: sluis.destination.v1.DescribeResponse
-	(*ConfigField)(nil),          // 6: sluis.destination.v1.ConfigField
-	(*ConfigProblem)(nil),        // 7: sluis.destination.v1.ConfigProblem
-	(*ValidateRequest)(nil),      // 8: sluis.destination.v1.ValidateRequest
-	(*ValidateResponse)(nil),     // 9: sluis.destination.v1.ValidateResponse
-	(*OpenRequest)(nil),          // 10: sluis.destination.v1.OpenRequest
-	(*OpenResponse)(nil),         // 11: sluis.destination.v1.OpenResponse
-	(*CheckRequest)(nil),         // 12: sluis.destination.v1.CheckRequest
-	(*CheckResponse)(nil),        // 13: sluis.destination.v1.CheckResponse
-	(*WriteRequest)(nil),         // 14: sluis.destination.v1.WriteRequest
-	(*Column)(nil),               // 15: sluis.destination.v1.Column
-	(*WriteResponse)(nil),        // 16: sluis.destination.v1.WriteResponse
-	(*Result)(nil),               // 17: sluis.destination.v1.Result
-	(*PollReceiptsRequest)(nil),  // 18: sluis.destination.v1.PollReceiptsRequest
-	(*PollReceiptsResponse)(nil), // 19: sluis.destination.v1.PollReceiptsResponse
-	(*Settlement)(nil),           // 20: sluis.destination.v1.Settlement
-	(*CloseRequest)(nil),         // 21: sluis.destination.v1.CloseRequest
-	(*CloseResponse)(nil),        // 22: sluis.destination.v1.CloseResponse
-	nil,                          // 23: sluis.destination.v1.ValidateRequest.ConfigEntry
-	nil,                          // 24: sluis.destination.v1.OpenRequest.ConfigEntry
-	nil,                          // 25: sluis.destination.v1.WriteRequest.PriorityReasonsEntry
+	(Operation)(0),                 // 0: sluis.destination.v1.Operation
+	(RowGranularity)(0),            // 1: sluis.destination.v1.RowGranularity
+	(ColumnType)(0),                // 2: sluis.destination.v1.ColumnType
+	(Outcome)(0),                   // 3: sluis.destination.v1.Outcome
+	(*DescribeRequest)(nil),        // 4: sluis.destination.v1.DescribeRequest
+	(*DescribeResponse)(nil),       // 5: sluis.destination.v1.DescribeResponse
+	(*TargetField)(nil),            // 6: sluis.destination.v1.TargetField
+	(*DescribeTargetRequest)(nil),  // 7: sluis.destination.v1.DescribeTargetRequest
+	(*DescribeTargetResponse)(nil), // 8: sluis.destination.v1.DescribeTargetResponse
+	(*ConfigField)(nil),            // 9: sluis.destination.v1.ConfigField
+	(*ConfigProblem)(nil),          // 10: sluis.destination.v1.ConfigProblem
+	(*ValidateRequest)(nil),        // 11: sluis.destination.v1.ValidateRequest
+	(*ValidateResponse)(nil),       // 12: sluis.destination.v1.ValidateResponse
+	(*OpenRequest)(nil),            // 13: sluis.destination.v1.OpenRequest
+	(*OpenResponse)(nil),           // 14: sluis.destination.v1.OpenResponse
+	(*CheckRequest)(nil),           // 15: sluis.destination.v1.CheckRequest
+	(*CheckResponse)(nil),          // 16: sluis.destination.v1.CheckResponse
+	(*WriteRequest)(nil),           // 17: sluis.destination.v1.WriteRequest
+	(*Column)(nil),                 // 18: sluis.destination.v1.Column
+	(*WriteResponse)(nil),          // 19: sluis.destination.v1.WriteResponse
+	(*Result)(nil),                 // 20: sluis.destination.v1.Result
+	(*PollReceiptsRequest)(nil),    // 21: sluis.destination.v1.PollReceiptsRequest
+	(*PollReceiptsResponse)(nil),   // 22: sluis.destination.v1.PollReceiptsResponse
+	(*Settlement)(nil),             // 23: sluis.destination.v1.Settlement
+	(*CloseRequest)(nil),           // 24: sluis.destination.v1.CloseRequest
+	(*CloseResponse)(nil),          // 25: sluis.destination.v1.CloseResponse
+	nil,                            // 26: sluis.destination.v1.ValidateRequest.ConfigEntry
+	nil,                            // 27: sluis.destination.v1.OpenRequest.ConfigEntry
+	nil,                            // 28: sluis.destination.v1.WriteRequest.PriorityReasonsEntry
 }
 var file_destination_v1_destination_proto_depIdxs = []int32{
 	0,  // 0: sluis.destination.v1.DescribeResponse.operations:type_name -> sluis.destination.v1.Operation
 	1,  // 1: sluis.destination.v1.DescribeResponse.row_granularity:type_name -> sluis.destination.v1.RowGranularity
-	6,  // 2: sluis.destination.v1.DescribeResponse.config_fields:type_name -> sluis.destination.v1.ConfigField
-	23, // 3: sluis.destination.v1.ValidateRequest.config:type_name -> sluis.destination.v1.ValidateRequest.ConfigEntry
-	7,  // 4: sluis.destination.v1.ValidateResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
-	24, // 5: sluis.destination.v1.OpenRequest.config:type_name -> sluis.destination.v1.OpenRequest.ConfigEntry
-	7,  // 6: sluis.destination.v1.OpenResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
-	0,  // 7: sluis.destination.v1.WriteRequest.operations:type_name -> sluis.destination.v1.Operation
-	25, // 8: sluis.destination.v1.WriteRequest.priority_reasons:type_name -> sluis.destination.v1.WriteRequest.PriorityReasonsEntry
-	15, // 9: sluis.destination.v1.WriteRequest.columns:type_name -> sluis.destination.v1.Column
-	2,  // 10: sluis.destination.v1.Column.type:type_name -> sluis.destination.v1.ColumnType
-	17, // 11: sluis.destination.v1.WriteResponse.results:type_name -> sluis.destination.v1.Result
-	3,  // 12: sluis.destination.v1.Result.outcome:type_name -> sluis.destination.v1.Outcome
-	20, // 13: sluis.destination.v1.PollReceiptsResponse.settlements:type_name -> sluis.destination.v1.Settlement
-	3,  // 14: sluis.destination.v1.Settlement.outcome:type_name -> sluis.destination.v1.Outcome
-	4,  // 15: sluis.destination.v1.DestinationService.Describe:input_type -> sluis.destination.v1.DescribeRequest
-	8,  // 16: sluis.destination.v1.DestinationService.Validate:input_type -> sluis.destination.v1.ValidateRequest
-	10, // 17: sluis.destination.v1.DestinationService.Open:input_type -> sluis.destination.v1.OpenRequest
-	12, // 18: sluis.destination.v1.DestinationService.Check:input_type -> sluis.destination.v1.CheckRequest
-	14, // 19: sluis.destination.v1.DestinationService.Write:input_type -> sluis.destination.v1.WriteRequest
-	18, // 20: sluis.destination.v1.DestinationService.PollReceipts:input_type -> sluis.destination.v1.PollReceiptsRequest
-	21, // 21: sluis.destination.v1.DestinationService.Close:input_type -> sluis.destination.v1.CloseRequest
-	5,  // 22: sluis.destination.v1.DestinationService.Describe:output_type -> sluis.destination.v1.DescribeResponse
-	9,  // 23: sluis.destination.v1.DestinationService.Validate:output_type -> sluis.destination.v1.ValidateResponse
-	11, // 24: sluis.destination.v1.DestinationService.Open:output_type -> sluis.destination.v1.OpenResponse
-	13, // 25: sluis.destination.v1.DestinationService.Check:output_type -> sluis.destination.v1.CheckResponse
-	16, // 26: sluis.destination.v1.DestinationService.Write:output_type -> sluis.destination.v1.WriteResponse
-	19, // 27: sluis.destination.v1.DestinationService.PollReceipts:output_type -> sluis.destination.v1.PollReceiptsResponse
-	22, // 28: sluis.destination.v1.DestinationService.Close:output_type -> sluis.destination.v1.CloseResponse
-	22, // [22:29] is the sub-list for method output_type
-	15, // [15:22] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	9,  // 2: sluis.destination.v1.DescribeResponse.config_fields:type_name -> sluis.destination.v1.ConfigField
+	6,  // 3: sluis.destination.v1.DescribeResponse.fields:type_name -> sluis.destination.v1.TargetField
+	2,  // 4: sluis.destination.v1.TargetField.types:type_name -> sluis.destination.v1.ColumnType
+	6,  // 5: sluis.destination.v1.DescribeTargetResponse.fields:type_name -> sluis.destination.v1.TargetField
+	26, // 6: sluis.destination.v1.ValidateRequest.config:type_name -> sluis.destination.v1.ValidateRequest.ConfigEntry
+	10, // 7: sluis.destination.v1.ValidateResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
+	27, // 8: sluis.destination.v1.OpenRequest.config:type_name -> sluis.destination.v1.OpenRequest.ConfigEntry
+	10, // 9: sluis.destination.v1.OpenResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
+	0,  // 10: sluis.destination.v1.WriteRequest.operations:type_name -> sluis.destination.v1.Operation
+	28, // 11: sluis.destination.v1.WriteRequest.priority_reasons:type_name -> sluis.destination.v1.WriteRequest.PriorityReasonsEntry
+	18, // 12: sluis.destination.v1.WriteRequest.columns:type_name -> sluis.destination.v1.Column
+	2,  // 13: sluis.destination.v1.Column.type:type_name -> sluis.destination.v1.ColumnType
+	20, // 14: sluis.destination.v1.WriteResponse.results:type_name -> sluis.destination.v1.Result
+	3,  // 15: sluis.destination.v1.Result.outcome:type_name -> sluis.destination.v1.Outcome
+	23, // 16: sluis.destination.v1.PollReceiptsResponse.settlements:type_name -> sluis.destination.v1.Settlement
+	3,  // 17: sluis.destination.v1.Settlement.outcome:type_name -> sluis.destination.v1.Outcome
+	4,  // 18: sluis.destination.v1.DestinationService.Describe:input_type -> sluis.destination.v1.DescribeRequest
+	11, // 19: sluis.destination.v1.DestinationService.Validate:input_type -> sluis.destination.v1.ValidateRequest
+	13, // 20: sluis.destination.v1.DestinationService.Open:input_type -> sluis.destination.v1.OpenRequest
+	15, // 21: sluis.destination.v1.DestinationService.Check:input_type -> sluis.destination.v1.CheckRequest
+	7,  // 22: sluis.destination.v1.DestinationService.DescribeTarget:input_type -> sluis.destination.v1.DescribeTargetRequest
+	17, // 23: sluis.destination.v1.DestinationService.Write:input_type -> sluis.destination.v1.WriteRequest
+	21, // 24: sluis.destination.v1.DestinationService.PollReceipts:input_type -> sluis.destination.v1.PollReceiptsRequest
+	24, // 25: sluis.destination.v1.DestinationService.Close:input_type -> sluis.destination.v1.CloseRequest
+	5,  // 26: sluis.destination.v1.DestinationService.Describe:output_type -> sluis.destination.v1.DescribeResponse
+	12, // 27: sluis.destination.v1.DestinationService.Validate:output_type -> sluis.destination.v1.ValidateResponse
+	14, // 28: sluis.destination.v1.DestinationService.Open:output_type -> sluis.destination.v1.OpenResponse
+	16, // 29: sluis.destination.v1.DestinationService.Check:output_type -> sluis.destination.v1.CheckResponse
+	8,  // 30: sluis.destination.v1.DestinationService.DescribeTarget:output_type -> sluis.destination.v1.DescribeTargetResponse
+	19, // 31: sluis.destination.v1.DestinationService.Write:output_type -> sluis.destination.v1.WriteResponse
+	22, // 32: sluis.destination.v1.DestinationService.PollReceipts:output_type -> sluis.destination.v1.PollReceiptsResponse
+	25, // 33: sluis.destination.v1.DestinationService.Close:output_type -> sluis.destination.v1.CloseResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_destination_v1_destination_proto_init() }
@@ -1589,7 +1801,7 @@ func file_destination_v1_destination_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_destination_v1_destination_proto_rawDesc), len(file_destination_v1_destination_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,13 +34,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	DestinationService_Describe_FullMethodName     = "/sluis.destination.v1.DestinationService/Describe"
-	DestinationService_Validate_FullMethodName     = "/sluis.destination.v1.DestinationService/Validate"
-	DestinationService_Open_FullMethodName         = "/sluis.destination.v1.DestinationService/Open"
-	DestinationService_Check_FullMethodName        = "/sluis.destination.v1.DestinationService/Check"
-	DestinationService_Write_FullMethodName        = "/sluis.destination.v1.DestinationService/Write"
-	DestinationService_PollReceipts_FullMethodName = "/sluis.destination.v1.DestinationService/PollReceipts"
-	DestinationService_Close_FullMethodName        = "/sluis.destination.v1.DestinationService/Close"
+	DestinationService_Describe_FullMethodName       = "/sluis.destination.v1.DestinationService/Describe"
+	DestinationService_Validate_FullMethodName       = "/sluis.destination.v1.DestinationService/Validate"
+	DestinationService_Open_FullMethodName           = "/sluis.destination.v1.DestinationService/Open"
+	DestinationService_Check_FullMethodName          = "/sluis.destination.v1.DestinationService/Check"
+	DestinationService_DescribeTarget_FullMethodName = "/sluis.destination.v1.DestinationService/DescribeTarget"
+	DestinationService_Write_FullMethodName          = "/sluis.destination.v1.DestinationService/Write"
+	DestinationService_PollReceipts_FullMethodName   = "/sluis.destination.v1.DestinationService/PollReceipts"
+	DestinationService_Close_FullMethodName          = "/sluis.destination.v1.DestinationService/Close"
 )
 
 // DestinationServiceClient is the client API for DestinationService service.
@@ -63,6 +64,10 @@ type DestinationServiceClient interface {
 	// Check asks the outside system whether it can be reached and lets us in.
 	// It changes nothing there.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (*CheckResponse, error)
+	// DescribeTarget says which fields the outside system takes, as it stands
+	// now: for a database, its table's columns. It changes nothing there. A
+	// plugin whose fields are those of its description returns UNIMPLEMENTED.
+	DescribeTarget(ctx context.Context, in *DescribeTargetRequest, opts ...grpc.CallOption) (*DescribeTargetResponse, error)
 	// Write applies the changes in order and reports on each of them. The same
 	// batch may be sent again, and must then leave the outside system as one
 	// sending would, if the description says idempotent. A status other than
@@ -124,6 +129,16 @@ func (c *destinationServiceClient) Check(ctx context.Context, in *CheckRequest, 
 	return out, nil
 }
 
+func (c *destinationServiceClient) DescribeTarget(ctx context.Context, in *DescribeTargetRequest, opts ...grpc.CallOption) (*DescribeTargetResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeTargetResponse)
+	err := c.cc.Invoke(ctx, DestinationService_DescribeTarget_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *destinationServiceClient) Write(ctx context.Context, in *WriteRequest, opts ...grpc.CallOption) (*WriteResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WriteResponse)
@@ -174,6 +189,10 @@ type DestinationServiceServer interface {
 	// Check asks the outside system whether it can be reached and lets us in.
 	// It changes nothing there.
 	Check(context.Context, *CheckRequest) (*CheckResponse, error)
+	// DescribeTarget says which fields the outside system takes, as it stands
+	// now: for a database, its table's columns. It changes nothing there. A
+	// plugin whose fields are those of its description returns UNIMPLEMENTED.
+	DescribeTarget(context.Context, *DescribeTargetRequest) (*DescribeTargetResponse, error)
 	// Write applies the changes in order and reports on each of them. The same
 	// batch may be sent again, and must then leave the outside system as one
 	// sending would, if the description says idempotent. A status other than
@@ -206,6 +225,9 @@ func (UnimplementedDestinationServiceServer) Open(context.Context, *OpenRequest)
 }
 func (UnimplementedDestinationServiceServer) Check(context.Context, *CheckRequest) (*CheckResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Check not implemented")
+}
+func (UnimplementedDestinationServiceServer) DescribeTarget(context.Context, *DescribeTargetRequest) (*DescribeTargetResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeTarget not implemented")
 }
 func (UnimplementedDestinationServiceServer) Write(context.Context, *WriteRequest) (*WriteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Write not implemented")
@@ -309,6 +331,24 @@ func _DestinationService_Check_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DestinationService_DescribeTarget_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeTargetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DestinationServiceServer).DescribeTarget(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DestinationService_DescribeTarget_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DestinationServiceServer).DescribeTarget(ctx, req.(*DescribeTargetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _DestinationService_Write_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WriteRequest)
 	if err := dec(in); err != nil {
@@ -385,6 +425,10 @@ var DestinationService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Check",
 			Handler:    _DestinationService_Check_Handler,
+		},
+		{
+			MethodName: "DescribeTarget",
+			Handler:    _DestinationService_DescribeTarget_Handler,
 		},
 		{
 			MethodName: "Write",

@@ -1,0 +1,198 @@
+// Package rest is how destinations speak to the JSON interfaces of services:
+// with bounds on time and size, following no redirect, and with errors that
+// hold neither an address's secrets nor what was sent.
+package rest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+)
+
+const (
+	maxReply     = 4 << 20
+	maxRetryWait = 24 * time.Hour
+)
+
+// Client makes requests to one service. Its methods may be called concurrently.
+type Client struct {
+	base    string
+	header  http.Header
+	timeout time.Duration
+	client  *http.Client
+}
+
+// Response is an answer, read whole.
+type Response struct {
+	Status int
+	Header http.Header
+	Body   []byte
+	At     time.Time // when it came
+}
+
+// CheckURL says what is wrong with the address of a service, without repeating
+// it; "" means nothing is. Without TLS only this machine may be reached.
+func CheckURL(text string) string {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Opaque != "" || u.Hostname() == "":
+		return "want an absolute URL such as https://api.example.org"
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return "must have neither a user nor parameters nor a fragment"
+	case u.Scheme == "https":
+		return ""
+	case u.Scheme != "http":
+		return "must begin with https://"
+	}
+	if ip, err := netip.ParseAddr(u.Hostname()); (err != nil || !ip.IsLoopback()) && u.Hostname() != "localhost" {
+		return "must begin with https://, since personal data is sent"
+	}
+	return ""
+}
+
+// New returns a client of the service at base, which [CheckURL] has found to be
+// good. The header goes with each request, which may take as long as timeout.
+func New(base string, header http.Header, timeout time.Duration) *Client {
+	return &Client{
+		base: strings.TrimSuffix(base, "/"), header: header, timeout: timeout,
+		client: &http.Client{
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Transport: &http.Transport{
+				DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+				ForceAttemptHTTP2:      true,
+				TLSHandshakeTimeout:    10 * time.Second,
+				IdleConnTimeout:        time.Minute,
+				MaxResponseHeaderBytes: 64 << 10,
+			},
+		},
+	}
+}
+
+// Close ends the idle connections.
+func (c *Client) Close() { c.client.CloseIdleConnections() }
+
+// LostError says that a request has no answer, or none that could be read. The
+// service may have done what it was asked for.
+type LostError struct {
+	Code, Message string // as in a destination.Result
+	cause         error
+}
+
+func (e *LostError) Error() string { return e.Message }
+func (e *LostError) Unwrap() error { return e.cause }
+
+// Do makes a request with body as JSON, or without one if it is nil. An answer
+// of any status is no error; a [*LostError] is.
+func (c *Client) Do(ctx context.Context, method, path string, body any) (Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	var content io.Reader
+	if body != nil {
+		encoded, err := encode(body)
+		if err != nil {
+			return Response{}, fmt.Errorf("encode the request: %T", err) // its text may have values
+		}
+		content = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	if err != nil {
+		return Response{}, errors.New("make the request: the address is not valid")
+	}
+	maps.Copy(request.Header, c.header)
+	if body != nil && request.Header.Get("Content-Type") == "" {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	answer, err := c.client.Do(request)
+	if err != nil {
+		return Response{}, lost(err)
+	}
+	defer answer.Body.Close()
+	content1, err := io.ReadAll(io.LimitReader(answer.Body, maxReply+1))
+	switch {
+	case err != nil:
+		return Response{}, &LostError{Code: "reply_lost", Message: "the rest of the service's answer was lost", cause: err}
+	case len(content1) > maxReply:
+		return Response{}, &LostError{Code: "reply_too_large", Message: fmt.Sprintf("the service's answer has more than %d bytes", maxReply)}
+	}
+	return Response{Status: answer.StatusCode, Header: answer.Header, Body: content1, At: time.Now()}, nil
+}
+
+// encode is json.Marshal without escapes for HTML, which nothing here is.
+func encode(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// lost leaves out the error's own text, since it has the address.
+func lost(err error) *LostError {
+	e := &LostError{Code: "network", Message: "the connection to the service failed", cause: err}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		e.Code, e.Message = "dns", "the service's name does not resolve"
+	} else if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		e.Code, e.Message = "tls", "the service's certificate is not trusted"
+	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		e.Code, e.Message = "timeout", "the service did not answer in time"
+	}
+	return e
+}
+
+// Result is what a lost answer means for the rows of an idempotent destination:
+// they are sent again under their ids.
+func (e *LostError) Result() destination.Result {
+	return destination.Result{Outcome: destination.Retry, Code: e.Code, Message: e.Message}
+}
+
+// Transient reports whether a status says that the same request may succeed
+// later.
+func (r Response) Transient() bool {
+	switch r.Status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return r.Status/100 == 5
+}
+
+// StatusResult is what an answer means of which nothing but its status is
+// understood.
+func (r Response) StatusResult() destination.Result {
+	result := destination.Result{
+		Outcome: destination.Rejected,
+		Code:    "http_" + strconv.Itoa(r.Status),
+		Message: strings.TrimSpace(fmt.Sprintf("the service answered %d %s", r.Status, http.StatusText(r.Status))),
+	}
+	if r.Transient() {
+		result.Outcome, result.RetryAfter = destination.Retry, r.RetryAfter()
+	}
+	return result
+}
+
+// RetryAfter reads the header of that name: seconds or a date. What makes no
+// sense is 0.
+func (r Response) RetryAfter() time.Duration {
+	header := r.Header.Get("Retry-After")
+	var wait time.Duration
+	if seconds, err := strconv.ParseFloat(header, 64); err == nil && seconds >= 0 {
+		wait = time.Duration(math.Min(math.Ceil(seconds), maxRetryWait.Seconds())) * time.Second
+	} else if at, err := http.ParseTime(header); err == nil {
+		wait = at.Sub(r.At).Round(time.Second)
+	}
+	return min(max(wait, 0), maxRetryWait)
+}

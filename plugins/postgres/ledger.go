@@ -1,0 +1,124 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+)
+
+// ledgerKeeps is how long an id is remembered. A host sends a change again in
+// its next run at the latest.
+const ledgerKeeps = "90 days"
+
+// makeLedger makes the table of ids unless it is there. It is asked first, so
+// that a user without the right to make tables can use one that was made for him.
+func makeLedger(ctx context.Context, conn *pgx.Conn, c config) error {
+	var there bool
+	if err := conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", c.ledger.Sanitize()).Scan(&there); err != nil {
+		return sqlError("look for the ledger", err)
+	}
+	if there {
+		return nil
+	}
+	statement := "CREATE TABLE IF NOT EXISTS " + c.ledger.Sanitize() + ` (target text, id text, outcome smallint NOT NULL, code text NOT NULL, ` +
+		`batch text NOT NULL, recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target, id))`
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return &destination.ConfigError{Field: "ledger", Problem: "there is no such table, and the user may not make it (" + condition(code(err)) + "): " + statement}
+	}
+	return nil
+}
+
+// claim enters the ids of the batch into the ledger. Those that were there have
+// their results already; it returns the other changes. A transaction that is
+// busy with one of them is waited for.
+func (w *writing) claim(ctx context.Context) ([]int, error) {
+	ids := make([]string, len(w.batch.Changes))
+	for i, c := range w.batch.Changes {
+		ids[i] = c.ID
+	}
+	ledger, target := w.config.ledger.Sanitize(), w.config.table.Sanitize()
+	// In one order whatever the batch's, so that two never wait for each other.
+	rows, err := w.tx.Query(ctx, "INSERT INTO "+ledger+" (target, id, outcome, code, batch) SELECT DISTINCT $1, id, $3::smallint, '', $4 FROM unnest($2::text[]) AS u (id) ORDER BY id"+
+		" ON CONFLICT DO NOTHING RETURNING id", target, ids, int16(destination.Delivered), w.batch.ID)
+	if err != nil {
+		return nil, sqlError("enter the batch into the ledger", err)
+	}
+	claimed, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, sqlError("enter the batch into the ledger", err)
+	}
+	ours := make(map[string]bool, len(claimed))
+	for _, id := range claimed {
+		ours[id] = true
+	}
+	known := map[string]destination.Result{}
+	if len(ours) < len(ids) {
+		if known, err = w.known(ctx, ids); err != nil {
+			return nil, err
+		}
+	}
+	var fresh []int
+	for i, id := range ids {
+		if ours[id] {
+			ours[id] = false // a second change under one id is a repetition
+			fresh = append(fresh, i)
+			continue
+		}
+		w.results[i] = known[id]
+	}
+	return fresh, nil
+}
+
+// known are the results of changes that the ledger has.
+func (w *writing) known(ctx context.Context, ids []string) (map[string]destination.Result, error) {
+	rows, err := w.tx.Query(ctx, "SELECT id, outcome, code FROM "+w.config.ledger.Sanitize()+" WHERE target = $1 AND id = ANY ($2::text[])",
+		w.config.table.Sanitize(), ids)
+	if err != nil {
+		return nil, sqlError("read the ledger", err)
+	}
+	results := map[string]destination.Result{}
+	var id string
+	var outcome int16
+	var r destination.Result
+	_, err = pgx.ForEachRow(rows, []any{&id, &outcome, &r.Code}, func() error {
+		r.Outcome, r.Message = destination.Outcome(outcome), ""
+		if r.Outcome == destination.Skipped {
+			r.Message = "skipped when it was first sent"
+		}
+		results[id] = r
+		return nil
+	})
+	if err != nil {
+		return nil, sqlError("read the ledger", err)
+	}
+	return results, nil
+}
+
+// settle corrects the entries of changes that were not delivered: a skipped one
+// is remembered as such, a rejected one may come again.
+func (w *writing) settle(ctx context.Context, fresh []int) error {
+	var skipped, rejected []string
+	for _, i := range fresh {
+		switch w.results[i].Outcome { //nolint:exhaustive // the others do not come from apply
+		case destination.Skipped:
+			skipped = append(skipped, w.batch.Changes[i].ID)
+		case destination.Rejected:
+			rejected = append(rejected, w.batch.Changes[i].ID)
+		}
+	}
+	ledger, target := w.config.ledger.Sanitize(), w.config.table.Sanitize()
+	if skipped != nil {
+		if _, err := w.tx.Exec(ctx, "UPDATE "+ledger+" SET outcome = $3, code = 'absent' WHERE target = $1 AND id = ANY ($2::text[])",
+			target, skipped, int16(destination.Skipped)); err != nil {
+			return sqlError("correct the ledger", err)
+		}
+	}
+	if rejected != nil {
+		if _, err := w.tx.Exec(ctx, "DELETE FROM "+ledger+" WHERE target = $1 AND id = ANY ($2::text[])", target, rejected); err != nil {
+			return sqlError("correct the ledger", err)
+		}
+	}
+	return nil
+}
