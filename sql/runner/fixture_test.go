@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,11 +26,14 @@ const minute = "2006-01-02 15:04"
 // asOf is when the models of all cases are built: windows of time end here.
 const asOf = "2026-03-31 00:00:00"
 
+// varsOfCases are what a data team would set.
+var varsOfCases = map[string]any{"as_of": asOf, "own_hosts": []any{"shop.example"}, "third_party_sources": []any{"broker"}}
+
 // TestModels builds the models from what each file of testdata/models says
 // landed, and compares with the rows that it wants. A table or column that is
 // not mentioned is empty or of no interest; @x is the profile that x founded.
 func TestModels(t *testing.T) {
-	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: map[string]any{"as_of": asOf}})
+	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: varsOfCases})
 	for _, c := range cases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -256,10 +260,13 @@ func parseLanded(t testing.TB, table string, data []byte) []map[string]any {
 }
 
 func completeEvent(row map[string]any) {
-	row["source_id"] = "web"
-	row["type"] = "track"
-	if row["event"] == nil {
+	if row["source_id"] == nil {
+		row["source_id"] = "web"
+	}
+	if row["type"] == nil && row["event"] == nil {
 		row["type"] = "page"
+	} else if row["type"] == nil {
+		row["type"] = "track"
 	}
 	if row["received_at"] == nil {
 		row["received_at"] = row["occurred_at"]
@@ -294,6 +301,12 @@ func parseField(t testing.TB, field string, kind warehouse.Type) any {
 		return field == "true"
 	case warehouse.Bytes:
 		return []byte(field)
+	case warehouse.Int64:
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
 	}
 	return field
 }

@@ -133,3 +133,16 @@
 {% macro duckdb__url_host(url) -%}
     lower(split_part(split_part(split_part({{ url }}, '://', 2), '/', 1), ':', 1))
 {%- endmacro %}
+
+{#- A list of no texts. -#}
+{% macro empty_list() -%}
+    {{ return(adapter.dispatch('empty_list')()) }}
+{%- endmacro %}
+
+{% macro default__empty_list() -%}
+    array<string>[]
+{%- endmacro %}
+
+{% macro duckdb__empty_list() -%}
+    cast([] as varchar[])
+{%- endmacro %}
