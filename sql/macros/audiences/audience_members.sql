@@ -6,8 +6,8 @@
 
     A condition is one of conditions.sql, or SQL on an event, which is did(…).
 
-    Only events collected for the audience's purpose count, and only people who
-    agree to it now become members. Purpose and min_size come from the model's
+    Only events collected for the audience's purpose count, of people who agree to
+    it now, and only these become members. Purpose and min_size come from the model's
     config.meta.audience. -#}
 {% macro audience_members(all_of=[], none_of=[], any_of=[]) -%}
 {#- While dbt reads the project, there is no config yet. -#}
@@ -16,8 +16,8 @@
 {%- set purpose = audience.get('purpose', 'none') -%}
 with evidence as (
     select e.*, {{ as_of() }} as as_of
-    from {{ ref('profile_events') }} as e
-    where {{ array_contains('e.purposes', "'" ~ purpose ~ "'") }} and e.occurred_at < {{ as_of() }}
+    from {{ consented_events(purpose) }} as e
+    where e.occurred_at < {{ as_of() }}
 ),
 
 people as (

@@ -31,6 +31,20 @@
     {{ return({'kind': 'in_audience', 'name': name}) }}
 {%- endmacro %}
 
+{#- Somebody, everybody or nobody of an account that they belong to fulfils a
+    condition; who belongs to it is told by the events' group_id. -#}
+{% macro account_any(condition) -%}
+    {{ return({'kind': 'account', 'who': 'any', 'of': as_condition(condition)}) }}
+{%- endmacro %}
+
+{% macro account_all(condition) -%}
+    {{ return({'kind': 'account', 'who': 'all', 'of': as_condition(condition)}) }}
+{%- endmacro %}
+
+{% macro account_none(condition) -%}
+    {{ return({'kind': 'account', 'who': 'none', 'of': as_condition(condition)}) }}
+{%- endmacro %}
+
 {#- A condition, which may be given as SQL alone. -#}
 {% macro as_condition(condition) -%}
     {%- if condition is string -%}{{ return(did(condition)) }}{%- endif -%}
@@ -78,6 +92,29 @@ select profile_id, coalesce(met_at, {{ as_of() }}) as met_at
 {%- elif kind == 'in_audience' -%}
 select profile_id, entered_at as met_at
     from {{ ref(condition['name']) }}
+{%- elif kind == 'account' -%}
+{%- if condition['of']['kind'] == 'did_not' %}{{ exceptions.raise_compiler_error('did_not cannot be asked of an account: use account_none with did') }}{% endif -%}
+select belongs.profile_id, min(coalesce(account.met_at, belongs.since)) as met_at
+    from (
+        select group_id, profile_id, min(occurred_at) as since
+        from evidence
+        where group_id is not null
+        group by group_id, profile_id
+    ) as belongs
+    join (
+        select
+            member.group_id,
+            count(*) as n,
+            count(fulfilling.profile_id) as n_fulfilling,
+            min(fulfilling.met_at) as met_at
+        from (select distinct group_id, profile_id from evidence where group_id is not null) as member
+        left join (
+    {{ fulfilled(condition['of']) }}
+        ) as fulfilling on fulfilling.profile_id = member.profile_id
+        group by member.group_id
+    ) as account on account.group_id = belongs.group_id
+    where account.n_fulfilling {% if condition['who'] == 'any' %}> 0{% elif condition['who'] == 'all' %}= account.n{% else %}= 0{% endif %}
+    group by belongs.profile_id
 {%- else -%}
 {{ exceptions.raise_compiler_error('there is no kind of condition called ' ~ kind) }}
 {%- endif -%}

@@ -73,7 +73,7 @@ grouped as (
         min(occurred_at) as started_at,
         max(occurred_at) as ended_at,
         count(*) as n_events,
-        countif(type = 'page') as page_views,
+        count(case when type = 'page' then 1 end) as page_views,
         {{ first_by('page_path', 'occurred_at', 'event_id') }} as entry_page,
         {{ last_by('page_path', 'occurred_at', 'event_id') }} as exit_page,
         max(case when arrival = 1 then utm_source end) as utm_source,

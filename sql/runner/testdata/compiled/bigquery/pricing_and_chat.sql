@@ -1,8 +1,13 @@
 -- People who looked at the prices and talked to us.
 with evidence as (
     select e.*, current_timestamp() as as_of
+    from (
+    select e.*
     from sluis_models.profile_events as e
-    where coalesce('marketing' in unnest(e.purposes), false) and e.occurred_at < current_timestamp()
+    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'marketing' and c.allowed
+    where coalesce('marketing' in unnest(e.purposes), false)
+) as e
+    where e.occurred_at < current_timestamp()
 ),
 
 people as (

@@ -70,7 +70,7 @@ grouped as (
         min(occurred_at) as started_at,
         max(occurred_at) as ended_at,
         count(*) as n_events,
-        countif(type = 'page') as page_views,
+        count(case when type = 'page' then 1 end) as page_views,
         array_agg(page_path ignore nulls order by occurred_at, event_id limit 1)[safe_offset(0)] as entry_page,
         array_agg(page_path ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as exit_page,
         max(case when arrival = 1 then utm_source end) as utm_source,

@@ -1,8 +1,13 @@
 -- People who bought something and did nothing for thirty days.
 with evidence as (
     select e.*, now() as as_of
+    from (
+    select e.*
     from sluis_models.profile_events as e
-    where coalesce(list_contains(e.purposes, 'marketing'), false) and e.occurred_at < now()
+    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'marketing' and c.allowed
+    where coalesce(list_contains(e.purposes, 'marketing'), false)
+) as e
+    where e.occurred_at < now()
 ),
 
 people as (

@@ -70,7 +70,7 @@ grouped as (
         min(occurred_at) as started_at,
         max(occurred_at) as ended_at,
         count(*) as n_events,
-        countif(type = 'page') as page_views,
+        count(case when type = 'page' then 1 end) as page_views,
         arg_min(page_path, row(occurred_at, event_id)) filter (where page_path is not null) as entry_page,
         arg_max(page_path, row(occurred_at, event_id)) filter (where page_path is not null) as exit_page,
         max(case when arrival = 1 then utm_source end) as utm_source,
