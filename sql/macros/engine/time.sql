@@ -57,3 +57,16 @@
 {% macro duckdb__local_date(at) -%}
     cast(timezone('{{ var('time_zone') }}', {{ at }}) as date)
 {%- endmacro %}
+
+{#- A query for the days from one to another, both in it. -#}
+{% macro days_between(first, last) -%}
+    {{ return(adapter.dispatch('days_between')(first, last)) }}
+{%- endmacro %}
+
+{% macro default__days_between(first, last) -%}
+    select day from unnest(generate_date_array({{ first }}, {{ last }})) as day
+{%- endmacro %}
+
+{% macro duckdb__days_between(first, last) -%}
+    select cast(day as date) as day from generate_series({{ first }}, {{ last }}, interval 1 day) as series(day)
+{%- endmacro %}
