@@ -97,7 +97,31 @@ func (t *traps) inspect(node engine.ResolvedNode) error {
 	if err != nil {
 		return err
 	}
-	return eachChild(node, t.inspect)
+	skip, err := ordersNoNull(node)
+	if err != nil {
+		return err
+	}
+	return eachChild(node, func(child engine.ResolvedNode) error {
+		if _, order := child.(*engine.ResolvedOrderByItem); order && skip {
+			return nil
+		}
+		return t.inspect(child)
+	})
+}
+
+// ordersNoNull tells whether a node is an aggregate of distinct values without
+// NULL. It can be ordered by nothing but these values.
+func ordersNoNull(node engine.ResolvedNode) (bool, error) {
+	aggregate, ok := node.(*engine.ResolvedAggregateFunctionCall)
+	if !ok {
+		return false, nil
+	}
+	distinct, err := aggregate.Distinct()
+	if err != nil {
+		return false, err
+	}
+	nulls, err := aggregate.NullHandlingModifier()
+	return distinct && nulls == engine.ResolvedNonScalarFunctionCallBaseEnums_NullHandlingModifierIgnoreNulls, err
 }
 
 // inspectOrder looks at an item of an ORDER BY. DuckDB has NULL last, both

@@ -111,6 +111,8 @@ func TestTrapsByValue(t *testing.T) {
 		{"select row_number() over (order by id, maybe desc) from sluis_models.m", ""},
 		{"select row_number() over (order by maybe nulls last) from sluis_models.m", ""},
 		{"select string_agg(id, ',' order by maybe) from sluis_models.m", "maybe may be NULL, which comes last"},
+		{"select array_agg(distinct maybe ignore nulls order by maybe) from sluis_models.m", ""},
+		{"select array_agg(maybe ignore nulls order by maybe_n) from sluis_models.m", "maybe_n may be NULL, which comes last"},
 		{"select n / maybe_n from sluis_models.m", "division by zero"},
 		{"select n / nullif(maybe_n, 0), n / 7 from sluis_models.m", ""},
 		{"select mod(n, 0) from sluis_models.m", "division by zero"},

@@ -21,7 +21,7 @@ import (
 // testdata/models, as TestModels does on DuckDB.
 func TestModelsOnBigQuery(t *testing.T) {
 	next := bigquerytest.Projects(t)
-	project := load(t, runner.Options{Dir: sqlproject.Files})
+	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: varsOfCases})
 	for _, c := range cases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			d := openBigQuery(t, next)

@@ -242,6 +242,7 @@ func (l *loader) resolve() {
 	}
 	l.dropDisabled()
 	l.checkProperties()
+	l.checkAudiences()
 	if len(l.problems) > 0 {
 		return
 	}
@@ -249,6 +250,24 @@ func (l *loader) resolve() {
 	l.checkReferences()
 	if len(l.problems) == 0 {
 		l.sort()
+	}
+}
+
+// checkAudiences holds audiences that are made of others to one purpose: what
+// people agreed to for one tells nobody's audience for another.
+func (l *loader) checkAudiences() {
+	for _, name := range slices.Sorted(maps.Keys(l.nodes)) {
+		node := l.nodes[name]
+		if node.Audience == nil {
+			continue
+		}
+		for _, on := range slices.Compact(slices.Sorted(slices.Values(node.DependsOn))) {
+			other := l.nodes[on]
+			if other != nil && other.Audience != nil && other.Audience.Purpose != node.Audience.Purpose {
+				l.problem(node.Path, lineWith(node.source, on), "the audience %s is for %s and reads %s, which is for %s: an audience is made of those for the same purpose",
+					name, node.Audience.Purpose, on, other.Audience.Purpose)
+			}
+		}
 	}
 }
 

@@ -1,49 +1,84 @@
 {#- The members of an audience: the only way to make one.
 
-    all_of    conditions on an event, in SQL; for each, the person has such an event
-    none_of   conditions on an event, in SQL; for each, the person has no such event
+    all_of    conditions, each of which must be true of a person
+    none_of   conditions, none of which may be
+    any_of    conditions, of which one must be true, if there are any
 
-    Only events collected for the audience's purpose count, and only people who
-    agree to it now become members. Purpose and min_size come from the model's
+    A condition is one of conditions.sql, or SQL on an event, which is did(…).
+
+    Only events collected for the audience's purpose count, of people who agree to
+    it now, and only these become members. Purpose and min_size come from the model's
     config.meta.audience. -#}
-{% macro audience_members(all_of, none_of=[]) -%}
+{% macro audience_members(all_of=[], none_of=[], any_of=[]) -%}
 {#- While dbt reads the project, there is no config yet. -#}
 {%- set meta = config.get('meta') or {} -%}
 {%- set audience = meta.get('audience', {}) -%}
 {%- set purpose = audience.get('purpose', 'none') -%}
 with evidence as (
-    select * from {{ ref('profile_events') }}
-    where {{ array_contains('purposes', "'" ~ purpose ~ "'") }}
+    select e.*, {{ as_of() }} as as_of
+    from {{ consented_events(purpose) }} as e
+    where e.occurred_at < {{ as_of() }}
 ),
-{% for condition in all_of %}
-condition_{{ loop.index }} as (
+
+people as (
     select profile_id, min(occurred_at) as met_at
     from evidence
-    where {{ condition }}
     group by profile_id
 ),
-{% endfor %}
-{%- for condition in none_of %}
-exception_{{ loop.index }} as (
-    select distinct profile_id
-    from evidence
-    where {{ condition }}
+{% for given in all_of %}
+{%- set condition = as_condition(given) %}
+condition_{{ loop.index }} as (
+    {{ fulfilled(condition) }}
 ),
 {% endfor %}
+{%- for given in none_of %}
+{%- set condition = as_condition(given) %}
+exception_{{ loop.index }} as (
+    {{ fulfilled(condition) }}
+),
+{% endfor %}
+{%- if any_of %}
+choices as (
+    select profile_id, min(met_at) as met_at
+    from (
+        {%- for given in any_of %}
+        {%- set condition = as_condition(given) %}
+        {%- if condition['kind'] == 'did_not' %}{{ exceptions.raise_compiler_error('did_not goes into all_of or none_of, not into any_of') }}{% endif %}
+        {% if not loop.first %}union all {% endif %}(
+    {{ fulfilled(condition) }}
+        )
+        {%- endfor %}
+    ) as fulfilled
+    group by profile_id
+),
+{% endif %}
 matched as (
     select
-        condition_1.profile_id,
-        greatest({% for condition in all_of %}condition_{{ loop.index }}.met_at{% if not loop.last %}, {% endif %}{% endfor %}) as entered_at
-    from condition_1
-    {%- for condition in all_of %}{% if not loop.first %}
-    join condition_{{ loop.index }} on condition_{{ loop.index }}.profile_id = condition_1.profile_id
-    {%- endif %}{% endfor %}
-    {%- for condition in none_of %}
-    left join exception_{{ loop.index }} on exception_{{ loop.index }}.profile_id = condition_1.profile_id
+        people.profile_id,
+        greatest(people.met_at
+            {%- for given in all_of %}{% set condition = as_condition(given) %}{% if condition['kind'] != 'did_not' %}, condition_{{ loop.index }}.met_at{% endif %}{% endfor %}
+            {%- if any_of %}, coalesce(choices.met_at, people.met_at){% endif %}) as entered_at
+    from people
+    {%- for given in all_of %}
+    {%- set condition = as_condition(given) %}
+    {% if condition['kind'] == 'did_not' %}left {% endif %}join condition_{{ loop.index }} on condition_{{ loop.index }}.profile_id = people.profile_id
     {%- endfor %}
+    {%- for given in none_of %}
+    left join exception_{{ loop.index }} on exception_{{ loop.index }}.profile_id = people.profile_id
+    {%- endfor %}
+    {%- if any_of %}
+    join choices on choices.profile_id = people.profile_id
+    {%- endif %}
     where true
-    {%- for condition in none_of %}
-        and exception_{{ loop.index }}.profile_id is null
+    {%- for given in all_of %}
+    {%- set condition = as_condition(given) %}
+    {%- if condition['kind'] == 'did_not' %}
+        and condition_{{ loop.index }}.profile_id is null
+    {%- endif %}
+    {%- endfor %}
+    {%- for given in none_of %}
+    {%- set condition = as_condition(given) %}
+        and exception_{{ loop.index }}.profile_id is {% if condition['kind'] == 'did_not' %}not {% endif %}null
     {%- endfor %}
 ),
 

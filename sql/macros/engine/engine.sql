@@ -80,3 +80,82 @@
 {% macro duckdb__hours_before(timestamp, hours) -%}
     ({{ timestamp }} - interval {{ hours }} hour)
 {%- endmacro %}
+
+{#- A number inside JSON, exactly, to 9 decimal places; NULL if there is none. A
+    number that is written as a text is one, too. -#}
+{% macro json_number(json, path) -%}
+    {{ return(adapter.dispatch('json_number')(json, path)) }}
+{%- endmacro %}
+
+{% macro default__json_number(json, path) -%}
+    safe_cast({{ json_text(json, path) }} as numeric)
+{%- endmacro %}
+
+{% macro duckdb__json_number(json, path) -%}
+    try_cast({{ json_text(json, path) }} as decimal(38, 9))
+{%- endmacro %}
+
+{#- The value of a group that comes first, or last, in the order of two columns,
+    which are never NULL. Values that are NULL do not count. -#}
+{% macro first_by(value, first, second) -%}
+    {{ return(adapter.dispatch('first_by')(value, first, second)) }}
+{%- endmacro %}
+
+{% macro default__first_by(value, first, second) -%}
+    array_agg({{ value }} ignore nulls order by {{ first }}, {{ second }} limit 1)[safe_offset(0)]
+{%- endmacro %}
+
+{% macro duckdb__first_by(value, first, second) -%}
+    arg_min({{ value }}, row({{ first }}, {{ second }})) filter (where {{ value }} is not null)
+{%- endmacro %}
+
+{% macro last_by(value, first, second) -%}
+    {{ return(adapter.dispatch('last_by')(value, first, second)) }}
+{%- endmacro %}
+
+{% macro default__last_by(value, first, second) -%}
+    array_agg({{ value }} ignore nulls order by {{ first }} desc, {{ second }} desc limit 1)[safe_offset(0)]
+{%- endmacro %}
+
+{% macro duckdb__last_by(value, first, second) -%}
+    arg_max({{ value }}, row({{ first }}, {{ second }})) filter (where {{ value }} is not null)
+{%- endmacro %}
+
+{#- The different values of a group in order, at most so many, without NULL. -#}
+{% macro distinct_list(value, at_most) -%}
+    {{ return(adapter.dispatch('distinct_list')(value, at_most)) }}
+{%- endmacro %}
+
+{% macro default__distinct_list(value, at_most) -%}
+    coalesce(array_agg(distinct {{ value }} ignore nulls order by {{ value }} limit {{ at_most }}), [])
+{%- endmacro %}
+
+{% macro duckdb__distinct_list(value, at_most) -%}
+    coalesce(array_agg(distinct {{ value }} order by {{ value }}) filter (where {{ value }} is not null), [])[1:{{ at_most }}]
+{%- endmacro %}
+
+{#- The host in a URL, in small letters; NULL if there is no URL. -#}
+{% macro url_host(url) -%}
+    {{ return(adapter.dispatch('url_host')(url)) }}
+{%- endmacro %}
+
+{% macro default__url_host(url) -%}
+    lower(split(split(split({{ url }}, '://')[safe_offset(1)], '/')[safe_offset(0)], ':')[safe_offset(0)])
+{%- endmacro %}
+
+{% macro duckdb__url_host(url) -%}
+    lower(split_part(split_part(split_part({{ url }}, '://', 2), '/', 1), ':', 1))
+{%- endmacro %}
+
+{#- A list of no texts. -#}
+{% macro empty_list() -%}
+    {{ return(adapter.dispatch('empty_list')()) }}
+{%- endmacro %}
+
+{% macro default__empty_list() -%}
+    array<string>[]
+{%- endmacro %}
+
+{% macro duckdb__empty_list() -%}
+    cast([] as varchar[])
+{%- endmacro %}

@@ -15,10 +15,7 @@ with people as (
 ),
 
 behaviour as (
-    select e.*
-    from {{ ref('profile_events') }} as e
-    join {{ ref('consent_profile') }} as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
-    where {{ array_contains('e.purposes', "'analytics'") }}
+    select * from {{ consented_events('analytics') }} as e
 ),
 
 counted as (

@@ -1,29 +1,42 @@
 -- People who looked at the prices and talked to us.
 with evidence as (
-    select * from sluis_models.profile_events
-    where coalesce('marketing' in unnest(purposes), false)
+    select e.*, current_timestamp() as as_of
+    from (
+    select e.*
+    from sluis_models.profile_events as e
+    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'marketing' and c.allowed
+    where coalesce('marketing' in unnest(e.purposes), false)
+) as e
+    where e.occurred_at < current_timestamp()
+),
+
+people as (
+    select profile_id, min(occurred_at) as met_at
+    from evidence
+    group by profile_id
 ),
 
 condition_1 as (
     select profile_id, min(occurred_at) as met_at
     from evidence
-    where page_path = '/pricing'
+    where (page_path = '/pricing')
     group by profile_id
 ),
 
 condition_2 as (
     select profile_id, min(occurred_at) as met_at
     from evidence
-    where event = 'Live Chat Started'
+    where (event = 'Live Chat Started')
     group by profile_id
 ),
 
 matched as (
     select
-        condition_1.profile_id,
-        greatest(condition_1.met_at, condition_2.met_at) as entered_at
-    from condition_1
-    join condition_2 on condition_2.profile_id = condition_1.profile_id
+        people.profile_id,
+        greatest(people.met_at, condition_1.met_at, condition_2.met_at) as entered_at
+    from people
+    join condition_1 on condition_1.profile_id = people.profile_id
+    join condition_2 on condition_2.profile_id = people.profile_id
     where true
 ),
 

@@ -15,10 +15,12 @@ with people as (
 ),
 
 behaviour as (
+    select * from (
     select e.*
     from sluis_models.profile_events as e
     join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
     where coalesce('analytics' in unnest(e.purposes), false)
+) as e
 ),
 
 counted as (

@@ -1,0 +1,45 @@
+{#- A source is stale, too, if nothing comes any more. -#}
+-- One row per source: is what it sends stale, inaccessible, disorganised or not
+-- first-party? Each with the checks that say so; data_quality has the numbers and
+-- events to look at.
+with sources as (
+    select coalesce(source_id, '') as source_id, max(minute) as last_received_at
+    from {{ source('sluis', 'ledger') }}
+    where n > 0
+    group by coalesce(source_id, '')
+    union all
+    select coalesce(source_id, '') as source_id, max(received_at) as last_received_at
+    from {{ ref('stg_events') }}
+    group by coalesce(source_id, '')
+),
+
+seen as (
+    select
+        source_id,
+        max(last_received_at) as last_received_at,
+        max(last_received_at) < {{ add_hours(as_of(), '-' ~ var('silent_hours')) }} as is_silent
+    from sources
+    group by source_id
+),
+
+judged as (
+    select
+        source_id
+        {%- for verdict in ['stale', 'inaccessible', 'disorganised', 'not_first_party'] %},
+        countif(is_bad and verdict = '{{ verdict }}') > 0 as {{ verdict }}
+        {%- endfor %},
+        string_agg(case when is_bad then problem end, ', ' order by problem) as problems
+    from {{ ref('data_quality') }}
+    group by source_id
+)
+
+select
+    s.source_id,
+    s.last_received_at,
+    s.is_silent or coalesce(j.stale, false) as stale,
+    coalesce(j.inaccessible, false) as inaccessible,
+    coalesce(j.disorganised, false) as disorganised,
+    coalesce(j.not_first_party, false) as not_first_party,
+    case when s.is_silent then coalesce('silent, ' || j.problems, 'silent') else j.problems end as problems
+from seen as s
+left join judged as j on j.source_id = s.source_id

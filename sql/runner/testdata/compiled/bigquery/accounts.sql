@@ -1,0 +1,13 @@
+-- One row per account, of what its members did for it: an event counts for the
+-- account that it names, whomever else its member works for.
+select
+    account_id,
+    min(first_seen_at) as first_seen_at,
+    max(last_seen_at) as last_seen_at,
+    count(*) as n_members,
+    countif(last_seen_at >= timestamp_add(current_timestamp(), interval -24 * 30 hour)) as n_active_30d,
+    cast(sum(n_events) as int64) as n_events,
+    cast(sum(orders) as int64) as orders,
+    sum(revenue) as revenue
+from sluis_models.account_members
+group by account_id

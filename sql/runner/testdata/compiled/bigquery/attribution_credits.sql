@@ -1,0 +1,112 @@
+-- Which visits a conversion is owed to, by each model. The visits of the same
+-- person, on whatever device, that began in the days before count, the one in
+-- which it happened among them. Credits are decimals, of which the last visit
+-- takes what rounding leaves, and a conversion without a visit is unattributed: so
+-- for every model credits add up to the conversions, and values to the revenue.
+with visits as (
+    select m.profile_id, s.session_id, s.started_at, s.channel, s.utm_campaign as campaign
+    from sluis_models.sessions as s
+    join sluis_models.identity_map as m on m.node_key = s.node_key
+),
+
+journeys as (
+    select
+        c.conversion_id,
+        c.value,
+        v.session_id,
+        v.channel,
+        v.campaign,
+        (unix_micros(c.converted_at) - unix_micros(v.started_at)) / 86400000000 as age_days,
+        row_number() over (partition by c.conversion_id order by v.started_at, v.session_id) as place,
+        count(*) over (partition by c.conversion_id) as visits,
+        count(*) over (partition by c.conversion_id, v.channel) as of_channel
+    from sluis_models.conversions as c
+    join visits as v on v.profile_id = c.profile_id
+    where v.started_at <= c.converted_at
+        and v.started_at >= timestamp_add(c.converted_at, interval -24 * 30 hour)
+),
+
+placed as (
+    select
+        j.*,
+        max(case when j.channel <> 'direct' then j.place end) over (partition by j.conversion_id) as non_direct,
+        -- How many channels there are: of each, its visits add up to one.
+        sum(1 / nullif(j.of_channel, 0)) over (partition by j.conversion_id) as channels
+    from journeys as j
+),
+
+models as (
+    select 'first' as model
+    union all select 'last' as model
+    union all select 'last_non_direct' as model
+    union all select 'linear' as model
+    union all select 'position' as model
+    union all select 'time_decay' as model
+    union all select 'shapley' as model
+),
+
+weighted as (
+    select
+        p.*,
+        m.model,
+        case m.model
+            when 'first' then case when p.place = 1 then 1 else 0 end
+            when 'last' then case when p.place = p.visits then 1 else 0 end
+            -- A visit by the bookmark tells nothing, unless there is no other.
+            when 'last_non_direct' then case when p.place = coalesce(p.non_direct, p.visits) then 1 else 0 end
+            when 'linear' then 1
+            -- 40 % each for the first and the last, and the rest for those between.
+            when 'position' then case when p.visits <= 2 then 1 when p.place in (1, p.visits) then 0.4 else 0.2 / nullif(p.visits - 2, 0) end
+            when 'time_decay' then power(0.5, p.age_days / 7)
+            -- Each channel the same: the Shapley value, if what counts of a set of channels is how many conversions needed no other.
+            when 'shapley' then 1 / nullif(p.of_channel, 0)
+        end as weight
+    from placed as p
+    cross join models as m
+),
+
+fractions as (
+    select
+        w.*,
+        w.weight / nullif(sum(w.weight) over (partition by w.conversion_id, w.model), 0) as fraction
+    from weighted as w
+),
+
+rounded as (
+    select
+        f.*,
+        cast(f.fraction as numeric(38, 9)) as share,
+        cast(cast(f.value as float64) * f.fraction as numeric(38, 9)) as part
+    from fractions as f
+),
+
+credits as (
+    select
+        r.conversion_id,
+        r.model,
+        r.session_id,
+        r.channel,
+        r.campaign,
+        cast(r.share + case when r.place = r.visits then 1 - sum(r.share) over (partition by r.conversion_id, r.model) else 0 end as numeric(38, 9)) as credit,
+        cast(r.part + case when r.place = r.visits then r.value - sum(r.part) over (partition by r.conversion_id, r.model) else 0 end as numeric(38, 9)) as value
+    from rounded as r
+)
+
+select conversion_id, model, session_id, channel, campaign, credit, value
+from credits
+where credit <> 0 or value <> 0
+
+union all
+
+select
+    c.conversion_id,
+    m.model,
+    cast(null as string) as session_id,
+    'unattributed' as channel,
+    cast(null as string) as campaign,
+    cast(1 as numeric(38, 9)) as credit,
+    cast(c.value as numeric(38, 9)) as value
+from sluis_models.conversions as c
+cross join models as m
+left join (select distinct conversion_id from journeys) as j on j.conversion_id = c.conversion_id
+where j.conversion_id is null
