@@ -43,6 +43,7 @@ const (
 	KeyCookie    = "cookie"    // 32 bytes, signs the cookies of consent and identity
 	KeySuppress  = "suppress"  // 32 bytes, makes the tokens of erased people
 	KeyRights    = "rights"    // 32 bytes, the Ed25519 seed that signs erasures
+	KeyRecord    = "record"    // 32 bytes, the Ed25519 seed that signs the record of consent
 )
 
 // secrets are the keys of 32 random bytes that every keyring has, and who needs
@@ -53,6 +54,7 @@ var secrets = []secret{
 	{KeyCookie, HeldByCollector},
 	{KeySuppress, HeldByBoth},
 	{KeyRights, HeldInside},
+	{KeyRecord, HeldByBoth}, // inside to verify
 }
 
 type secret struct {
