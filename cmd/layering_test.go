@@ -19,7 +19,7 @@ const module = "github.com/sluis-cdp/sluis/"
 // import. ARCHITECTURE.md draws the same. Tests may import more.
 var allowed = map[string][]string{
 	// Leaves: they import no other part of the product.
-	"consent":                      {},
+	"consent":                      {"consent/cmp", "consent/gpp", "consent/tcf"},
 	"collector/jsontree":           {},
 	"collector/limit":              {},
 	"collector/schema":             {"collector/jsontree"},
@@ -33,13 +33,14 @@ var allowed = map[string][]string{
 	"consent/bits/bitstest":        {},
 	"consent/cmp":                  {"collector/jsontree"},
 	"consent/gpp":                  {"consent/bits", "consent/tcf"},
+	"consent/record":               {"consent"},
 	"consent/seal":                 {},
 	"consent/tcf":                  {"consent/bits"},
 	"plugins/proto/destination/v1": {},
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/jsontree", "collector/limit", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/seal"},
+	"collector":  {"collector/jsontree", "collector/limit", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/record", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 
@@ -64,10 +65,10 @@ var allowed = map[string][]string{
 	"cmd/internal/bench":     {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
 	"cmd/internal/scale":     {},
 	"cmd/internal/workspace": {"collector", "collector/limit", "collector/visitor", "consent", "sql/warehouse"},
-	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
+	"cmd/internal/edge":      {"collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/record", "consent/seal"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/snippet", "collector/spool", "consent", "consent/seal",
+		"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/tcf",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},

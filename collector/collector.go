@@ -34,6 +34,9 @@ type Source struct {
 	Denied  DeniedPolicy
 	Bots    BotPolicy
 	Rate    limit.Rate
+	// Servers says that the source's events come from servers, whose write key no
+	// page has: what they tell of their visitor's address is believed.
+	Servers bool
 	// Identity is where browsers keep the visitor's anonymous id; the default is
 	// [IdentityCookie].
 	Identity Identity
@@ -55,7 +58,7 @@ type Spool interface {
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
-// Config is what a Collector is made of. All but Visitors, Window, Suppressed,
+// Config is what a Collector is made of. All but Visitors, Window, Suppressed, Recorder,
 // Observer, Logger and Now are required.
 type Config struct {
 	Sources       []Source
@@ -79,6 +82,8 @@ type Config struct {
 	Window *Window
 	// Suppressed are the people who were erased; nil if nobody ever was.
 	Suppressed *SuppressionList
+	// Recorder signs the record of consent; without one its rows land unsigned.
+	Recorder *Recorder
 	// Observer is told what becomes of events; nil if nobody asks.
 	Observer Observer
 	Logger   *slog.Logger
@@ -189,9 +194,9 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 type request struct {
 	source    *Source
 	received  time.Time
-	sentAt    time.Time // zero if the client did not say
-	signals   []consent.Signal
-	signalKey string // the same for the same signals
+	sentAt    time.Time          // zero if the client did not say
+	evidence  []consent.Evidence // the signals around the body, unread
+	signalKey string             // the same for the same evidence; empty for none
 	visitor   visitor.Visitor
 	browser   *browser // nil unless the server keeps the visitor's id
 	again     *again   // nil unless the event was in quarantine
@@ -273,6 +278,9 @@ func (c *Collector) keep(ctx context.Context, req *request, messages []message) 
 		v := c.walk(e)
 		tally.end(v, e)
 		results = append(results, result{i, v.outcome, v.reason})
+	}
+	if err := c.record(req.received, &rec.Rows); err != nil {
+		return nil, err
 	}
 	err := c.write(ctx, rec)
 	if half := len(messages) / 2; half > 0 && errors.Is(err, spool.ErrTooLarge) {

@@ -40,6 +40,7 @@ type Event struct {
 	anonymous string // its anonymousId, or that of the browser
 	fault     string // what validate found wrong; a faulty event is quarantined if it passes the gate
 	planned   *PlannedEvent
+	region    string // of the visitor; see regionOf
 	decision  decision
 	row       EventRow
 	counter   CountRow       // what it grows if it is refused and counted
@@ -84,12 +85,6 @@ type personalValue struct {
 type knownValue struct {
 	digest  [32]byte
 	purpose consent.Purpose
-}
-
-// decision is a consent decision, with its purposes as rows have them.
-type decision struct {
-	consent.Decision
-	granted, denied []string
 }
 
 // read finds the fields in one pass.
@@ -137,7 +132,7 @@ func (e *Event) read() {
 
 // contextFields are the members of a message's context that steps look at.
 type contextFields struct {
-	consent, page, contextTraits, contextGroup, campaign, ip, userAgent jsontree.Value
+	consent, management, page, contextTraits, contextGroup, campaign, ip, userAgent jsontree.Value
 
 	landing [len(contextKeys)]jsontree.Value // those that land, as contextKeys lists them
 }
@@ -148,6 +143,8 @@ func (f *contextFields) read(object jsontree.Value) {
 		switch name {
 		case "consent":
 			f.consent = v
+		case "consentManagement":
+			f.management = v
 		case "page":
 			f.page = v
 		case "traits":

@@ -39,32 +39,30 @@ func (p *Policy) Store(key []byte, s Signal, decidedAt time.Time) (string, error
 }
 
 // FromStored reads what [Policy.Store] wrote. A value that was tampered with
-// or that cannot be read denies everything; an expired one says nothing (ok is
-// false), since the person is to be asked again.
-func (p *Policy) FromStored(key []byte, value string, now time.Time) (s Signal, ok bool) {
-	unreadable := Signal{Kind: Stored, Unreadable: true}
+// or that cannot be read denies everything. What was granted expires, each
+// purpose by itself; what was refused stays refused for as long as the browser
+// keeps the cookie.
+func (p *Policy) FromStored(key []byte, value string) Signal {
+	bad := unreadable(Stored, value)
 	text, sum, found := strings.Cut(value, ".")
 	mac, err := base64.RawURLEncoding.DecodeString(sum)
 	if !found || err != nil || !hmac.Equal(mac, storedMAC(key, text)) {
-		return unreadable, true
+		return bad
 	}
 	body, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
-		return unreadable, true
+		return bad
 	}
 	var c stored
 	if err := json.Unmarshal(body, &c); err != nil {
-		return unreadable, true
+		return bad
 	}
-	age := now.Sub(time.Unix(c.DecidedAt, 0))
-	if age > p.maxAge || age < -time.Hour {
-		return Signal{}, false
-	}
-	s = Signal{Kind: Stored, Verdicts: make(map[Purpose]Verdict, len(c.Purposes))}
+	s := newSignal(Stored)
+	s.Evidence, s.DecidedAt = bad.Evidence, time.Unix(c.DecidedAt, 0).UTC()
 	for name, granted := range c.Purposes {
 		s.add(Purpose(name), granted)
 	}
-	return s, true
+	return s
 }
 
 func storedMAC(key []byte, text string) []byte {

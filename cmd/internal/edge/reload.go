@@ -48,7 +48,7 @@ func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (collector.Co
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor,
 		PhoneRegion: w.PhoneRegion, PathPrefix: w.PathPrefix,
 		Pseudonymizer: e.pseudonymizer.Load(), Sealer: e.sealer,
-		Spool: e.metrics.Spool(e.spool), Window: e.window, Suppressed: e.suppressed, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
+		Spool: e.metrics.Spool(e.spool), Window: e.window, Suppressed: e.suppressed, Recorder: e.recorder, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
 	}
 	keys := seal.Dir(w.Path(w.Keys))
 	before := e.workspace.Load()
