@@ -18,13 +18,16 @@ type stored struct {
 	Purposes  map[string]bool `json:"p"`
 }
 
-const storedContext = "sluis/consent-cookie/v1\x00"
+const (
+	storedContext = "sluis/consent-cookie/v1\x00"
+	minKey        = 32 // bytes
+)
 
 // Store writes a choice as the value of a cookie, signed with key, so that
 // every collector with the same key decides alike without shared state.
 func (p *Policy) Store(key []byte, s Signal, decidedAt time.Time) (string, error) {
-	if len(key) < 32 {
-		return "", fmt.Errorf("signing a stored choice: the key has %d bytes, 32 are needed", len(key))
+	if len(key) < minKey {
+		return "", fmt.Errorf("signing a stored choice: the key has %d bytes, %d are needed", len(key), minKey)
 	}
 	c := stored{Policy: p.version, DecidedAt: decidedAt.Unix(), Purposes: make(map[string]bool, len(s.Verdicts))}
 	for purpose, verdict := range s.Verdicts {
@@ -46,7 +49,7 @@ func (p *Policy) FromStored(key []byte, value string) Signal {
 	bad := unreadable(Stored, value)
 	text, sum, found := strings.Cut(value, ".")
 	mac, err := base64.RawURLEncoding.DecodeString(sum)
-	if !found || err != nil || !hmac.Equal(mac, storedMAC(key, text)) {
+	if !found || err != nil || len(key) < minKey || !hmac.Equal(mac, storedMAC(key, text)) {
 		return bad
 	}
 	body, err := base64.RawURLEncoding.DecodeString(text)
