@@ -23,6 +23,15 @@ type Consent struct {
 	MaxAge     time.Duration                `yaml:"max_age"`
 	// SealFor are the purposes that need direct identifiers.
 	SealFor []consent.Purpose `yaml:"seal_for"`
+	// Controller is who is responsible, as receipts tell; the default is the
+	// workspace's name.
+	Controller Controller `yaml:"controller"`
+}
+
+// Controller is who is responsible for the processing.
+type Controller struct {
+	Name    string `yaml:"name"`
+	Contact string `yaml:"contact"`
 }
 
 // RegionRule is a consent.Rule.
@@ -37,12 +46,12 @@ type RegionRule struct {
 // ConsentMappings are consent.Mappings; the words of each consent tool are under
 // the name of its kind.
 type ConsentMappings struct {
-	TCF               map[consent.Purpose][]string                  `yaml:"tcf"`
-	TCFVendor         int                                           `yaml:"tcf_vendor"`
-	GPP               map[string][]consent.Purpose                  `yaml:"gpp"`
-	ConsentMode       map[string][]consent.Purpose                  `yaml:"google_consent_mode"`
-	ConsentModeGrants bool                                          `yaml:"google_consent_mode_grants"`
-	Tools             map[consent.Kind]map[string][]consent.Purpose `yaml:",inline"`
+	TCF               map[consent.Purpose][]string            `yaml:"tcf"`
+	TCFVendor         int                                     `yaml:"tcf_vendor"`
+	GPP               map[string][]consent.Purpose            `yaml:"gpp"`
+	ConsentMode       map[string][]consent.Purpose            `yaml:"google_consent_mode"`
+	ConsentModeGrants bool                                    `yaml:"google_consent_mode_grants"`
+	Tools             map[string]map[string][]consent.Purpose `yaml:",inline"`
 }
 
 // PurposeEntry is a consent.Definition, or a purpose's name alone.
@@ -75,8 +84,11 @@ func (c *Consent) policyConfig() consent.PolicyConfig {
 		Version: c.Version, GPCDenies: c.GPCDenies, DNTDenies: c.DNTDenies, MaxAge: c.MaxAge,
 		Mappings: consent.Mappings{
 			TCF: c.Mappings.TCF, TCFVendor: c.Mappings.TCFVendor, GPP: c.Mappings.GPP, ConsentMode: c.Mappings.ConsentMode,
-			ConsentModeGrants: c.Mappings.ConsentModeGrants, Tools: c.Mappings.Tools, Categories: c.Categories,
+			ConsentModeGrants: c.Mappings.ConsentModeGrants, Tools: make(map[consent.Kind]map[string][]consent.Purpose), Categories: c.Categories,
 		},
+	}
+	for tool, words := range c.Mappings.Tools {
+		config.Mappings.Tools[consent.Kind(tool)] = words
 	}
 	for _, p := range c.Purposes {
 		config.Purposes = append(config.Purposes, consent.Definition{Purpose: p.Name, Description: p.Description, Basis: p.Basis, Expiry: p.Expiry})
