@@ -51,7 +51,7 @@ func rotatePseudonymCommand() *cli.Command {
 				return err
 			}
 			r := &pseudonymRotation{
-				w: w, own: seal.OpenFolder(seal.Dir(w.Path(w.Keys)), nil), orphans: c.Bool("orphans"), logger: newLogger(c), stderr: c.App.ErrWriter,
+				w: w, own: w.KeyFolder(), orphans: c.Bool("orphans"), logger: newLogger(c), stderr: c.App.ErrWriter,
 			}
 			if dir := c.String("service-keys"); dir != "" {
 				r.service = seal.OpenFolder(seal.Dir(dir), nil)
