@@ -105,13 +105,12 @@ type Collector struct {
 	*memory
 	rates *limit.Rates
 
+	cookieKeys [][]byte // that in use, and those before
+
 	// decisions by the signals of the request and the text of the event's own.
 	decisions *lru.Cache[string, decision]
 	names     nameClasses
 }
-
-// cookieKeys are the key in use and those of before.
-func (c *Collector) cookieKeys() [][]byte { return append([][]byte{c.CookieKey}, c.OldCookieKeys...) }
 
 // memory is what a collector learns. It outlives a change of the configuration;
 // see [Collector.With].
@@ -171,7 +170,8 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Policy == nil || c.Pseudonymizer == nil || c.Sealer == nil || c.Spool == nil {
 		return nil, errors.New("collector: policy, pseudonymizer, sealer and spool are required")
 	}
-	for _, key := range append([][]byte{c.CookieKey}, c.OldCookieKeys...) {
+	cookieKeys := append([][]byte{c.CookieKey}, c.OldCookieKeys...)
+	for _, key := range cookieKeys {
 		if len(key) < minCookieKey {
 			return nil, fmt.Errorf("collector: the cookie key has %d bytes, %d are needed", len(key), minCookieKey)
 		}
@@ -182,7 +182,7 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	col := &Collector{Config: c, sources: make(map[string]*Source), detector: personal.Detector{Region: c.PhoneRegion}, memory: memory}
+	col := &Collector{Config: c, sources: make(map[string]*Source), detector: personal.Detector{Region: c.PhoneRegion}, memory: memory, cookieKeys: cookieKeys}
 	if err := CheckPathPrefix(c.PathPrefix); err != nil {
 		return nil, fmt.Errorf("collector: path prefix: %w", err)
 	}

@@ -50,7 +50,7 @@ func (c *Collector) requestSignals(req *request) []consent.Signal {
 	if req.again != nil {
 		return slices.Clone(req.again.signals)
 	}
-	return c.Policy.Read(c.cookieKeys(), req.evidence)
+	return c.Policy.Read(req.evidence, c.cookieKeys...)
 }
 
 // decide weighs the signals of the request and of the event itself.

@@ -33,9 +33,11 @@ type Recorder struct {
 	chain *record.Chain // of the goroutine of run alone
 }
 
-// recording are rows that wait to be a part of a link.
+// recording are rows that wait to be a part of a link, with the elements of their
+// pseudonyms that have not landed yet.
 type recording struct {
 	rows     []ConsentRow
+	elements []ElementRow
 	received time.Time
 	done     chan error // with one place
 }
@@ -64,10 +66,11 @@ func OpenRecorder(key record.Key, workspace, state string, spool Spool, logger *
 
 // append returns when the rows are on disk. It does not end early with the
 // request: whether they are has to be known.
-func (r *Recorder) append(received time.Time, rows []ConsentRow) error {
+func (r *Recorder) append(received time.Time, rows []ConsentRow, elements []ElementRow) error {
 	var parts []*recording
 	for part := range slices.Chunk(rows, maxLinkRows) {
-		parts = append(parts, &recording{rows: part, received: received, done: make(chan error, 1)})
+		parts = append(parts, &recording{rows: part, elements: elements, received: received, done: make(chan error, 1)})
+		elements = nil
 	}
 	r.mu.Lock()
 	r.waiting = append(r.waiting, parts...)
@@ -124,6 +127,7 @@ func (r *Recorder) write(link []*recording) error {
 	rec := Record{ReceivedAt: link[0].received}
 	for _, part := range link {
 		rec.Consents = append(rec.Consents, part.rows...)
+		rec.Elements = append(rec.Elements, part.elements...)
 	}
 	signLink(r.chain, rec.Consents)
 	if _, err := r.spool.Append(context.Background(), rec.AppendTo(nil)); err != nil {
@@ -178,20 +182,18 @@ func (c *Collector) record(received time.Time, rows *Rows) error {
 	if c.Recorder == nil || len(rows.Consents) == 0 {
 		return nil
 	}
-	consents := rows.Consents
-	rows.Consents = nil
-	return c.Recorder.append(received, consents)
+	consents, elements := rows.Consents, rows.Elements
+	rows.Consents, rows.Elements = nil, nil
+	return c.Recorder.append(received, consents, elements)
 }
 
-// recordChoice writes the consents of a choice, and what else its record has.
+// recordChoice writes the record of a choice, which has nothing beside the consents
+// that has to wait for them.
 func (c *Collector) recordChoice(ctx context.Context, rec Record) error {
-	if err := c.record(rec.ReceivedAt, &rec.Rows); err != nil {
-		return err
+	if c.Recorder == nil {
+		return c.write(ctx, rec)
 	}
-	if c.Recorder != nil && len(rec.Elements) == 0 {
-		return nil
-	}
-	return c.write(ctx, rec)
+	return c.record(rec.ReceivedAt, &rec.Rows)
 }
 
 // Erase is what stays of the row when the person is erased on a request: see

@@ -73,7 +73,7 @@ func signals(t *testing.T, p *consent.Policy, key []byte, now time.Time, object,
 		all = append(all, p.FromCategories(m))
 	}
 	if cookie != "-" {
-		all = append(all, p.FromStored([][]byte{key}, cookieValue(t, p, key, now, cookie)))
+		all = append(all, p.FromStored(cookieValue(t, p, key, now, cookie), key))
 	}
 	if gpc != "-" {
 		if s, ok := p.FromGPC([]string{gpc}); ok {
@@ -156,14 +156,14 @@ func TestTamperedCookieDenies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := p.FromStored([][]byte{key}, value); p.Decide(consent.Situation{Now: now}, s).Allows(consent.Analytics) != nil {
+	if s := p.FromStored(value, key); p.Decide(consent.Situation{Now: now}, s).Allows(consent.Analytics) != nil {
 		t.Fatal("an untouched cookie does not grant")
 	}
 	for i := range value {
 		changed := []byte(value)
 		changed[i] ^= 0x01
 		// The last character of a base64 text may carry bits that are not used.
-		if s := p.FromStored([][]byte{key}, string(changed)); !s.Unreadable && i < len(value)-1 {
+		if s := p.FromStored(string(changed), key); !s.Unreadable && i < len(value)-1 {
 			t.Errorf("byte %d changed and still accepted", i)
 		}
 	}
@@ -184,7 +184,7 @@ func FuzzFromStored(f *testing.F) {
 	f.Add(".")
 	p, key := newPolicy(f), bytes.Repeat([]byte{7}, 32)
 	f.Fuzz(func(t *testing.T, value string) {
-		if s := p.FromStored([][]byte{key}, value); len(p.Decide(consent.Situation{Now: time.Now()}, s).Granted()) > 1 {
+		if s := p.FromStored(value, key); len(p.Decide(consent.Situation{Now: time.Now()}, s).Granted()) > 1 {
 			t.Errorf("%q grants without a signature", value)
 		}
 	})

@@ -117,8 +117,9 @@ func unquoted(value string) string {
 	return value
 }
 
-// Read reads what [Gather] found. keys are those that may have signed the stored choice.
-func (p *Policy) Read(keys [][]byte, all []Evidence) []Signal {
+// Read reads what [Gather] found. keys are those by one of which a stored choice
+// must be signed.
+func (p *Policy) Read(all []Evidence, keys ...[]byte) []Signal {
 	var signals []Signal
 	for i, e := range all {
 		if i == MaxEvidence {
@@ -146,7 +147,7 @@ func (p *Policy) read(keys [][]byte, e Evidence) []Signal {
 	case InCookie:
 		switch kind := cookieKinds[e.Name]; kind {
 		case Stored:
-			return []Signal{p.FromStored(keys, e.Value)}
+			return []Signal{p.FromStored(e.Value, keys...)}
 		case "":
 			return p.readTool(e.Name, e.Value)
 		default:

@@ -42,12 +42,11 @@ func (p *Policy) Store(key []byte, s Signal, decidedAt time.Time) (string, error
 	return text + "." + base64.RawURLEncoding.EncodeToString(storedMAC(key, text)), nil
 }
 
-// FromStored reads what [Policy.Store] wrote with one of some keys: the one in use,
-// and those of before. A value that was tampered with or that cannot be read denies
-// everything. What was granted expires, each
+// FromStored reads what [Policy.Store] wrote with one of some keys. A value that was tampered with
+// or that cannot be read denies everything. What was granted expires, each
 // purpose by itself; what was refused stays refused for as long as the browser
 // keeps the cookie.
-func (p *Policy) FromStored(keys [][]byte, value string) Signal {
+func (p *Policy) FromStored(value string, keys ...[]byte) Signal {
 	bad := unreadable(Stored, value)
 	text, sum, found := strings.Cut(value, ".")
 	mac, err := base64.RawURLEncoding.DecodeString(sum)

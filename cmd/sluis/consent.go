@@ -69,7 +69,7 @@ func decideConsent(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	signals := policy.Read(cookieKeys, h.around)
+	signals := policy.Read(h.around, cookieKeys...)
 	for _, text := range c.StringSlice("tcf") {
 		signals = append(signals, policy.FromTCF(text))
 	}
