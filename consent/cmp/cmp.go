@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
@@ -37,6 +38,9 @@ type Choice struct {
 	// is; a grant counts as consent only if it is [Explicit], or where refusing is
 	// up to the person.
 	Made Made
+	// At is when the choice was made; zero where the platform does not tell. (What
+	// OneTrust's cookie has is when a page was opened last.)
+	At time.Time
 	// GPC tells that the platform saw the Global Privacy Control.
 	GPC bool
 	// Unreadable tells that the value is not of the platform's form. Nothing else

@@ -2,7 +2,9 @@ package cmp
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // readCookiebot reads -1 (no consent is needed in the person's region), 0 (all
@@ -49,6 +51,12 @@ func (c *Choice) cookiebotMember(name, literal string) bool {
 		case "implied":
 			c.Made = Implied
 		}
+	case "utc":
+		ms, err := strconv.ParseInt(strings.Trim(literal, `'"`), 10, 64)
+		if err != nil || ms <= 0 {
+			return false
+		}
+		c.At = time.UnixMilli(ms).UTC()
 	}
 	return true
 }

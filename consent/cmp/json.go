@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/sluis-cdp/sluis/collector/jsontree"
 )
@@ -98,6 +99,24 @@ func readDidomi(value string, c *Choice) bool {
 	if len(c.Categories) > 0 {
 		c.Made = Explicit
 	}
+	return c.setAt(root, "updated", "created")
+}
+
+// setAt notes the first time that is there. One that cannot be read is false: it
+// could be of a choice that is too old.
+func (c *Choice) setAt(root jsontree.Value, names ...string) bool {
+	for _, name := range names {
+		v := root.Get(name)
+		if v.IsNull() || v.Kind() == jsontree.String && v.String() == "" {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339Nano, v.String())
+		if err != nil {
+			return false
+		}
+		c.At = at.UTC()
+		return true
+	}
 	return true
 }
 
@@ -120,7 +139,7 @@ func readVanilla(value string, c *Choice) bool {
 	if root.Get("consentTimestamp").String() != "" || root.Get("consent_date").String() != "" {
 		c.Made = Explicit
 	}
-	return true
+	return c.setAt(root, "lastConsentTimestamp", "consentTimestamp", "last_consent_update", "consent_date")
 }
 
 // readUsercentrics2 reads what version 2 keeps in localStorage:
