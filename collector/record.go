@@ -91,6 +91,13 @@ func (r *ConsentRow) code(c *coder) {
 	c.texts(&r.Signal, &r.SignalDigest, &r.PolicyVersion, &r.Region, &r.SourceID)
 	c.time(&r.DecidedAt)
 	c.time(&r.ReceivedAt)
+	c.text(&r.Notice)
+	c.time(&r.ExpiresAt)
+	c.text(&r.Chain)
+	c.number(&r.Link)
+	c.number(&r.LinkRow)
+	c.number(&r.LinkRows)
+	c.texts(&r.Previous, &r.Salt, &r.RowDigest, &r.KeyID, &r.Signature, &r.ErasureID, &r.ErasureSignature)
 }
 
 func (r *QuarantineRow) code(c *coder) {

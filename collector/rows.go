@@ -82,6 +82,20 @@ type ConsentRow struct {
 	SourceID      string    `parquet:"source_id,dict" json:"src"`
 	DecidedAt     time.Time `parquet:"decided_at,timestamp(microsecond)" json:"at"`
 	ReceivedAt    time.Time `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
+	Notice        string    `parquet:"notice,optional,dict" json:"notice,omitempty"`
+	ExpiresAt     time.Time `parquet:"expires_at,optional,timestamp(microsecond)" json:"until,omitzero"`
+	// The row's place in the record of consent; see package record.
+	Chain            string `parquet:"chain,optional,dict" json:"chain,omitempty"`
+	Link             int64  `parquet:"link" json:"link,omitempty"`
+	LinkRow          int64  `parquet:"link_row" json:"nth,omitempty"`
+	LinkRows         int64  `parquet:"link_rows" json:"of,omitempty"`
+	Previous         string `parquet:"previous,optional,dict" json:"prev,omitempty"`
+	Salt             string `parquet:"salt,optional" json:"salt,omitempty"`
+	RowDigest        string `parquet:"row_digest,optional" json:"rowdig,omitempty"`
+	KeyID            string `parquet:"key_id,optional,dict" json:"key,omitempty"`
+	Signature        string `parquet:"signature,optional,dict" json:"sign,omitempty"`
+	ErasureID        string `parquet:"erasure_id,optional,dict" json:"gone,omitempty"`
+	ErasureSignature string `parquet:"erasure_signature,optional" json:"gonesign,omitempty"`
 	Origin
 }
 

@@ -25,7 +25,7 @@ type table struct {
 type column struct {
 	warehouse.Column
 	field    []int
-	optional bool // empty lands as NULL
+	optional bool // empty, and a zero time, lands as NULL
 	number   protowire.Number
 }
 
@@ -166,7 +166,9 @@ func (t *table) encode(row reflect.Value) []byte {
 		case int64:
 			b = appendVarint(b, c.number, v)
 		case time.Time:
-			b = appendVarint(b, c.number, v.UnixMicro())
+			if !v.IsZero() || !c.optional {
+				b = appendVarint(b, c.number, v.UnixMicro())
+			}
 		case bool:
 			b = appendVarint(b, c.number, int64(protowire.EncodeBool(v)))
 		}

@@ -96,7 +96,9 @@ func plain(t table, row reflect.Value) map[string]any {
 		case bool:
 			values[c.Name] = v
 		case time.Time:
-			values[c.Name] = json.Number(fmt.Sprint(v.UnixMicro()))
+			if !v.IsZero() || !c.optional {
+				values[c.Name] = json.Number(fmt.Sprint(v.UnixMicro()))
+			}
 		}
 	}
 	return values

@@ -42,6 +42,7 @@ const (
 	KeyCookie   = "cookie"   // 32 bytes, signs the cookies of consent and identity
 	KeySuppress = "suppress" // 32 bytes, makes the tokens of erased people
 	KeyRights   = "rights"   // 32 bytes, the Ed25519 seed that signs erasures
+	KeyRecord   = "record"   // 32 bytes, the Ed25519 seed that signs the record of consent
 
 	// The keys of pseudonyms; see [Pseudonymizer].
 	KeyPseudonym        = "pseudonym"         // 32 bytes, from which the OPRF key is derived
@@ -61,6 +62,7 @@ var secrets = []secret{
 	{KeyCookie, HeldByCollector},
 	{KeySuppress, HeldByBoth},
 	{KeyRights, HeldInside},
+	{KeyRecord, HeldByBoth}, // inside to verify
 }
 
 type secret struct {

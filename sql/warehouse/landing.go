@@ -84,12 +84,19 @@ func Landing() []Table {
 			Column{"pseudonym", String}, Column{"field", String}, Column{"purpose", String},
 			Column{"key_id", String}, Column{"ciphertext", Bytes}, Column{"token", String},
 			Column{"decision_id", String}, Column{"received_at", Timestamp}),
-		// The proof: one row per choice, pseudonym and purpose.
+		// The proof: one row per choice, pseudonym and purpose. From chain on, what
+		// shows that none was changed or removed: see package consent/record. Of an
+		// erased person's row only that is left, with the request and its signature.
 		table("consents",
 			Column{"decision_id", String}, Column{"pseudonym", String}, Column{"purpose", String}, Column{"granted", Bool},
 			Column{"signal", String}, Column{"signal_digest", String}, Column{"policy_version", String},
 			Column{"region", String}, Column{"source_id", String},
-			Column{"decided_at", Timestamp}, Column{"received_at", Timestamp}),
+			Column{"decided_at", Timestamp}, Column{"received_at", Timestamp},
+			Column{"notice", String}, Column{"expires_at", Timestamp},
+			Column{"chain", String}, Column{"link", Int64}, Column{"link_row", Int64}, Column{"link_rows", Int64},
+			Column{"previous", String}, Column{"salt", String}, Column{"row_digest", String},
+			Column{"key_id", String}, Column{"signature", String},
+			Column{"erasure_id", String}, Column{"erasure_signature", String}),
 		// Events that broke a rule, sealed for the purpose necessary; their names only
 		// as the tracking plan has them. A row with an outcome is what became of the
 		// event with that id, which waits no longer.
