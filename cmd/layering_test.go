@@ -19,7 +19,7 @@ const module = "github.com/sluis-cdp/sluis/"
 // import. ARCHITECTURE.md draws the same. Tests may import more.
 var allowed = map[string][]string{
 	// Leaves: they import no other part of the product.
-	"consent":                      {},
+	"consent":                      {"consent/cmp", "consent/gpp", "consent/tcf"},
 	"collector/jsontree":           {},
 	"collector/limit":              {},
 	"collector/personal":           {},
@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"consent/bits/bitstest":        {},
 	"consent/cmp":                  {"collector/jsontree"},
 	"consent/gpp":                  {"consent/bits", "consent/tcf"},
+	"consent/record":               {"consent"},
 	"consent/seal":                 {},
 	"consent/tcf":                  {"consent/bits"},
 	"consent/seal/remote":          {"consent/seal"},
@@ -42,7 +43,7 @@ var allowed = map[string][]string{
 	"plugins/destination":          {"plugins/proto/destination/v1"},
 
 	// Engines: they import leaves, and never each other, a driver or the host.
-	"collector":  {"collector/jsontree", "collector/limit", "collector/personal", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/seal"},
+	"collector":  {"collector/jsontree", "collector/limit", "collector/personal", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/record", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/warehouse"},
 
@@ -73,11 +74,11 @@ var allowed = map[string][]string{
 	"cmd/internal/bench":     {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
 	"cmd/internal/scale":     {},
 	"cmd/internal/workspace": {"collector", "collector/limit", "collector/visitor", "consent", "consent/seal", "sql/warehouse"},
-	"cmd/internal/edge":      {"consent/seal/remote", "collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
+	"cmd/internal/edge":      {"consent/seal/remote", "collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/record", "consent/seal"},
 	"cmd/internal/subject":   {"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/spool", "consent", "consent/seal", "sql/warehouse", "sync"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/seal", "consent/seal/remote",
+		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/tcf",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/meta", "plugins/postgres", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},

@@ -24,10 +24,13 @@ func (c *Collector) bots(e *Event) verdict {
 }
 
 // regionOf is the region of the visitor. A server tells his address in
-// context.ip, where its own is that of the request.
+// context.ip, where its own is that of the request. Of nobody else that is
+// believed: a client could choose the law that it is under.
 func (c *Collector) regionOf(e *Event) string {
-	if region := c.Visitors.Place(e.ip.String()); region != "" {
-		return region
+	if e.req.source.Servers && !e.req.visitor.FromPage() && e.req.again == nil {
+		if region := c.Visitors.Place(e.ip.String()); region != "" {
+			return region
+		}
 	}
 	return e.req.visitor.Region
 }

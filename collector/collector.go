@@ -35,6 +35,9 @@ type Source struct {
 	Denied  DeniedPolicy
 	Bots    BotPolicy
 	Rate    limit.Rate
+	// Servers says that the source's events come from servers, whose write key no
+	// page has: what they tell of their visitor's address is believed.
+	Servers bool
 	// Identity is where browsers keep the visitor's anonymous id; the default is
 	// [IdentityCookie].
 	Identity Identity
@@ -56,7 +59,7 @@ type Spool interface {
 	Append(ctx context.Context, record []byte) (seq uint64, err error)
 }
 
-// Config is what a Collector is made of. All but SealAgain, OldCookieKeys, Visitors, Window, Suppressed,
+// Config is what a Collector is made of. All but SealAgain, OldCookieKeys, Visitors, Window, Suppressed, Recorder,
 // Observer, Logger and Now are required.
 type Config struct {
 	Sources       []Source
@@ -86,6 +89,8 @@ type Config struct {
 	Window *Window
 	// Suppressed are the people who were erased; nil if nobody ever was.
 	Suppressed *SuppressionList
+	// Recorder signs the record of consent; without one its rows land unsigned.
+	Recorder *Recorder
 	// Observer is told what becomes of events; nil if nobody asks.
 	Observer Observer
 	Logger   *slog.Logger
@@ -99,6 +104,8 @@ type Collector struct {
 	detector personal.Detector
 	*memory
 	rates *limit.Rates
+
+	cookieKeys [][]byte // that in use, and those before
 
 	// decisions by the signals of the request and the text of the event's own.
 	decisions *lru.Cache[string, decision]
@@ -163,7 +170,8 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Policy == nil || c.Pseudonymizer == nil || c.Sealer == nil || c.Spool == nil {
 		return nil, errors.New("collector: policy, pseudonymizer, sealer and spool are required")
 	}
-	for _, key := range append([][]byte{c.CookieKey}, c.OldCookieKeys...) {
+	cookieKeys := append([][]byte{c.CookieKey}, c.OldCookieKeys...)
+	for _, key := range cookieKeys {
 		if len(key) < minCookieKey {
 			return nil, fmt.Errorf("collector: the cookie key has %d bytes, %d are needed", len(key), minCookieKey)
 		}
@@ -174,7 +182,7 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	col := &Collector{Config: c, sources: make(map[string]*Source), detector: personal.Detector{Region: c.PhoneRegion}, memory: memory}
+	col := &Collector{Config: c, sources: make(map[string]*Source), detector: personal.Detector{Region: c.PhoneRegion}, memory: memory, cookieKeys: cookieKeys}
 	if err := CheckPathPrefix(c.PathPrefix); err != nil {
 		return nil, fmt.Errorf("collector: path prefix: %w", err)
 	}
@@ -212,9 +220,9 @@ func newCollector(c Config, memory *memory) (*Collector, error) {
 type request struct {
 	source    *Source
 	received  time.Time
-	sentAt    time.Time // zero if the client did not say
-	signals   []consent.Signal
-	signalKey string // the same for the same signals
+	sentAt    time.Time          // zero if the client did not say
+	evidence  []consent.Evidence // the signals around the body, unread
+	signalKey string             // the same for the same evidence; empty for none
 	visitor   visitor.Visitor
 	browser   *browser // nil unless the server keeps the visitor's id
 	again     *again   // nil unless the event was in quarantine
@@ -300,6 +308,9 @@ func (c *Collector) keep(ctx context.Context, req *request, messages []message) 
 		a = c.attempt(req, messages, batch)
 	}
 	defer c.settle(a.kept)
+	if err := c.record(req.received, &a.rec.Rows); err != nil {
+		return nil, err
+	}
 	err := c.write(ctx, a.rec)
 	if half > 0 && errors.Is(err, spool.ErrTooLarge) {
 		c.settle(a.kept) // or the halves would wait for it

@@ -40,6 +40,7 @@ type Event struct {
 	anonymous string // its anonymousId, or that of the browser
 	fault     string // what validate found wrong; a faulty event is quarantined if it passes the gate
 	planned   *PlannedEvent
+	region    string // of the visitor; see regionOf
 	decision  decision
 	row       EventRow
 	counter   CountRow       // what it grows if it is refused and counted
@@ -90,12 +91,6 @@ type knownValue struct {
 	recipient string // the key it was sealed to: after a rotation it is sealed anew
 }
 
-// decision is a consent decision, with its purposes as rows have them.
-type decision struct {
-	consent.Decision
-	granted, denied []string
-}
-
 // read finds the fields in one pass.
 func (e *Event) read() {
 	typ := ""
@@ -141,7 +136,7 @@ func (e *Event) read() {
 
 // contextFields are the members of a message's context that steps look at.
 type contextFields struct {
-	consent, page, contextTraits, contextGroup, campaign, ip, userAgent jsontree.Value
+	consent, management, page, contextTraits, contextGroup, campaign, ip, userAgent jsontree.Value
 
 	landing [len(contextKeys)]jsontree.Value // those that land, as contextKeys lists them
 }
@@ -152,6 +147,8 @@ func (f *contextFields) read(object jsontree.Value) {
 		switch name {
 		case "consent":
 			f.consent = v
+		case "consentManagement":
+			f.management = v
 		case "page":
 			f.page = v
 		case "traits":

@@ -36,7 +36,7 @@ const maxShared = 8 << 20
 
 // ConsentCookie is the name of the signed first-party cookie with a person's
 // own choice.
-const ConsentCookie = "sluis_consent"
+const ConsentCookie = consent.CookieName
 
 // httpError is an answer other than 200.
 type httpError struct {
@@ -169,37 +169,14 @@ func (c *Collector) open(r *http.Request, body jsontree.Value) (*request, error)
 		sentAt:   clientTime(body.Get("sentAt")),
 		visitor:  c.Visitors.Observe(r),
 	}
-	if s, ok := c.Policy.FromGPC(r.Header.Values("Sec-GPC")); ok {
-		req.signals = append(req.signals, s)
-	}
+	req.hear(r)
 	req.browser = c.browserOf(r, source, req.received)
-	for _, cookie := range r.CookiesNamed(ConsentCookie) {
-		if s, ok := c.fromCookie(cookie.Value, req.received); ok {
-			req.signals = append(req.signals, s)
-		}
-	}
-	for _, s := range req.signals {
-		req.signalKey += s.Digest()
-	}
 	return req, nil
 }
 
-// fromCookie reads the choice that a browser keeps. A cookie that a key in use
-// before has signed counts until it expires; one that none has signed denies.
-func (c *Collector) fromCookie(value string, now time.Time) (s consent.Signal, ok bool) {
-	s, ok = c.Policy.FromStored(c.CookieKey, value, now)
-	for _, key := range c.OldCookieKeys {
-		if !ok || !s.Unreadable {
-			break
-		}
-		s, ok = c.Policy.FromStored(key, value, now)
-	}
-	return s, ok
-}
-
 // serveConsent records a choice: {"purposes": {"analytics": true, …}} with the
-// anonymousId, userId or email of the person, or none. It answers with the
-// decision, and with a cookie by which later requests carry it, unless the source
+// anonymousId, userId or email of the person, or none, and the version of the
+// notice that was shown, {"notice": "banner-2026-03"}. It answers with the decision, and with a cookie by which later requests carry it, unless the source
 // is to leave nothing on devices.
 func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	tree, req, err := c.receive(r, maxCall)
@@ -218,12 +195,19 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The new choice takes the place of the one that the cookie carries.
-	signals := slices.DeleteFunc(req.signals, func(s consent.Signal) bool { return s.Kind == consent.Stored })
-	decision := c.Policy.Decide(append(signals, choice)...)
+	signals := slices.DeleteFunc(c.requestSignals(req), func(s consent.Signal) bool { return s.Kind == consent.Stored })
+	choice.DecidedAt = req.received
+	region := req.visitor.Region
+	decision := c.Policy.Decide(c.situation(req, region), append(signals, choice)...)
 	anonymous, _ := scalar(tree.Root().Get("anonymousId"))
 	subjects, err := c.subjects(r.Context(), tree.Root(), req.browser.choose(anonymous, decision))
 	if err != nil {
 		c.fail(w, err)
+		return
+	}
+	notice := c.noticeOf(tree.Root().Get("notice"))
+	if notice == "" && !tree.Root().Get("notice").IsNull() {
+		c.fail(w, &httpError{http.StatusBadRequest, "invalid_notice", "notice must name a version, such as banner-2026-03: letters, digits and . _ : / - alone", ""})
 		return
 	}
 	rec, kept := Record{ReceivedAt: req.received}, &keeping{settled: make(chan struct{})}
@@ -231,8 +215,8 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	for _, p := range subjects {
 		c.keepElement(&rec.Rows, kept, p, req.received)
 	}
-	rec.Consents = c.consentRows(req, decision, choice, subjects, decision.Granted())
-	if err := c.write(r.Context(), rec); err != nil {
+	rec.Consents = c.consentRows(req, region, decision, subjects, append(decision.Granted(), decision.Denied()...), notice)
+	if err := c.recordChoice(r.Context(), rec); err != nil {
 		c.fail(w, err)
 		return
 	}

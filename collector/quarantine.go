@@ -42,7 +42,7 @@ func (c *Collector) quarantine(e *Event, why departure) verdict {
 	}
 	q := quarantined{
 		Type: e.typ, Message: json.RawMessage(e.body.Raw()), Shared: json.RawMessage(e.shared.Raw()),
-		Received: e.req.received, Sent: e.req.sentAt, Signals: e.req.signals, Granted: e.decision.granted, Region: c.regionOf(e),
+		Received: e.req.received, Sent: e.req.sentAt, Signals: c.requestSignals(e.req), Granted: e.decision.granted, Region: e.region,
 	}
 	if e.userAgent.Kind() == jsontree.Missing {
 		q.UserAgent = e.req.visitor.UserAgent

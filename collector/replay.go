@@ -54,7 +54,8 @@ type Today struct {
 type again struct {
 	id      string // of the quarantine
 	landed  bool
-	granted []string // when the event came
+	signals []consent.Signal // of the request, when the event came
+	granted []string         // then
 	refused []consent.Purpose
 }
 
@@ -99,7 +100,7 @@ func (c *Collector) Open(ctx context.Context, opener *seal.Opener, s Sealed) (*O
 		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, err)
 	}
 	o.req.source = source
-	o.req.again = &again{id: s.QuarantineID, granted: o.sealed.Granted}
+	o.req.again = &again{id: s.QuarantineID, signals: o.sealed.Signals, granted: o.sealed.Granted}
 	if err := c.identify(ctx, o); err != nil {
 		return nil, fmt.Errorf("opening %s of the quarantine: %w", s.QuarantineID, err)
 	}
@@ -130,13 +131,10 @@ func (o *Opened) read(text string) error {
 	}
 	o.event = message{typ: q.Type, body: root.Get("message"), shared: root.Get("context")}
 	o.req = request{
-		received: q.Received, sentAt: q.Sent, signals: q.Signals, visitor: visitor.Visitor{UserAgent: q.UserAgent, Region: q.Region},
+		received: q.Received, sentAt: q.Sent, visitor: visitor.Visitor{UserAgent: q.UserAgent, Region: q.Region},
 	}
 	if q.AnonymousID != "" {
 		o.req.browser = &browser{id: q.AnonymousID}
-	}
-	for _, s := range o.req.signals {
-		o.req.signalKey += s.Digest()
 	}
 	return nil
 }
@@ -159,7 +157,7 @@ func (c *Collector) identify(ctx context.Context, o *Opened) error {
 		e := &Event{message: o.event, req: &o.req, rows: new(Rows), kept: kept}
 		c.validate(e)
 		c.classify(e)
-		e.decision = newDecision(c.Policy.Decide(signal))
+		e.decision = newDecision(c.Policy.Decide(c.situation(&o.req, ""), signal))
 		c.recognise(e)
 		c.gather(e)
 		c.pseudonymize(e)

@@ -172,7 +172,7 @@ func TestReplayUnderTheSignalsOfThen(t *testing.T) {
 	before.post(t, "/v1/track", `{"event":"Ad Seen","anonymousId":"v-1","context":{"consent":{"categoryPreferences":{"analytics":true,"advertising":true,"C9":true}}}}`,
 		"X-Write-Key", "wk_web", "Sec-GPC", "1")
 	after := before.mended(t, `{version: "2", events: [{name: Ad Seen}]}`)
-	policy, err := consent.NewPolicy(consent.PolicyConfig{Version: "2", Categories: map[string][]consent.Purpose{"C9": {consent.Marketing}}})
+	policy, err := consent.NewPolicy(consent.PolicyConfig{Version: "2", Mappings: consent.Mappings{Categories: map[string][]consent.Purpose{"C9": {consent.Marketing}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

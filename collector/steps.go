@@ -70,134 +70,6 @@ func (c *Collector) classify(e *Event) verdict {
 	return verdict{}
 }
 
-// decide weighs the signals of the request and of the event itself.
-func (c *Collector) decide(e *Event) verdict {
-	e.decision = c.decisionOf(e)
-	if e.req.again != nil {
-		e.decision = e.req.again.limit(e.decision)
-	}
-	return verdict{}
-}
-
-func (c *Collector) decisionOf(e *Event) decision {
-	said := e.consent
-	key := e.req.signalKey + said.Raw()
-	if known, ok := c.decisions.Get(key); ok {
-		return known
-	}
-	signals := slices.Clone(e.req.signals)
-	if s, ok := c.eventSignal(e); ok {
-		signals = append(signals, s)
-	}
-	d := newDecision(c.Policy.Decide(signals...))
-	if len(key) <= maxDecisionKey {
-		c.decisions.Add(strings.Clone(key), d)
-	}
-	return d
-}
-
-func newDecision(d consent.Decision) decision {
-	return decision{Decision: d, granted: texts(d.Granted()), denied: texts(d.Denied())}
-}
-
-// eventSignal reads context.consent. Where it is there and is not what the
-// specification says, it denies.
-func (c *Collector) eventSignal(e *Event) (consent.Signal, bool) {
-	said := e.consent
-	if said.IsNull() {
-		return consent.Signal{}, false
-	}
-	preferences := said.Get("categoryPreferences")
-	if preferences.Kind() != jsontree.Object {
-		return consent.Signal{Kind: consent.SegmentConsent, Unreadable: true}, true
-	}
-	categories := make(map[string]any)
-	for name, value := range preferences.Members() {
-		categories[name] = nil // no boolean: the policy will not read it
-		if yes := value.Kind() == jsontree.True; yes || value.Kind() == jsontree.False {
-			categories[name] = yes
-		}
-	}
-	return c.Policy.FromCategories(categories), true
-}
-
-// gate lets an event pass whose purposes are all granted. Of any other event
-// nothing is kept, but for a refusal that may withdraw an earlier consent.
-func (c *Collector) gate(e *Event) verdict {
-	if e.typ == "track" && e.name == choiceEvent && e.fault == "" {
-		c.recordDenials(e, true)
-	}
-	purposes := []consent.Purpose{consent.Analytics}
-	if e.planned != nil && len(e.planned.Purposes) > 0 {
-		purposes = e.planned.Purposes
-	}
-	if err := e.decision.Allows(purposes...); err != nil {
-		c.recordDenials(e, false)
-		counts := e.fault == "" && (e.typ == "page" || e.typ == "screen" || e.typ == "track")
-		if e.req.source.Denied == Count && counts {
-			e.counter = c.counter(e)
-			return verdict{Counted, err.Error()}
-		}
-		return verdict{Withheld, err.Error()}
-	}
-	return verdict{}
-}
-
-// recordDenials writes the proof of what the event's signals refuse (and, for
-// a choice, of what they grant). A refusal is kept only where it can withdraw
-// something: an explicit choice, or the word of a customer who is signed in.
-// Of a passing visitor who refuses no identifier is kept at all.
-func (c *Collector) recordDenials(e *Event, choice bool) {
-	if e.user == "" && !choice || e.req.again != nil { // its choice was recorded when it came
-		return
-	}
-	subjects := []seal.Pseudonym{}
-	if p, err := e.kept.batch.Pseudonym(seal.UserID, e.user); err == nil {
-		subjects = append(subjects, p)
-	}
-	if choice && e.anonymous != "" {
-		if p, err := e.kept.batch.Pseudonym(seal.AnonymousID, e.anonymous); err == nil {
-			subjects = append(subjects, p)
-		}
-	}
-	for _, p := range subjects {
-		c.keepElement(e.rows, e.kept, p, e.req.received)
-	}
-	signal := consent.Signal{Kind: consent.SegmentConsent}
-	if s, ok := c.eventSignal(e); ok {
-		signal = s
-	} else if len(e.req.signals) > 0 {
-		signal = e.req.signals[0]
-	}
-	granted := e.decision.Granted()
-	if !choice {
-		granted = nil
-	}
-	e.rows.Consents = append(e.rows.Consents, c.consentRows(e.req, e.decision.Decision, signal, subjects, granted)...)
-}
-
-// consentRows is the proof of a decision about some subjects.
-func (c *Collector) consentRows(req *request, d consent.Decision, s consent.Signal, subjects []seal.Pseudonym, granted []consent.Purpose) []ConsentRow {
-	var rows []ConsentRow
-	add := func(purposes []consent.Purpose, ok bool) {
-		for _, purpose := range purposes {
-			for _, subject := range subjects {
-				if purpose == consent.Necessary || c.Suppressed.Holds(subject.Token(), req.received) {
-					continue
-				}
-				rows = append(rows, ConsentRow{
-					DecisionID: d.ID(), Pseudonym: subject.Token(), Purpose: string(purpose), Granted: ok,
-					Signal: string(s.Kind), SignalDigest: s.Digest(), PolicyVersion: c.Policy.Version(),
-					Region: req.visitor.Region, SourceID: req.source.ID, DecidedAt: req.received, ReceivedAt: req.received,
-				})
-			}
-		}
-	}
-	add(granted, true)
-	add(d.Denied(), false)
-	return rows
-}
-
 // deduplicate ends the way of a message that was kept before, or that another
 // request is about to keep: a client that lost patience sends again what is still
 // being written.
@@ -470,7 +342,7 @@ func (c *Collector) land(e *Event) verdict {
 	e.row.Denied = e.decision.denied
 	e.row.DecisionID = e.decision.ID()
 	e.row.PolicyVersion = c.Policy.Version()
-	e.row.Region = c.regionOf(e)
+	e.row.Region = e.region
 	e.row.PlanVersion = e.req.source.Plan.Version
 	if e.planned != nil {
 		e.row.PlanVersion = e.planned.Version

@@ -1,18 +1,22 @@
 // Package consent decides what may be done with an event: it turns signals of
 // a person's choice into a Decision per purpose.
 //
-// It fails closed everywhere. The zero Decision denies all, a purpose nobody
-// spoke about is denied, what cannot be parsed denies, and any denial outweighs
-// any grant. The package imports no other part of the product.
+// A [Policy] has the workspace's purposes, with what they rest on and how long
+// a grant lasts; the rules of regions and sources; and the mappings from what
+// each kind of [Signal] says to purposes, all of it as data. Signals are read
+// with [Policy.Read] and weighed with [Policy.Decide].
+//
+// It fails closed everywhere. The zero Decision denies all; a purpose nobody
+// spoke about is denied, unless a rule of the region says that people opt out;
+// what cannot be parsed denies; a grant expires and a denial does not; and any
+// denial outweighs any grant. The package imports no other part of the product.
 package consent
 
 import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -55,10 +59,27 @@ type Kind string
 
 // The kinds of signal.
 const (
-	SegmentConsent Kind = "segment_consent" // context.consent.categoryPreferences of the event
-	GPC            Kind = "gpc"             // Sec-GPC: 1, Global Privacy Control
-	Stored         Kind = "stored"          // a decision made earlier, from our signed cookie
-	Choice         Kind = "choice"          // a choice made just now, POST /v1/consent
+	TCF             Kind = "tcf"                 // a TC string of the IAB's Transparency and Consent Framework
+	GPP             Kind = "gpp"                 // a string of the IAB's Global Privacy Platform
+	USPrivacy       Kind = "us_privacy"          // the IAB's older US Privacy string, such as 1YNN
+	GPC             Kind = "gpc"                 // Sec-GPC: 1, Global Privacy Control
+	DNT             Kind = "dnt"                 // DNT: 1, Do Not Track
+	ConsentMode     Kind = "google_consent_mode" // Google Consent Mode: gcs, gcd
+	SegmentConsent  Kind = "segment_consent"     // context.consent.categoryPreferences of the event
+	RudderStack     Kind = "rudderstack"         // context.consentManagement of the event
+	OneTrust        Kind = "onetrust"            // the cookies of consent tools, from here on
+	Cookiebot       Kind = "cookiebot"
+	Didomi          Kind = "didomi"
+	Klaro           Kind = "klaro"
+	Usercentrics    Kind = "usercentrics"
+	CookieConsentJS Kind = "vanilla-cookieconsent"
+	Zaraz           Kind = "zaraz"
+	Stored          Kind = "stored" // a decision made earlier, from our signed cookie
+	Choice          Kind = "choice" // a choice made just now, POST /v1/consent
+	// TooMany is for a request with more signals than anybody has reason to send.
+	TooMany Kind = "too_many_signals"
+	// ByPolicy is no signal: nobody spoke, and a rule of the region decides.
+	ByPolicy Kind = "policy"
 )
 
 // Signal is evidence of a choice. Make one with the methods of [Policy].
@@ -68,10 +89,17 @@ type Signal struct {
 	// Unreadable says that the signal was there but could not be understood; it
 	// denies every purpose.
 	Unreadable bool
+	// DecidedAt is when the person chose, from which grants expire; zero where the
+	// signal is a statement about the present, or does not tell.
+	DecidedAt time.Time
+	// Evidence is the SHA-256 of the signal's text, as hexadecimal characters; empty
+	// if it had none.
+	Evidence string
 }
 
 // Digest identifies the content of the signal for the evidence, as 32
-// hexadecimal characters. It depends on nothing but the kind and the verdicts.
+// hexadecimal characters. It depends on nothing but what the signal says and
+// the text it was read from.
 func (s Signal) Digest() string {
 	keys := make([]string, 0, len(s.Verdicts))
 	for p := range s.Verdicts {
@@ -83,134 +111,24 @@ func (s Signal) Digest() string {
 	for _, k := range keys {
 		fmt.Fprintf(h, "%s\x00%d\x00", k, s.Verdicts[Purpose(k)])
 	}
+	if !s.DecidedAt.IsZero() || s.Evidence != "" {
+		fmt.Fprintf(h, "\x00%d\x00%s", s.DecidedAt.UnixMilli(), s.Evidence)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// Policy says how a workspace reads signals. The zero Policy is of no use:
-// make one with [NewPolicy].
-type Policy struct {
-	version    string
-	purposes   []Purpose
-	categories map[string][]Purpose
-	gpcDenies  []Purpose
-	maxAge     time.Duration
+func newSignal(kind Kind) Signal {
+	return Signal{Kind: kind, Verdicts: make(map[Purpose]Verdict)}
 }
 
-// PolicyConfig is the part of a Policy that a workspace may set.
-type PolicyConfig struct {
-	// Version is stored with each decision, so that one can later tell by which
-	// rules it was made. Required.
-	Version string
-	// Extra purposes, beside those of [Standard].
-	Extra []Purpose
-	// Categories maps the category of a consent tool to purposes. A category that
-	// is spelt like a purpose, in any case, means that purpose without being listed.
-	Categories map[string][]Purpose
-	// GPCDenies is what Global Privacy Control refuses. The default is
-	// advertising and sale, as 11 CCR § 7025 requires of sale and sharing.
-	GPCDenies []Purpose
-	// MaxAge is how long a stored choice counts; the default is 180 days.
-	MaxAge time.Duration
+// unreadable is a signal of a text that cannot be understood.
+func unreadable(kind Kind, text string) Signal {
+	return Signal{Kind: kind, Unreadable: true, Evidence: evidenceOf(text)}
 }
 
-// NewPolicy checks a configuration. Its errors name the offending entry.
-func NewPolicy(c PolicyConfig) (*Policy, error) {
-	if c.Version == "" {
-		return nil, fmt.Errorf("consent policy: version is missing; any text that changes with the rules will do")
-	}
-	p := &Policy{
-		version:    c.Version,
-		purposes:   append(Standard(), c.Extra...),
-		categories: make(map[string][]Purpose),
-		gpcDenies:  c.GPCDenies,
-		maxAge:     c.MaxAge,
-	}
-	if p.gpcDenies == nil {
-		p.gpcDenies = []Purpose{Advertising, Sale}
-	}
-	if p.maxAge <= 0 {
-		p.maxAge = 180 * 24 * time.Hour
-	}
-	for _, purpose := range p.purposes {
-		p.categories[strings.ToLower(string(purpose))] = []Purpose{purpose}
-	}
-	for category, purposes := range c.Categories {
-		if err := p.check(purposes); err != nil {
-			return nil, fmt.Errorf("consent policy: category %q: %w", category, err)
-		}
-		p.categories[strings.ToLower(category)] = purposes
-	}
-	if err := p.check(p.gpcDenies); err != nil {
-		return nil, fmt.Errorf("consent policy: gpc_denies: %w", err)
-	}
-	return p, nil
-}
-
-func (p *Policy) check(purposes []Purpose) error {
-	for _, purpose := range purposes {
-		if !p.Knows(purpose) {
-			return fmt.Errorf("unknown purpose %q; known are %v", purpose, p.purposes)
-		}
-	}
-	return nil
-}
-
-// Knows tells whether the workspace has the purpose.
-func (p *Policy) Knows(purpose Purpose) bool { return slices.Contains(p.purposes, purpose) }
-
-// Purposes lists the workspace's purposes, [Necessary] first.
-func (p *Policy) Purposes() []Purpose { return slices.Clone(p.purposes) }
-
-// MaxAge is how long a stored choice counts.
-func (p *Policy) MaxAge() time.Duration { return p.maxAge }
-
-// Version is the version that decisions carry.
-func (p *Policy) Version() string { return p.version }
-
-// FromCategories reads the categoryPreferences object of Segment's consent
-// management. A value that is not a boolean makes the signal unreadable.
-// Categories that map to no purpose are passed over.
-func (p *Policy) FromCategories(preferences map[string]any) Signal {
-	s := Signal{Kind: SegmentConsent, Verdicts: make(map[Purpose]Verdict)}
-	for category, value := range preferences {
-		granted, ok := value.(bool)
-		if !ok {
-			s.Unreadable = true
-			continue
-		}
-		for _, purpose := range p.categories[strings.ToLower(category)] {
-			s.add(purpose, granted)
-		}
-	}
-	return s
-}
-
-// FromChoice reads a choice made per purpose. An unknown purpose is an error,
-// since silence would leave the person believing that it had been heard.
-func (p *Policy) FromChoice(purposes map[string]bool) (Signal, error) {
-	s := Signal{Kind: Choice, Verdicts: make(map[Purpose]Verdict)}
-	for name, granted := range purposes {
-		purpose := Purpose(name)
-		if !p.Knows(purpose) {
-			return Signal{}, fmt.Errorf("unknown purpose; known are %v", p.purposes)
-		}
-		s.add(purpose, granted)
-	}
-	return s, nil
-}
-
-// FromGPC reads the values of the Sec-GPC header. Only "1" is defined (W3C
-// Global Privacy Control); it denies and never grants. ok is false where the
-// header says nothing.
-func (p *Policy) FromGPC(values []string) (s Signal, ok bool) {
-	if !slices.ContainsFunc(values, func(v string) bool { return strings.TrimSpace(v) == "1" }) {
-		return Signal{}, false
-	}
-	s = Signal{Kind: GPC, Verdicts: make(map[Purpose]Verdict)}
-	for _, purpose := range p.gpcDenies {
-		s.Verdicts[purpose] = Denied
-	}
-	return s, true
+func evidenceOf(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
 }
 
 // add keeps the stricter verdict where two entries speak of one purpose.
@@ -223,110 +141,9 @@ func (s *Signal) add(purpose Purpose, granted bool) {
 	}
 }
 
-// Decide weighs the signals of one request. A denial by any of them wins, so
-// no client object can widen what a header or cookie of the same request
-// refuses.
-func (p *Policy) Decide(signals ...Signal) Decision {
-	d := Decision{policy: p, verdicts: make(map[Purpose]ruling, len(p.purposes))}
-	digest := sha256.New()
-	fmt.Fprintf(digest, "sluis/decision/v1\x00%s\x00", p.version)
-	for _, s := range signals {
-		fmt.Fprintf(digest, "%s\x00", s.Digest())
-		for _, purpose := range p.purposes {
-			verdict := s.Verdicts[purpose]
-			if s.Unreadable {
-				verdict = Denied
-			}
-			if verdict == Denied || verdict == Granted && d.verdicts[purpose].verdict == Unknown {
-				d.verdicts[purpose] = ruling{verdict, s.Kind}
-			}
-		}
-	}
-	d.verdicts[Necessary] = ruling{verdict: Granted}
-	d.id = hex.EncodeToString(digest.Sum(nil)[:16])
-	return d
-}
-
-// Decision is the outcome per purpose. The zero value denies everything.
-type Decision struct {
-	id       string
-	policy   *Policy
-	verdicts map[Purpose]ruling
-}
-
-type ruling struct {
-	verdict Verdict
-	by      Kind
-}
-
-// ID identifies policy version, signals and outcome: equal evidence gives an
-// equal id. Empty for the zero Decision.
-func (d Decision) ID() string { return d.id }
-
-// Allows returns nil if every purpose is granted, and otherwise a *Refusal
-// for the first that is not. To ask for no purpose is refused too.
-func (d Decision) Allows(purposes ...Purpose) error {
-	if len(purposes) == 0 {
-		return &Refusal{}
-	}
+// deny is add for signals that never grant.
+func (s *Signal) deny(purposes []Purpose) {
 	for _, purpose := range purposes {
-		if r := d.verdicts[purpose]; r.verdict != Granted {
-			return &Refusal{Purpose: purpose, Verdict: r.verdict, By: r.by}
-		}
-	}
-	return nil
-}
-
-// Granted lists the granted purposes in the policy's order.
-func (d Decision) Granted() []Purpose { return d.with(Granted) }
-
-// Denied lists the purposes that a signal refused. A purpose in neither list
-// is unknown: it may not be used, but nobody has refused it.
-func (d Decision) Denied() []Purpose { return d.with(Denied) }
-
-func (d Decision) with(v Verdict) []Purpose {
-	if d.policy == nil {
-		return nil
-	}
-	var list []Purpose
-	for _, purpose := range d.policy.purposes {
-		if d.verdicts[purpose].verdict == v {
-			list = append(list, purpose)
-		}
-	}
-	return list
-}
-
-// Only is the decision without the grants that allowed does not allow: what is
-// taken away is unknown, since no signal of the decision refuses it. The result
-// has an id of its own, unless nothing was taken away.
-func (d Decision) Only(allowed func(Purpose) bool) Decision {
-	left := Decision{id: d.id, policy: d.policy, verdicts: maps.Clone(d.verdicts)}
-	for _, purpose := range d.Granted() {
-		if purpose != Necessary && !allowed(purpose) {
-			left.verdicts[purpose] = ruling{}
-			sum := sha256.Sum256([]byte("sluis/decision/v1/only\x00" + left.id + "\x00" + string(purpose)))
-			left.id = hex.EncodeToString(sum[:16])
-		}
-	}
-	return left
-}
-
-// Refusal says which purpose was not granted, and who refused it.
-type Refusal struct {
-	Purpose Purpose
-	Verdict Verdict
-	By      Kind
-}
-
-// Error is fit for the ledger: it holds no value of the event.
-func (r *Refusal) Error() string {
-	switch {
-	case r.Purpose == "":
-		return "no purpose given"
-	case r.Verdict == Denied:
-		return fmt.Sprintf("%s denied by %s", r.Purpose, r.By)
-	default:
-		return fmt.Sprintf("%s not granted", r.Purpose)
+		s.Verdicts[purpose] = Denied
 	}
 }

@@ -16,8 +16,8 @@ import (
 func newPolicy(t testing.TB) *consent.Policy {
 	t.Helper()
 	p, err := consent.NewPolicy(consent.PolicyConfig{
-		Version:    "2026-01",
-		Categories: map[string][]consent.Purpose{"C0004": {consent.Advertising, consent.Sale}},
+		Version:  "2026-01",
+		Mappings: consent.Mappings{Categories: map[string][]consent.Purpose{"C0004": {consent.Advertising, consent.Sale}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestRules(t *testing.T) {
 		for i := range columns {
 			columns[i] = strings.TrimSpace(columns[i])
 		}
-		d := p.Decide(signals(t, p, key, now, columns[0], columns[1], columns[2])...)
+		d := p.Decide(consent.Situation{Now: now}, signals(t, p, key, now, columns[0], columns[1], columns[2])...)
 		if got := names(d.Granted()); got != columns[3] {
 			t.Errorf("%s\n granted %q, want %q", line, got, columns[3])
 		}
@@ -73,9 +73,7 @@ func signals(t *testing.T, p *consent.Policy, key []byte, now time.Time, object,
 		all = append(all, p.FromCategories(m))
 	}
 	if cookie != "-" {
-		if s, ok := p.FromStored(key, cookieValue(t, p, key, now, cookie), now); ok {
-			all = append(all, s)
-		}
+		all = append(all, p.FromStored(cookieValue(t, p, key, now, cookie), key))
 	}
 	if gpc != "-" {
 		if s, ok := p.FromGPC([]string{gpc}); ok {
@@ -132,7 +130,7 @@ func TestZeroDecisionDeniesEverything(t *testing.T) {
 	if d.Granted() != nil || d.Denied() != nil || d.ID() != "" {
 		t.Error("the zero Decision is not empty")
 	}
-	if newPolicy(t).Decide().Allows() == nil {
+	if newPolicy(t).Decide(consent.Situation{}).Allows() == nil {
 		t.Error("asking for no purpose was allowed")
 	}
 }
@@ -140,7 +138,7 @@ func TestZeroDecisionDeniesEverything(t *testing.T) {
 func TestRefusalNamesWhoRefused(t *testing.T) {
 	p := newPolicy(t)
 	gpc, _ := p.FromGPC([]string{"1"})
-	err := p.Decide(gpc).Allows(consent.Necessary, consent.Sale)
+	err := p.Decide(consent.Situation{}, gpc).Allows(consent.Necessary, consent.Sale)
 	var refusal *consent.Refusal
 	if !errors.As(err, &refusal) || refusal.By != consent.GPC || err.Error() != "sale denied by gpc" {
 		t.Errorf("got %v", err)
@@ -158,14 +156,14 @@ func TestTamperedCookieDenies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, ok := p.FromStored(key, value, now); !ok || p.Decide(s).Allows(consent.Analytics) != nil {
+	if s := p.FromStored(value, key); p.Decide(consent.Situation{Now: now}, s).Allows(consent.Analytics) != nil {
 		t.Fatal("an untouched cookie does not grant")
 	}
 	for i := range value {
 		changed := []byte(value)
 		changed[i] ^= 0x01
 		// The last character of a base64 text may carry bits that are not used.
-		if s, ok := p.FromStored(key, string(changed), now); ok && !s.Unreadable && i < len(value)-1 {
+		if s := p.FromStored(string(changed), key); !s.Unreadable && i < len(value)-1 {
 			t.Errorf("byte %d changed and still accepted", i)
 		}
 	}
@@ -173,9 +171,9 @@ func TestTamperedCookieDenies(t *testing.T) {
 
 func TestEqualEvidenceGivesEqualID(t *testing.T) {
 	p := newPolicy(t)
-	a := p.Decide(p.FromCategories(map[string]any{"analytics": true, "marketing": false}))
-	b := p.Decide(p.FromCategories(map[string]any{"marketing": false, "analytics": true}))
-	c := p.Decide(p.FromCategories(map[string]any{"marketing": true, "analytics": true}))
+	a := p.Decide(consent.Situation{}, p.FromCategories(map[string]any{"analytics": true, "marketing": false}))
+	b := p.Decide(consent.Situation{}, p.FromCategories(map[string]any{"marketing": false, "analytics": true}))
+	c := p.Decide(consent.Situation{}, p.FromCategories(map[string]any{"marketing": true, "analytics": true}))
 	if a.ID() != b.ID() || a.ID() == c.ID() || len(a.ID()) != 32 {
 		t.Errorf("ids %s %s %s", a.ID(), b.ID(), c.ID())
 	}
@@ -186,7 +184,7 @@ func FuzzFromStored(f *testing.F) {
 	f.Add(".")
 	p, key := newPolicy(f), bytes.Repeat([]byte{7}, 32)
 	f.Fuzz(func(t *testing.T, value string) {
-		if s, ok := p.FromStored(key, value, time.Now()); ok && len(p.Decide(s).Granted()) > 1 {
+		if s := p.FromStored(value, key); len(p.Decide(consent.Situation{Now: time.Now()}, s).Granted()) > 1 {
 			t.Errorf("%q grants without a signature", value)
 		}
 	})

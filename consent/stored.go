@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,13 +19,16 @@ type stored struct {
 	Purposes  map[string]bool `json:"p"`
 }
 
-const storedContext = "sluis/consent-cookie/v1\x00"
+const (
+	storedContext = "sluis/consent-cookie/v1\x00"
+	minKey        = 32 // bytes
+)
 
 // Store writes a choice as the value of a cookie, signed with key, so that
 // every collector with the same key decides alike without shared state.
 func (p *Policy) Store(key []byte, s Signal, decidedAt time.Time) (string, error) {
-	if len(key) < 32 {
-		return "", fmt.Errorf("signing a stored choice: the key has %d bytes, 32 are needed", len(key))
+	if len(key) < minKey {
+		return "", fmt.Errorf("signing a stored choice: the key has %d bytes, %d are needed", len(key), minKey)
 	}
 	c := stored{Policy: p.version, DecidedAt: decidedAt.Unix(), Purposes: make(map[string]bool, len(s.Verdicts))}
 	for purpose, verdict := range s.Verdicts {
@@ -38,33 +42,32 @@ func (p *Policy) Store(key []byte, s Signal, decidedAt time.Time) (string, error
 	return text + "." + base64.RawURLEncoding.EncodeToString(storedMAC(key, text)), nil
 }
 
-// FromStored reads what [Policy.Store] wrote. A value that was tampered with
-// or that cannot be read denies everything; an expired one says nothing (ok is
-// false), since the person is to be asked again.
-func (p *Policy) FromStored(key []byte, value string, now time.Time) (s Signal, ok bool) {
-	unreadable := Signal{Kind: Stored, Unreadable: true}
+// FromStored reads what [Policy.Store] wrote with one of some keys. A value that was tampered with
+// or that cannot be read denies everything. What was granted expires, each
+// purpose by itself; what was refused stays refused for as long as the browser
+// keeps the cookie.
+func (p *Policy) FromStored(value string, keys ...[]byte) Signal {
+	bad := unreadable(Stored, value)
 	text, sum, found := strings.Cut(value, ".")
 	mac, err := base64.RawURLEncoding.DecodeString(sum)
-	if !found || err != nil || !hmac.Equal(mac, storedMAC(key, text)) {
-		return unreadable, true
+	signed := func(key []byte) bool { return len(key) >= minKey && hmac.Equal(mac, storedMAC(key, text)) }
+	if !found || err != nil || !slices.ContainsFunc(keys, signed) {
+		return bad
 	}
 	body, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
-		return unreadable, true
+		return bad
 	}
 	var c stored
 	if err := json.Unmarshal(body, &c); err != nil {
-		return unreadable, true
+		return bad
 	}
-	age := now.Sub(time.Unix(c.DecidedAt, 0))
-	if age > p.maxAge || age < -time.Hour {
-		return Signal{}, false
-	}
-	s = Signal{Kind: Stored, Verdicts: make(map[Purpose]Verdict, len(c.Purposes))}
+	s := newSignal(Stored)
+	s.Evidence, s.DecidedAt = bad.Evidence, time.Unix(c.DecidedAt, 0).UTC()
 	for name, granted := range c.Purposes {
 		s.add(Purpose(name), granted)
 	}
-	return s, true
+	return s
 }
 
 func storedMAC(key []byte, text string) []byte {

@@ -100,7 +100,8 @@ func (o *Observer) Observe(r *http.Request) Visitor {
 }
 
 // Place is the region of an address that the sender of an event tells of
-// another, as a server does of its visitor; empty if it is not known.
+// another, as a server does of its visitor; empty if it is not known. Whether the
+// sender is to be believed is for the caller to know.
 func (o *Observer) Place(address string) string {
 	if o.Regions == nil || address == "" {
 		return ""
@@ -111,6 +112,10 @@ func (o *Observer) Place(address string) string {
 	}
 	return o.Regions.of(network(a.Unmap()))
 }
+
+// FromPage tells whether a browser says that a page made it send the request.
+// What a page sends, its visitor can change.
+func (v Visitor) FromPage() bool { return v.page }
 
 // digest is never zero.
 func (o *Observer) digest(a netip.Addr) uint64 {

@@ -25,6 +25,7 @@ import (
 	"github.com/sluis-cdp/sluis/collector/metrics"
 	"github.com/sluis-cdp/sluis/collector/spool"
 	"github.com/sluis-cdp/sluis/collector/visitor"
+	"github.com/sluis-cdp/sluis/consent/record"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/consent/seal/remote"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -46,6 +47,7 @@ type Edge struct {
 	spool      *spool.Spool
 	window     *collector.Window
 	suppressed *collector.SuppressionList
+	recorder   *collector.Recorder
 	loader     *collector.Loader
 	metrics    *metrics.Metrics
 	health     *health
@@ -98,6 +100,9 @@ func Start(ctx context.Context, w *workspace.Workspace, options Options) (_ *Edg
 	}
 	e.loader = &collector.Loader{Spool: e.spool, Sink: sink, Window: e.window, Suppressed: e.suppressed, Logger: e.logger}
 	e.instrument(w)
+	if e.recorder, err = e.openRecorder(ctx, w); err != nil {
+		return nil, errors.Join(err, closeSink())
+	}
 	if err := e.listen(ctx, w); err != nil {
 		return nil, errors.Join(err, closeSink())
 	}
@@ -118,6 +123,19 @@ func (e *Edge) openSpool(w *workspace.Workspace) (err error) {
 		err = fmt.Errorf("%w: a collector is running on this workspace already", err)
 	}
 	return err
+}
+
+// openRecorder begins the chain of this start.
+func (e *Edge) openRecorder(ctx context.Context, w *workspace.Workspace) (*collector.Recorder, error) {
+	seed, err := seal.Dir(w.Path(w.Keys)).Key(ctx, seal.KeyRecord)
+	if err != nil {
+		return nil, fmt.Errorf("loading the key of the record of consent: %w", err)
+	}
+	key, err := record.NewKey(seed)
+	if err != nil {
+		return nil, err
+	}
+	return collector.OpenRecorder(key, w.Workspace, w.ConsentHead(), e.metrics.Spool(e.spool), e.logger)
 }
 
 // instrument makes what looks at the rest.

@@ -49,7 +49,7 @@ func (e *Edge) config(ctx context.Context, w *workspace.Workspace) (config colle
 		Sources: w.CollectorSources(), Policy: w.Policy, SealFor: w.Consent.SealFor, SealAgain: w.SealAgain(),
 		PhoneRegion: w.PhoneRegion, PathPrefix: w.PathPrefix,
 		Pseudonymizer: e.pseudonymizer.Load(), Sealer: e.sealer,
-		Spool: e.metrics.Spool(e.spool), Window: e.window, Suppressed: e.suppressed, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
+		Spool: e.metrics.Spool(e.spool), Window: e.window, Suppressed: e.suppressed, Recorder: e.recorder, Observer: observers{e.metrics, e.tail}, Logger: e.logger,
 	}
 	keys := w.Keyring()
 	before := e.workspace.Load()

@@ -68,9 +68,11 @@ type Config struct {
 
 // Source configures a collector.Source.
 type Source struct {
-	ID           string                 `yaml:"id"`
-	WriteKey     string                 `yaml:"write_key"`
-	Origins      []string               `yaml:"origins"`
+	ID       string   `yaml:"id"`
+	WriteKey string   `yaml:"write_key"`
+	Origins  []string `yaml:"origins"`
+	// Servers says that servers send, whose write key no page has.
+	Servers      bool                   `yaml:"servers"`
 	TrackingPlan string                 `yaml:"tracking_plan"`
 	Denied       collector.DeniedPolicy `yaml:"denied"`
 	// Identity is where browsers keep the visitor's anonymous id; empty means in
@@ -90,20 +92,6 @@ const (
 	LandByStream Landing = "stream" // in seconds, at a price for each GB
 	LandByLoad   Landing = "load"   // free, up to warehouse.bigquery.load_every later
 )
-
-// Consent configures a consent.Policy.
-type Consent struct {
-	Version    string                       `yaml:"version"`
-	Purposes   []consent.Purpose            `yaml:"purposes"`
-	Categories map[string][]consent.Purpose `yaml:"categories"`
-	GPCDenies  []consent.Purpose            `yaml:"gpc_denies"`
-	MaxAge     time.Duration                `yaml:"max_age"`
-	// SealFor are the purposes that need direct identifiers.
-	SealFor []consent.Purpose `yaml:"seal_for"`
-	// Retention is how long after it was sealed what is for a purpose can be
-	// opened; without an entry, for as long as there is its key.
-	Retention map[consent.Purpose]Age `yaml:"retention"`
-}
 
 // Spool bounds the queue on disk.
 type Spool struct {
@@ -326,6 +314,9 @@ func (w *Workspace) check(doc *document) {
 				doc.report(fmt.Sprintf("%s.origins.%d", at, j), "%v", err)
 			}
 		}
+		if s.Servers && len(s.Origins) > 0 {
+			doc.report(at+".servers", "a source that pages send to has its write key in them, so anybody could pass for a server: give servers a source of their own, without origins")
+		}
 		if s.Denied != "" && s.Denied != collector.Count && s.Denied != collector.Discard {
 			doc.report(at+".denied", "must be count (a refused event grows a counter) or drop")
 		}
@@ -387,7 +378,7 @@ func (w *Workspace) load(doc *document) {
 		return
 	}
 	for _, s := range w.Sources {
-		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Denied: s.Denied, Identity: s.Identity, Bots: s.Bots, Rate: w.rate(s.Limits)}
+		source := collector.Source{ID: s.ID, WriteKey: s.WriteKey, Origins: s.Origins, Servers: s.Servers, Denied: s.Denied, Identity: s.Identity, Bots: s.Bots, Rate: w.rate(s.Limits)}
 		if source.Denied == "" {
 			source.Denied = collector.Count
 		}
@@ -402,25 +393,6 @@ func (w *Workspace) load(doc *document) {
 		}
 		w.sources = append(w.sources, source)
 	}
-}
-
-func (w *Workspace) loadPolicy(doc *document) bool {
-	policy, err := consent.NewPolicy(consent.PolicyConfig{
-		Version: w.Consent.Version, Extra: w.Consent.Purposes, Categories: w.Consent.Categories,
-		GPCDenies: w.Consent.GPCDenies, MaxAge: w.Consent.MaxAge,
-	})
-	if err != nil {
-		doc.report("consent", "%v", err)
-		return false
-	}
-	w.Policy = policy
-	for _, purpose := range w.Consent.SealFor {
-		if !policy.Knows(purpose) {
-			doc.report("consent.seal_for", "unknown purpose %q; known are %v", purpose, policy.Purposes())
-		}
-	}
-	w.checkRetention(doc)
-	return true
 }
 
 // Path resolves a path of the configuration.
@@ -444,6 +416,10 @@ func (w *Workspace) MessageIDs() string { return filepath.Join(w.Path(w.Data), "
 // folder of what is under way, and of the receipts.
 func (w *Workspace) Suppressed() string { return filepath.Join(w.Path(w.Data), "suppressed") }
 func (w *Workspace) Erasures() string   { return filepath.Join(w.Path(w.Data), "erasures") }
+
+// ConsentHead is the file in which a collector keeps the head of its record of
+// consent.
+func (w *Workspace) ConsentHead() string { return filepath.Join(w.Path(w.Data), "consent.head") }
 
 // ReplayDir is the folder of the spool by which replayed events land.
 func (w *Workspace) ReplayDir() string { return filepath.Join(w.Path(w.Data), "replay") }
