@@ -59,6 +59,21 @@ var (
 	}
 )
 
+// String is the text of a string of the IAB, as its decoder takes it; ok is false
+// if the evidence is not of that kind.
+func (e Evidence) String(kind Kind) (text string, ok bool) {
+	var err error
+	switch {
+	case e.Place == InCookie && cookieKinds[e.Name] == kind:
+		text, err = url.PathUnescape(e.Value)
+	case e.Place == InQuery && queryKinds[e.Name] == kind:
+		text, err = url.QueryUnescape(e.Value)
+	default:
+		return "", false
+	}
+	return text, err == nil
+}
+
 // Gather finds the signals that stand around a request's body: in headers,
 // cookies and the query of its address. It reads none of them.
 func Gather(h http.Header, rawQuery string) []Evidence {

@@ -85,13 +85,15 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
 			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(), snippetCommand(),
-			trackingCommand(), modelsCommand(), syncCommand(), subjectCommand(), sqlCommand(), ledgerCommand(), keysCommand(),
+			trackingCommand(), consentCommand(), modelsCommand(), syncCommand(), subjectCommand(), sqlCommand(), ledgerCommand(), keysCommand(),
 			doctorCommand(), pseudonymServiceCommand(), pluginCommand(),
 		},
 		Writer:         stdout,
 		ErrWriter:      stderr,
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   wrongUse,
+
+		DisableSliceFlagSeparator: true, // headers and cookies have commas
+		OnUsageError:              wrongUse,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usage("there is no command %q", c.Args().First())

@@ -228,3 +228,14 @@ func parseUSPrivacy(text string) (*US, error) {
 	}
 	return u, nil
 }
+
+// Fields are the fields that the section has, in its order.
+func (u *US) Fields() []Field {
+	var list []Field
+	for _, v := range u.values {
+		if !slices.Contains(list, v.field) {
+			list = append(list, v.field)
+		}
+	}
+	return list
+}

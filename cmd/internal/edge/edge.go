@@ -127,11 +127,11 @@ func (e *Edge) openSpool(w *workspace.Workspace) (err error) {
 
 // openRecorder begins the chain of this start.
 func (e *Edge) openRecorder(ctx context.Context, w *workspace.Workspace) (*collector.Recorder, error) {
-	seed, err := seal.Dir(w.Path(w.Keys)).Key(ctx, seal.KeyRecord)
+	seeds, err := seal.Every(ctx, seal.Dir(w.Path(w.Keys)), seal.KeyRecord)
 	if err != nil {
 		return nil, fmt.Errorf("loading the key of the record of consent: %w", err)
 	}
-	key, err := record.NewKey(seed)
+	key, err := record.NewKey(seeds[0])
 	if err != nil {
 		return nil, err
 	}
