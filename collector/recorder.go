@@ -195,3 +195,14 @@ func (c *Collector) recordChoice(ctx context.Context, rec Record) error {
 	}
 	return c.record(rec.ReceivedAt, &rec.Rows)
 }
+
+// Erase is what stays of the row when the person is erased on a request: see
+// [record.Erase]. Where in the spool it came from stays too.
+func (r *ConsentRow) Erase(rights record.Key, workspace, requestID string) ConsentRow {
+	husk := record.Erase(rights, workspace, r.Entry(), requestID)
+	return ConsentRow{
+		ReceivedAt: husk.ReceivedAt, Chain: husk.Chain, Link: husk.Link, LinkRow: husk.LinkRow, LinkRows: husk.LinkRows,
+		Previous: husk.Previous, RowDigest: husk.Digest, KeyID: husk.KeyID, Signature: husk.Signature,
+		ErasureID: husk.ErasureID, ErasureSignature: husk.ErasureSignature, Origin: r.Origin,
+	}
+}

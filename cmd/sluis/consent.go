@@ -47,6 +47,8 @@ func consentCommand() *cli.Command {
 				},
 				Action: decideConsent,
 			},
+			consentVerifyCommand(),
+			consentReceiptsCommand(),
 		},
 	}
 }

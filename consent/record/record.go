@@ -86,6 +86,9 @@ type Place struct {
 	LinkRow int64 // from 0 on
 }
 
+// String is "<chain>:<link>:<row>".
+func (p Place) String() string { return fmt.Sprintf("%s:%d:%d", p.Chain, p.Link, p.LinkRow) }
+
 // Husk tells whether the row was erased.
 func (r *Row) Husk() bool { return r.ErasureID != "" || r.ErasureSignature != "" }
 

@@ -26,6 +26,15 @@ type Consent struct {
 	// Retention is how long after it was sealed what is for a purpose can be
 	// opened; without an entry, for as long as there is its key.
 	Retention map[consent.Purpose]Age `yaml:"retention"`
+	// Controller is who is responsible, as receipts tell; the default is the
+	// workspace's name.
+	Controller Controller `yaml:"controller"`
+}
+
+// Controller is who is responsible for the processing.
+type Controller struct {
+	Name    string `yaml:"name"`
+	Contact string `yaml:"contact"`
 }
 
 // RegionRule is a consent.Rule.
@@ -40,12 +49,12 @@ type RegionRule struct {
 // ConsentMappings are consent.Mappings; the words of each consent tool are under
 // the name of its kind.
 type ConsentMappings struct {
-	TCF               map[consent.Purpose][]string                  `yaml:"tcf"`
-	TCFVendor         int                                           `yaml:"tcf_vendor"`
-	GPP               map[string][]consent.Purpose                  `yaml:"gpp"`
-	ConsentMode       map[string][]consent.Purpose                  `yaml:"google_consent_mode"`
-	ConsentModeGrants bool                                          `yaml:"google_consent_mode_grants"`
-	Tools             map[consent.Kind]map[string][]consent.Purpose `yaml:",inline"`
+	TCF               map[consent.Purpose][]string            `yaml:"tcf"`
+	TCFVendor         int                                     `yaml:"tcf_vendor"`
+	GPP               map[string][]consent.Purpose            `yaml:"gpp"`
+	ConsentMode       map[string][]consent.Purpose            `yaml:"google_consent_mode"`
+	ConsentModeGrants bool                                    `yaml:"google_consent_mode_grants"`
+	Tools             map[string]map[string][]consent.Purpose `yaml:",inline"`
 }
 
 // PurposeEntry is a consent.Definition, or a purpose's name alone.
@@ -78,8 +87,11 @@ func (c *Consent) policyConfig() consent.PolicyConfig {
 		Version: c.Version, GPCDenies: c.GPCDenies, DNTDenies: c.DNTDenies, MaxAge: c.MaxAge,
 		Mappings: consent.Mappings{
 			TCF: c.Mappings.TCF, TCFVendor: c.Mappings.TCFVendor, GPP: c.Mappings.GPP, ConsentMode: c.Mappings.ConsentMode,
-			ConsentModeGrants: c.Mappings.ConsentModeGrants, Tools: c.Mappings.Tools, Categories: c.Categories,
+			ConsentModeGrants: c.Mappings.ConsentModeGrants, Tools: make(map[consent.Kind]map[string][]consent.Purpose), Categories: c.Categories,
 		},
+	}
+	for tool, words := range c.Mappings.Tools {
+		config.Mappings.Tools[consent.Kind(tool)] = words
 	}
 	for _, p := range c.Purposes {
 		config.Purposes = append(config.Purposes, consent.Definition{Purpose: p.Name, Description: p.Description, Basis: p.Basis, Expiry: p.Expiry})
