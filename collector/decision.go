@@ -98,19 +98,12 @@ func (c *Collector) eventSignals(e *Event) []consent.Signal {
 	return signals
 }
 
-// ambiguous stands for a member that an object has twice: no signal may have it.
-type ambiguous struct{}
-
 // decoded is a value as encoding/json decodes it.
 func decoded(v jsontree.Value) any {
 	switch v.Kind() {
 	case jsontree.Object:
 		object := make(map[string]any)
 		for name, member := range v.Members() {
-			if _, twice := object[name]; twice {
-				object[name] = ambiguous{}
-				continue
-			}
 			object[name] = decoded(member)
 		}
 		return object
@@ -127,10 +120,8 @@ func decoded(v jsontree.Value) any {
 	case jsontree.Number:
 		return v.Raw()
 	case jsontree.Missing, jsontree.Null:
-		return nil
-	default:
-		return ambiguous{}
 	}
+	return nil
 }
 
 // gate lets an event pass whose purposes are all granted. Of any other event

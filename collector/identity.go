@@ -132,7 +132,7 @@ func (c *Collector) keepVisitor(w http.ResponseWriter, req *request, reset bool)
 			setCookie(w, req, IdentityCookieName, "", -time.Second)
 		}
 	case b.made:
-		setCookie(w, req, IdentityCookieName, c.sealID(b.id, req.received), c.Policy.MaxAge())
+		setCookie(w, req, IdentityCookieName, c.sealID(b.id, req.received), c.idAge())
 	}
 }
 
@@ -177,8 +177,12 @@ func (c *Collector) openID(value string, now time.Time) (id string, ok bool) {
 		return "", false
 	}
 	age := now.Sub(time.Unix(seconds, 0))
-	return id, age <= c.Policy.MaxAge() && age > -time.Hour
+	return id, age <= c.idAge() && age > -time.Hour
 }
+
+// idAge is how long a browser keeps an id: as long as the consent that it rests on
+// lasts.
+func (c *Collector) idAge() time.Duration { return c.Policy.Definition(consent.Identity).Expiry }
 
 func idMAC(key []byte, text string) []byte {
 	h := hmac.New(sha256.New, key)

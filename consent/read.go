@@ -285,7 +285,11 @@ func (p *Policy) FromGPP(text string) []Signal {
 		case section.Canada != nil:
 			signals = append(signals, p.fromCanada(section.Canada, text))
 		case section.US != nil:
-			signals = append(signals, p.fromUS(GPP, section.US, text))
+			s := p.fromUS(GPP, section.US, text)
+			if section.ID == gpp.SectionUSP {
+				p.meanSharing(&s, section.US)
+			}
+			signals = append(signals, s)
 		default:
 			return []Signal{unreadable(GPP, text)}
 		}
@@ -347,10 +351,16 @@ func (p *Policy) FromUSPrivacy(text string) Signal {
 		return unreadable(USPrivacy, text)
 	}
 	s := p.fromUS(USPrivacy, us, text)
-	if us.Refuses(gpp.SaleOptOut) { // it has no other field: sale means sharing too
+	p.meanSharing(&s, us)
+	return s
+}
+
+// meanSharing: a US Privacy string has no word for sharing, so that its opt-out of
+// sale means both.
+func (p *Policy) meanSharing(s *Signal, us *gpp.US) {
+	if us.Refuses(gpp.SaleOptOut) {
 		s.deny(p.mappings.GPP[gpp.SharingOptOut.String()])
 	}
-	return s
 }
 
 // readTool reads the cookie of a consent tool, or a parameter of Google Consent
