@@ -228,10 +228,12 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	}
 	rec, kept := Record{ReceivedAt: req.received}, &keeping{settled: make(chan struct{})}
 	defer c.settle(kept)
-	for _, p := range subjects {
-		c.keepElement(&rec.Rows, kept, p, req.received)
-	}
 	rec.Consents = c.consentRows(req, decision, choice, subjects, decision.Granted())
+	if len(rec.Consents) > 0 {
+		for _, p := range subjects {
+			c.keepElement(&rec.Rows, kept, p, req.received)
+		}
+	}
 	if err := c.write(r.Context(), rec); err != nil {
 		c.fail(w, err)
 		return

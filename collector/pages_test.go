@@ -149,7 +149,7 @@ func TestNothingElseOfARefusedEventIsWritten(t *testing.T) {
 		if len(record.Counts) != 1 || record.Counts[0] != want {
 			t.Fatalf("%+v: counted as %+v", one, record.Counts)
 		}
-		if len(record.Ledger) != 2 || len(record.Events)+len(record.Vault)+len(record.Consents)+len(record.Quarantine)+len(record.SealKeys) > 0 {
+		if len(record.Ledger) != 2 || len(record.Events)+len(record.Vault)+len(record.Consents)+len(record.Quarantine)+len(record.SealKeys)+len(record.Elements) > 0 {
 			t.Fatalf("%+v: %+v", one, record.Rows)
 		}
 		for _, text := range []string{

@@ -160,9 +160,6 @@ func (c *Collector) recordDenials(e *Event, choice bool) {
 			subjects = append(subjects, p)
 		}
 	}
-	for _, p := range subjects {
-		c.keepElement(e.rows, e.kept, p, e.req.received)
-	}
 	signal := consent.Signal{Kind: consent.SegmentConsent}
 	if s, ok := c.eventSignal(e); ok {
 		signal = s
@@ -173,7 +170,14 @@ func (c *Collector) recordDenials(e *Event, choice bool) {
 	if !choice {
 		granted = nil
 	}
-	e.rows.Consents = append(e.rows.Consents, c.consentRows(e.req, e.decision.Decision, signal, subjects, granted)...)
+	rows := c.consentRows(e.req, e.decision.Decision, signal, subjects, granted)
+	if len(rows) == 0 {
+		return // nothing is refused: of the person there is to be no trace
+	}
+	for _, p := range subjects {
+		c.keepElement(e.rows, e.kept, p, e.req.received)
+	}
+	e.rows.Consents = append(e.rows.Consents, rows...)
 }
 
 // consentRows is the proof of a decision about some subjects.
