@@ -67,7 +67,7 @@ func (s *memorySpool) rows(t testing.TB) Rows {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all.append(r.Rows, "0011223344556677", uint64(i+1))
+		all.append(r.Rows, "0011223344556677", uint64(i+1), 1)
 	}
 	return all
 }

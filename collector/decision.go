@@ -163,15 +163,19 @@ func (c *Collector) recordDenials(e *Event, choice bool) {
 			subjects = append(subjects, p)
 		}
 	}
-	for _, p := range subjects {
-		c.keepElement(e.rows, e.kept, p, e.req.received)
-	}
 	purposes, notice := e.decision.Denied(), ""
 	if choice {
 		purposes = append(purposes, e.decision.Granted()...)
 		notice = c.noticeOf(e.consent.Get("notice"))
 	}
-	e.rows.Consents = append(e.rows.Consents, c.consentRows(e.req, e.region, e.decision.Decision, subjects, purposes, notice)...)
+	said := c.consentRows(e.req, e.region, e.decision.Decision, subjects, purposes, notice)
+	if len(said) == 0 {
+		return
+	}
+	for _, p := range subjects {
+		c.keepElement(e.rows, e.kept, p, e.req.received)
+	}
+	e.rows.Consents = append(e.rows.Consents, said...)
 }
 
 // consentRows is the proof of a decision about some subjects: for each purpose

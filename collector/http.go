@@ -212,10 +212,12 @@ func (c *Collector) serveConsent(w http.ResponseWriter, r *http.Request) {
 	}
 	rec, kept := Record{ReceivedAt: req.received}, &keeping{settled: make(chan struct{})}
 	defer c.settle(kept)
-	for _, p := range subjects {
-		c.keepElement(&rec.Rows, kept, p, req.received)
-	}
 	rec.Consents = c.consentRows(req, region, decision, subjects, append(decision.Granted(), decision.Denied()...), notice)
+	if len(rec.Consents) > 0 {
+		for _, p := range subjects {
+			c.keepElement(&rec.Rows, kept, p, req.received)
+		}
+	}
 	if err := c.recordChoice(r.Context(), rec); err != nil {
 		c.fail(w, err)
 		return

@@ -321,6 +321,6 @@ func (b *batcher) add(batch *Batch, r spool.Record, sameDay bool) bool {
 	if sameDay && !day.Equal(batch.Day) {
 		return false
 	}
-	batch.append(rec.Rows, batch.SpoolID, r.Seq)
+	batch.append(rec.Rows, batch.SpoolID, r.Seq, batch.First)
 	return true
 }

@@ -149,7 +149,7 @@ func TestNothingElseOfARefusedEventIsWritten(t *testing.T) {
 		if len(record.Counts) != 1 || record.Counts[0] != want {
 			t.Fatalf("%+v: counted as %+v", one, record.Counts)
 		}
-		if len(record.Ledger) != 2 || len(record.Events)+len(record.Vault)+len(record.Consents)+len(record.Quarantine)+len(record.SealKeys) > 0 {
+		if len(record.Ledger) != 2 || len(record.Events)+len(record.Vault)+len(record.Consents)+len(record.Quarantine)+len(record.SealKeys)+len(record.Elements) > 0 {
 			t.Fatalf("%+v: %+v", one, record.Rows)
 		}
 		for _, text := range []string{
@@ -244,5 +244,48 @@ func TestRefusalOfACustomerKeepsTheRefusalAlone(t *testing.T) {
 	}
 	if bytes.Contains(bytes.Join(b.spool.records, nil), []byte("canary")) {
 		t.Error("something of the event is written")
+	}
+}
+
+// TestNumbersAreNotBesideWhoCameWithThem: what was counted and what landed of one
+// request have no place in common, unless the request landed alone.
+func TestNumbersAreNotBesideWhoCameWithThem(t *testing.T) {
+	b := newBench(t, nil)
+	for _, user := range []string{"anna", "bob", "carol"} {
+		body := `{"batch":[
+			{"type":"track","userId":"` + user + `","event":"Live Chat Started","context":{"consent":{"categoryPreferences":{"analytics":true,"identity":true}}}},
+			{"type":"track","userId":"` + user + `","event":"Ad Clicked","context":{"consent":{"categoryPreferences":{"analytics":true,"advertising":false}}}}]}`
+		if status, answer := b.post(t, "/v1/batch", body, "X-Write-Key", "wk_web"); status != 200 {
+			t.Fatal(status, answer)
+		}
+	}
+	var rows Rows
+	for i, text := range b.spool.records {
+		r, err := ParseRecord(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows.append(r.Rows, "0011223344556677", uint64(17+i), 17)
+	}
+	if len(rows.Events) != 3 || rows.Events[2].SpoolOffset != 19 {
+		t.Errorf("%+v", rows.Events)
+	}
+	if len(rows.Counts) != 1 || rows.Counts[0].N != 3 || rows.Counts[0].SpoolOffset != 17 {
+		t.Errorf("%+v", rows.Counts)
+	}
+	for _, l := range rows.Ledger {
+		if l.SpoolOffset != 17 {
+			t.Errorf("%+v", l)
+		}
+	}
+	// Whichever request a counter came first in, it has the place of the range.
+	rows = Rows{}
+	r, err := ParseRecord(b.spool.records[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows.append(r.Rows, "0011223344556677", 19, 17)
+	if rows.Counts[0].SpoolOffset != 17 || rows.Events[0].SpoolOffset != 19 {
+		t.Errorf("%+v, %+v", rows.Counts, rows.Events)
 	}
 }

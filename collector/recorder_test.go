@@ -71,7 +71,7 @@ func TestRecorderMakesOneChain(t *testing.T) {
 	var group sync.WaitGroup
 	for range 200 {
 		group.Go(func() {
-			if err := r.append(at, consentsOf(3, at)); err != nil {
+			if err := r.append(at, consentsOf(3, at), nil); err != nil {
 				t.Error(err)
 			}
 		})

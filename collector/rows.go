@@ -174,8 +174,9 @@ type Rows struct {
 
 // append adds the rows of one record, which had the sequence number seq in the
 // spool. Counters of one key are added up, so that a landed range holds few
-// rows of them.
-func (rows *Rows) append(r Rows, spoolID string, seq uint64) {
+// rows of them, and their place is that of its first record: that of a request
+// would tell which person's events came with what was only to be counted.
+func (rows *Rows) append(r Rows, spoolID string, seq, first uint64) {
 	origin := Origin{SpoolID: spoolID, SpoolOffset: int64(seq)}
 	rows.Events = appendRows(rows.Events, r.Events, func(e *EventRow) { e.Origin = origin })
 	rows.Vault = appendRows(rows.Vault, r.Vault, func(v *VaultRow) { v.Origin = origin })
@@ -183,12 +184,13 @@ func (rows *Rows) append(r Rows, spoolID string, seq uint64) {
 	rows.Quarantine = appendRows(rows.Quarantine, r.Quarantine, func(q *QuarantineRow) { q.Origin = origin })
 	rows.SealKeys = appendRows(rows.SealKeys, r.SealKeys, func(k *SealKeyRow) { k.Origin = origin })
 	rows.Elements = appendRows(rows.Elements, r.Elements, func(e *ElementRow) { e.Origin = origin })
+	counters := Origin{SpoolID: spoolID, SpoolOffset: int64(first)}
 	for _, l := range r.Ledger {
-		l.Origin = origin
+		l.Origin = counters
 		rows.Ledger = addUp(rows.Ledger, l, (*LedgerRow).same, (*LedgerRow).add)
 	}
 	for _, c := range r.Counts {
-		c.Origin = origin
+		c.Origin = counters
 		rows.Counts = addUp(rows.Counts, c, (*CountRow).same, (*CountRow).add)
 	}
 }

@@ -208,7 +208,7 @@ func hear(t testing.TB, p *consent.Policy, text string) []consent.Signal {
 			}
 		}
 	}
-	return append(signals, p.Read(casesKey, consent.Gather(header, strings.TrimPrefix(query, "&")))...)
+	return append(signals, p.Read(consent.Gather(header, strings.TrimPrefix(query, "&")), casesKey)...)
 }
 
 func decode(t testing.TB, text string) (v any) {

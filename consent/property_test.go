@@ -178,7 +178,7 @@ func FuzzGather(f *testing.F) {
 	p := casePolicies(f)["categories"]
 	f.Fuzz(func(t *testing.T, cookie, query string) {
 		evidence := consent.Gather(map[string][]string{"Cookie": {cookie}, "Sec-Gpc": {cookie}, "Dnt": {query}}, query)
-		signals := p.Read(casesKey, evidence)
+		signals := p.Read(evidence, casesKey)
 		d := p.Decide(consent.Situation{Now: casesNow}, signals...)
 		for _, s := range signals {
 			for _, purpose := range p.Purposes() {

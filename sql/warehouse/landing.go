@@ -108,7 +108,8 @@ func Landing() []Table {
 		table("ledger",
 			Column{"source_id", String}, Column{"minute", Timestamp}, Column{"outcome", String}, Column{"reason", String}, Column{"n", Int64}),
 		// Refused events, as a number: no identifier, no time below the hour, event
-		// names and pages only as the tracking plan has them, NULL for any other.
+		// names and pages only as the tracking plan has them, NULL for any other. Their
+		// place, and that of the ledger's rows, is that of the range they landed with.
 		table("counts",
 			Column{"source_id", String}, Column{"hour", Timestamp}, Column{"type", String}, Column{"event", String}, Column{"n", Int64},
 			Column{"page", String}, Column{"device_class", String}),

@@ -164,6 +164,7 @@ var models = []model{
 		{"consent_node_effective", without(verdict, "signal")},
 		{"identity_map", []string{"node_key", "profile_id"}},
 	}},
+	{"counts_published", false, false, 1, nil}, // of counts and ledger, which stay small
 	{"profile_events", true, false, 1, []read{{"stg_events", nil}, {"stg_identifiers", nil}, {"identity_map", nil}}},
 	{"profile_sealed", false, false, 1, []read{{"vault", nil}, {"identity_map", []string{"node_key", "profile_id"}}}},
 	{"profiles", false, false, 1, []read{

@@ -151,7 +151,7 @@ func modelsTable() string {
 	others, rest := 0, make([]float64, len(variants))
 	for _, m := range models {
 		switch {
-		case m.view:
+		case m.view, len(m.reads) == 0: // what it reads is small
 			continue
 		case m.scanned(w, wholeBuild) < 0.01*scannedPerBuild(w, wholeBuild):
 			others++
