@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/consent/seal/vault"
 )
 
 func keysCommand() *cli.Command {
@@ -21,7 +23,7 @@ func keysCommand() *cli.Command {
 			"--passphrase-file or " + workspace.EnvPassphraseFile + ", else from " + workspace.EnvPassphrase + ", systemd's credential " + workspace.Credential + ",\n" +
 			"or keyring.passphrase_file in " + workspace.File + ", or ask at the terminal. So do all other commands.",
 		Subcommands: []*cli.Command{
-			keysInitCommand(), keysListCommand(), keysRotateCommand(), keysShredCommand(), keysEncryptCommand(), keysDecryptCommand(),
+			keysInitCommand(), keysListCommand(), keysRotateCommand(), keysShredCommand(), keysEncryptCommand(), keysDecryptCommand(), keysPushCommand(),
 		},
 	}
 }
@@ -282,6 +284,44 @@ func keysDecryptCommand() *cli.Command {
 			names, err := folder.Decrypt(c.Context)
 			sayKeys(c, "decrypted", names)
 			return err
+		},
+	}
+}
+
+func keysPushCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "push",
+		Usage: "copy the keys of the folder to the Vault that the configuration names (keyring.vault), where they are then read",
+		Description: "Keys that are there already stay as they are. Make and rotate keys in the folder, on a machine that is kept apart, and\n" +
+			"push them; give each program a token whose policy lets it read what it needs (`sluis keys ls`: needed by).",
+		Flags: []cli.Flag{passphraseFlag()},
+		Action: func(c *cli.Context) error {
+			w, folder, err := openKeys(c)
+			if err != nil {
+				return err
+			}
+			to := w.KeyVault()
+			if to == nil {
+				return usage("the configuration names no Vault: set keyring.vault in %s", workspace.File)
+			}
+			names, err := folder.Names(c.Context)
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				key, err := folder.Key(c.Context, name)
+				if err != nil {
+					return err
+				}
+				switch err := to.Add(c.Context, name, key); {
+				case errors.Is(err, vault.ErrExists):
+				case err != nil:
+					return err
+				default:
+					sayKeys(c, "pushed", []string{name})
+				}
+			}
+			return nil
 		},
 	}
 }
