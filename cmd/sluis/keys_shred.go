@@ -146,7 +146,9 @@ type dataKeys struct {
 
 // where is a condition on seal_keys.
 func (k dataKeys) where() (condition string, args []any) {
-	condition, args = "created_at < ?", []any{k.before}
+	// What tombstones of erased people are sealed with stays: by them people are
+	// kept out.
+	condition, args = "created_at < ? and key_id not in (select key_id from sluis.erasures where key_id is not null)", []any{k.before}
 	if k.purpose != "" {
 		condition, args = condition+" and purpose = ?", append(args, k.purpose)
 	}
@@ -236,6 +238,7 @@ func reportOn(ctx context.Context, db warehouse.Driver, condition string, args [
 	report := &shredReport{Sealed: []unreadable{}}
 	for _, query := range []string{
 		"select k.purpose, 'vault', v.field, count(*) from sluis.vault as v join " + keys + " on k.key_id = v.key_id group by 1, 2, 3 order by 1, 2, 3",
+		"select k.purpose, 'erasures', '', count(*) from sluis.erasures as e join " + keys + " on k.key_id = e.key_id group by 1, 2, 3 order by 1, 2, 3",
 		"select k.purpose, 'quarantine', '', count(*) from sluis.quarantine as q join " + keys + " on k.key_id = q.key_id group by 1, 2, 3 order by 1, 2, 3",
 	} {
 		rows, err := warehouse.Collect(ctx, db, query, args...)

@@ -132,6 +132,18 @@ func (w *Workspace) Keyring() seal.Keyring {
 // KeyVault is the keyring in Vault; nil if the configuration names none.
 func (w *Workspace) KeyVault() *vault.Keyring { return w.vault }
 
+// EnsureKey makes a secret that a keyring made by an earlier version lacks, and
+// tells whether it did. In Vault it makes none.
+func (w *Workspace) EnsureKey(ctx context.Context, name string) (added bool, err error) {
+	if w.vault == nil {
+		return w.KeyFolder().Ensure(ctx, name)
+	}
+	if _, err := w.vault.Key(ctx, name); err != nil {
+		return false, fmt.Errorf("%w; make it with `sluis keys init --add %s` where the folder of keys is, and `sluis keys push` it", err, name)
+	}
+	return false, nil
+}
+
 // openVault looks at where the keys are, if that is not the folder.
 func (w *Workspace) openVault(doc *document) {
 	v := w.KeyringConfig.Vault
