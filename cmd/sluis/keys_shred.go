@@ -236,17 +236,15 @@ func (s shredder) delete(ctx context.Context, db warehouse.Driver, condition str
 func reportOn(ctx context.Context, db warehouse.Driver, condition string, args []any) (*shredReport, error) {
 	keys := "(select distinct key_id, purpose from sluis.seal_keys where " + condition + ") as k"
 	report := &shredReport{Sealed: []unreadable{}}
-	for _, query := range []string{
-		"select k.purpose, 'vault', v.field, count(*) from sluis.vault as v join " + keys + " on k.key_id = v.key_id group by 1, 2, 3 order by 1, 2, 3",
-		"select k.purpose, 'erasures', '', count(*) from sluis.erasures as e join " + keys + " on k.key_id = e.key_id group by 1, 2, 3 order by 1, 2, 3",
-		"select k.purpose, 'quarantine', '', count(*) from sluis.quarantine as q join " + keys + " on k.key_id = q.key_id group by 1, 2, 3 order by 1, 2, 3",
-	} {
-		rows, err := warehouse.Collect(ctx, db, query, args...)
+	for _, table := range []struct{ name, field string }{{"vault", "s.field"}, {"erasures", "cast(null as string)"}, {"quarantine", "cast(null as string)"}} {
+		rows, err := warehouse.Collect(ctx, db, "select purpose, field, count(*) from (select k.purpose, "+table.field+" as field from sluis."+table.name+
+			" as s join "+keys+" on k.key_id = s.key_id) as found group by purpose, field order by purpose, field", args...)
 		if err != nil {
 			return nil, fmt.Errorf("counting what data keys sealed: %w", err)
 		}
 		for _, row := range rows {
-			report.Sealed = append(report.Sealed, unreadable{row[0].(string), row[1].(string), row[2].(string), row[3].(int64)})
+			field, _ := row[1].(string)
+			report.Sealed = append(report.Sealed, unreadable{row[0].(string), table.name, field, row[2].(int64)})
 		}
 	}
 	return report, nil
