@@ -64,9 +64,9 @@ func keysInitCommand() *cli.Command {
 				return err
 			}
 			if dir := c.String("edge-only"); dir != "" {
-				return exportKeys(c, folder, dir)
+				return exportKeys(c, w, folder, dir)
 			}
-			added, err := folder.Init(c.Context, w.SealPurposes(), c.StringSlice("add"))
+			added, err := folder.Init(c.Context, w.SealPurposes(), seal.Secrets{Make: c.StringSlice("add"), Elsewhere: keptElsewhere(w)})
 			sayKeys(c, "made", added)
 			if err == nil && len(added) == 0 {
 				fmt.Fprintln(c.App.Writer, "no key is missing")
@@ -76,7 +76,15 @@ func keysInitCommand() *cli.Command {
 	}
 }
 
-func exportKeys(c *cli.Context, folder *seal.Folder, dir string) error {
+// keptElsewhere is the key of pseudonyms, where a service has it or a half of it.
+func keptElsewhere(w *workspace.Workspace) []string {
+	if w.Pseudonyms.IsLocal() {
+		return nil
+	}
+	return []string{seal.KeyPseudonym}
+}
+
+func exportKeys(c *cli.Context, w *workspace.Workspace, folder *seal.Folder, dir string) error {
 	to := seal.OpenFolder(seal.Dir(dir), nil)
 	if file := c.String("edge-passphrase-file"); file != "" {
 		phrase, err := workspace.ReadPassphrase(file)
@@ -87,7 +95,7 @@ func exportKeys(c *cli.Context, folder *seal.Folder, dir string) error {
 			return err
 		}
 	}
-	names, err := folder.Export(c.Context, to)
+	names, err := folder.Export(c.Context, to, keptElsewhere(w)...)
 	sayKeys(c, "exported", names)
 	return err
 }

@@ -75,6 +75,12 @@ func holdersOf(key string) Holders {
 	if _, public := purposeOf(key, keyPublic); public {
 		return HeldByCollector
 	}
+	switch key {
+	case KeyPseudonymEdge:
+		return HeldByCollector
+	case KeyPseudonymService:
+		return HeldByService
+	}
 	for _, s := range secrets {
 		if s.name == key {
 			return s.holders
