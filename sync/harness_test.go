@@ -292,6 +292,9 @@ func (p *process) unseal(_ context.Context, s syncer.Sealed) (string, error) {
 	if !ok {
 		return "", errors.New("this does not open")
 	}
+	if s.Token != "token-of-"+value || s.ReceivedAt.IsZero() {
+		p.t.Errorf("asked to open a value with the record %q %v", s.Token, s.ReceivedAt)
+	}
 	p.target.unsealed(s)
 	return value, nil
 }

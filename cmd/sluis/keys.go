@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/consent/seal/vault"
 )
 
 func keysCommand() *cli.Command {
@@ -21,7 +23,7 @@ func keysCommand() *cli.Command {
 			"--passphrase-file or " + workspace.EnvPassphraseFile + ", else from " + workspace.EnvPassphrase + ", systemd's credential " + workspace.Credential + ",\n" +
 			"or keyring.passphrase_file in " + workspace.File + ", or ask at the terminal. So do all other commands.",
 		Subcommands: []*cli.Command{
-			keysInitCommand(), keysListCommand(), keysRotateCommand(), keysShredCommand(), keysEncryptCommand(), keysDecryptCommand(),
+			keysInitCommand(), keysListCommand(), keysRotateCommand(), keysShredCommand(), keysEncryptCommand(), keysDecryptCommand(), keysPushCommand(),
 		},
 	}
 }
@@ -62,9 +64,9 @@ func keysInitCommand() *cli.Command {
 				return err
 			}
 			if dir := c.String("edge-only"); dir != "" {
-				return exportKeys(c, folder, dir)
+				return exportKeys(c, w, folder, dir)
 			}
-			added, err := folder.Init(c.Context, w.SealPurposes(), c.StringSlice("add"))
+			added, err := folder.Init(c.Context, w.SealPurposes(), seal.Secrets{Make: c.StringSlice("add"), Elsewhere: keptElsewhere(w)})
 			sayKeys(c, "made", added)
 			if err == nil && len(added) == 0 {
 				fmt.Fprintln(c.App.Writer, "no key is missing")
@@ -74,7 +76,15 @@ func keysInitCommand() *cli.Command {
 	}
 }
 
-func exportKeys(c *cli.Context, folder *seal.Folder, dir string) error {
+// keptElsewhere is the key of pseudonyms, where a service has it or a half of it.
+func keptElsewhere(w *workspace.Workspace) []string {
+	if w.Pseudonyms.IsLocal() {
+		return nil
+	}
+	return []string{seal.KeyPseudonym}
+}
+
+func exportKeys(c *cli.Context, w *workspace.Workspace, folder *seal.Folder, dir string) error {
 	to := seal.OpenFolder(seal.Dir(dir), nil)
 	if file := c.String("edge-passphrase-file"); file != "" {
 		phrase, err := workspace.ReadPassphrase(file)
@@ -85,7 +95,7 @@ func exportKeys(c *cli.Context, folder *seal.Folder, dir string) error {
 			return err
 		}
 	}
-	names, err := folder.Export(c.Context, to)
+	names, err := folder.Export(c.Context, to, keptElsewhere(w)...)
 	sayKeys(c, "exported", names)
 	return err
 }
@@ -282,6 +292,44 @@ func keysDecryptCommand() *cli.Command {
 			names, err := folder.Decrypt(c.Context)
 			sayKeys(c, "decrypted", names)
 			return err
+		},
+	}
+}
+
+func keysPushCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "push",
+		Usage: "copy the keys of the folder to the Vault that the configuration names (keyring.vault), where they are then read",
+		Description: "Keys that are there already stay as they are. Make and rotate keys in the folder, on a machine that is kept apart, and\n" +
+			"push them; give each program a token whose policy lets it read what it needs (`sluis keys ls`: needed by).",
+		Flags: []cli.Flag{passphraseFlag()},
+		Action: func(c *cli.Context) error {
+			w, folder, err := openKeys(c)
+			if err != nil {
+				return err
+			}
+			to := w.KeyVault()
+			if to == nil {
+				return usage("the configuration names no Vault: set keyring.vault in %s", workspace.File)
+			}
+			names, err := folder.Names(c.Context)
+			if err != nil {
+				return err
+			}
+			for _, name := range names {
+				key, err := folder.Key(c.Context, name)
+				if err != nil {
+					return err
+				}
+				switch err := to.Add(c.Context, name, key); {
+				case errors.Is(err, vault.ErrExists):
+				case err != nil:
+					return err
+				default:
+					sayKeys(c, "pushed", []string{name})
+				}
+			}
+			return nil
 		},
 	}
 }

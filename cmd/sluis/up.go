@@ -108,11 +108,12 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err := sweep(ctx, s.w, "sluis up (sweep)", s.logger, s.stderr); err != nil {
 		return nil, err
 	}
-	if err := s.unseal.renew(ctx); err != nil {
-		s.logger.Error("the keys could not be read anew; those of before are used", "error", err)
-	}
 	if err := s.retain(ctx, time.Now()); err != nil {
 		s.logger.Error("data keys could not be destroyed at their age; it is tried again", "error", err)
+	}
+	// After that, so that no destroyed key is remembered.
+	if err := s.unseal.renew(ctx); err != nil {
+		s.logger.Error("the keys could not be read anew; those of before are used", "error", err)
 	}
 	failed, err := s.buildModels(ctx, project)
 	if err != nil {

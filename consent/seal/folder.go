@@ -289,6 +289,7 @@ const (
 	HeldByCollector Holders = "collector"        // and by nobody else
 	HeldInside      Holders = "sluis"            // opens what is sealed; no collector may have it
 	HeldByBoth      Holders = "collector, sluis" // the collector seals with it, sluis opens
+	HeldByService   Holders = "pseudonym service"
 )
 
 // Info is what may be told of a key.
@@ -372,7 +373,7 @@ func Generate(d Dir, purposes []string) error {
 	if entries, err := os.ReadDir(string(d)); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s: the keys folder is not empty; keys are never overwritten", d)
 	}
-	_, err := OpenFolder(d, nil).Init(context.Background(), purposes, nil)
+	_, err := OpenFolder(d, nil).Init(context.Background(), purposes, Secrets{})
 	return err
 }
 
@@ -380,11 +381,16 @@ func Generate(d Dir, purposes []string) error {
 // have had.
 var ErrMissing = errors.New("the key is missing from a keyring that is in use: restore it from its backup, since a new one would not fit what was made with it")
 
+// Secrets say what to do about secrets that a keyring in use lacks.
+type Secrets struct {
+	Make      []string // are made: this keyring never had them
+	Elsewhere []string // are kept by others, as that of pseudonyms may be
+}
+
 // Init adds the key pairs of purposes that have none, and to an empty folder also
 // the secrets. In one that is in use a secret that is missing is [ErrMissing],
-// unless it is among fresh. It returns the names that it added, also with an
-// error.
-func (f *Folder) Init(ctx context.Context, purposes, fresh []string) (added []string, err error) {
+// unless lacking names it. It returns the names that it added, also with an error.
+func (f *Folder) Init(ctx context.Context, purposes []string, lacking Secrets) (added []string, err error) {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the keys folder: %w", err)
 	}
@@ -398,9 +404,9 @@ func (f *Folder) Init(ctx context.Context, purposes, fresh []string) (added []st
 	collector := f.ofCollector(names)
 	for _, s := range secrets {
 		switch {
-		case !lacks(s.name), collector && s.holders == HeldInside:
+		case !lacks(s.name), collector && s.holders == HeldInside, slices.Contains(lacking.Elsewhere, s.name):
 			continue
-		case len(names) > 0 && !slices.Contains(fresh, s.name):
+		case len(names) > 0 && !slices.Contains(lacking.Make, s.name):
 			return added, fmt.Errorf("%s: %w", f.path(s.name), ErrMissing)
 		}
 		if err := f.Add(ctx, s.name, randomKey()); err != nil {
@@ -511,8 +517,9 @@ func (f *Folder) next(ctx context.Context, name string) (int, error) {
 
 // Export copies to another folder, which must not have them, the keys that a
 // collector needs: of its secrets what it makes and verifies with, and the public
-// key of each purpose that is in use. It returns the names that it wrote, also with an error.
-func (f *Folder) Export(ctx context.Context, to *Folder) (names []string, err error) {
+// key of each purpose that is in use. Those in except, by their names without the
+// version, stay. It returns the names that it wrote, also with an error.
+func (f *Folder) Export(ctx context.Context, to *Folder, except ...string) (names []string, err error) {
 	if err := os.MkdirAll(to.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of a collector's keys: %w", err)
 	}
@@ -522,7 +529,7 @@ func (f *Folder) Export(ctx context.Context, to *Folder) (names []string, err er
 	}
 	for _, info := range list {
 		// What came before is needed to verify, never to seal.
-		if info.Holders == HeldInside || !info.Current && (info.Purpose != "" || info.Key == KeyEdge) {
+		if info.Holders == HeldInside || info.Holders == HeldByService || slices.Contains(except, info.Key) || !info.Current && (info.Purpose != "" || info.Key == KeyEdge) {
 			continue
 		}
 		key, err := f.Key(ctx, info.Name)

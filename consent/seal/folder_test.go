@@ -271,11 +271,11 @@ func TestInit(t *testing.T) {
 	ctx, dir := t.Context(), newKeys(t)
 	folder := OpenFolder(dir, nil)
 	before := contents(t, dir)
-	added, err := folder.Init(ctx, []string{"marketing", "advertising", "loyalty"}, nil)
+	added, err := folder.Init(ctx, []string{"marketing", "advertising", "loyalty"}, Secrets{})
 	if err != nil || strings.Join(added, " ") != "purpose-loyalty.private purpose-loyalty.public" {
 		t.Errorf("a new purpose: %v, %v", added, err)
 	}
-	if added, err := folder.Init(ctx, []string{"marketing", "loyalty"}, nil); err != nil || len(added) != 0 {
+	if added, err := folder.Init(ctx, []string{"marketing", "loyalty"}, Secrets{}); err != nil || len(added) != 0 {
 		t.Errorf("nothing new: %v, %v", added, err)
 	}
 	for name, key := range before {
@@ -287,10 +287,10 @@ func TestInit(t *testing.T) {
 	if err := folder.Remove(KeyCookie); err != nil {
 		t.Fatal(err)
 	}
-	if added, err := folder.Init(ctx, nil, nil); !errors.Is(err, ErrMissing) || len(added) != 0 {
+	if added, err := folder.Init(ctx, nil, Secrets{}); !errors.Is(err, ErrMissing) || len(added) != 0 {
 		t.Errorf("a missing secret: %v, %v", added, err)
 	}
-	if added, err := folder.Init(ctx, nil, []string{KeyCookie}); err != nil || strings.Join(added, " ") != KeyCookie {
+	if added, err := folder.Init(ctx, nil, Secrets{Make: []string{KeyCookie}}); err != nil || strings.Join(added, " ") != KeyCookie {
 		t.Errorf("a secret that is asked for: %v, %v", added, err)
 	}
 }
@@ -330,11 +330,21 @@ func TestExport(t *testing.T) {
 	if _, err := NewOpener(ctx, edge, "shop", []string{"marketing"}); !errors.Is(err, ErrNoKey) {
 		t.Errorf("a collector's keyring opens: %v", err)
 	}
-	if _, err := OpenFolder(edge, nil).Init(ctx, []string{"loyalty"}, nil); err == nil || !strings.Contains(err.Error(), "collector's keyring") {
+	if _, err := OpenFolder(edge, nil).Init(ctx, []string{"loyalty"}, Secrets{}); err == nil || !strings.Contains(err.Error(), "collector's keyring") {
 		t.Errorf("a key pair made at the edge: %v", err)
 	}
 	if _, err := folder.Export(ctx, OpenFolder(edge, nil)); err == nil {
 		t.Error("keys were overwritten")
+	}
+	// Where a service has the key of pseudonyms, the collector has not.
+	for _, name := range []string{KeyPseudonymEdge, KeyPseudonymService} {
+		if err := folder.Add(ctx, name, randomKey()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err = folder.Export(ctx, OpenFolder(Dir(filepath.Join(t.TempDir(), "split")), nil), KeyPseudonym)
+	if err != nil || !slices.Contains(names, KeyPseudonymEdge) || slices.Contains(names, KeyPseudonym) || slices.Contains(names, KeyPseudonymService) {
+		t.Errorf("in split mode: %v, %v", names, err)
 	}
 }
 

@@ -75,6 +75,12 @@ func holdersOf(key string) Holders {
 	if _, public := purposeOf(key, keyPublic); public {
 		return HeldByCollector
 	}
+	switch key {
+	case KeyPseudonymEdge:
+		return HeldByCollector
+	case KeyPseudonymService:
+		return HeldByService
+	}
 	for _, s := range secrets {
 		if s.name == key {
 			return s.holders
@@ -131,8 +137,8 @@ func Versions(ctx context.Context, keys Keyring, name string) ([]int, error) {
 	return versions, nil
 }
 
-// Every gives all versions of a key, the one in use first. There is at least one,
-// or the error is [ErrNoKey].
+// Every gives all versions of a key, the one in use first; earlier ones that were
+// destroyed are passed over. There is at least one, or the error is [ErrNoKey].
 func Every(ctx context.Context, keys Keyring, name string) ([][]byte, error) {
 	versions, err := Versions(ctx, keys, name)
 	if err != nil {
@@ -145,6 +151,9 @@ func Every(ctx context.Context, keys Keyring, name string) ([][]byte, error) {
 	var every [][]byte
 	for _, version := range slices.Backward(versions) {
 		key, err := keys.Key(ctx, Version(name, version))
+		if errors.Is(err, ErrNoKey) && len(every) > 0 {
+			continue // a secret manager may list what it no longer has
+		}
 		if err != nil {
 			return nil, err
 		}

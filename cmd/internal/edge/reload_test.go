@@ -113,7 +113,7 @@ func TestReloadTakesUpKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := folder.Init(t.Context(), []string{"loyalty"}, nil); err != nil {
+	if _, err := folder.Init(t.Context(), []string{"loyalty"}, seal.Secrets{}); err != nil {
 		t.Fatal(err)
 	}
 	before, other := sealer.Recipient("marketing"), sealer.Recipient("advertising")

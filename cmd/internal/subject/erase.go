@@ -52,7 +52,7 @@ var steps = []step{
 // version lacks.
 func (s *Subjects) Prepare(ctx context.Context) (added []string, err error) {
 	for _, name := range []string{seal.KeySuppress, seal.KeyRights} {
-		fresh, err := s.keys.Ensure(ctx, name)
+		fresh, err := s.Workspace.EnsureKey(ctx, name)
 		if err != nil {
 			return added, err
 		}

@@ -57,7 +57,7 @@ type Audience struct {
 // Subjects answers requests. It is used by one goroutine.
 type Subjects struct {
 	Config
-	keys *seal.Folder
+	keys seal.Keyring
 }
 
 // New returns a Subjects.
@@ -68,7 +68,7 @@ func New(c Config) *Subjects {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Subjects{Config: c, keys: c.Workspace.KeyFolder()}
+	return &Subjects{Config: c, keys: c.Workspace.Keyring()}
 }
 
 // Given are the identifiers by which somebody asks, as they write them.

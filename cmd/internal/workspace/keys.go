@@ -2,6 +2,7 @@ package workspace
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
+	"github.com/sluis-cdp/sluis/consent/seal/vault"
 )
 
 // Keyring says how to get at the keys.
@@ -26,6 +28,18 @@ type Keyring struct {
 	// PassphraseFile has the passphrase that the keys in the folder are encrypted
 	// with. The environment wins over it; see [Workspace.Passphrase].
 	PassphraseFile string `yaml:"passphrase_file"`
+	// Vault is where the keys are read instead of the folder; nil for none.
+	Vault *Vault `yaml:"vault"`
+}
+
+// Vault says where in HashiCorp Vault or OpenBao the keys are.
+type Vault struct {
+	Address   string `yaml:"address"`
+	Mount     string `yaml:"mount"`
+	Path      string `yaml:"path"`
+	Namespace string `yaml:"namespace"`
+	TokenFile string `yaml:"token_file"`
+	CAFile    string `yaml:"ca_file"`
 }
 
 // Where a passphrase may come from, beside the configuration.
@@ -108,12 +122,54 @@ func (w *Workspace) KeyFolder() *seal.Folder {
 }
 
 // Keyring is where the workspace's keys are read.
-func (w *Workspace) Keyring() seal.Keyring { return w.KeyFolder() }
+func (w *Workspace) Keyring() seal.Keyring {
+	if w.vault != nil {
+		return w.vault
+	}
+	return w.KeyFolder()
+}
+
+// KeyVault is the keyring in Vault; nil if the configuration names none.
+func (w *Workspace) KeyVault() *vault.Keyring { return w.vault }
+
+// EnsureKey makes a secret that a keyring made by an earlier version lacks, and
+// tells whether it did. In Vault it makes none.
+func (w *Workspace) EnsureKey(ctx context.Context, name string) (added bool, err error) {
+	if w.vault == nil {
+		return w.KeyFolder().Ensure(ctx, name)
+	}
+	if _, err := w.vault.Key(ctx, name); err != nil {
+		return false, fmt.Errorf("%w; make it with `sluis keys init --add %s` where the folder of keys is, and `sluis keys push` it", err, name)
+	}
+	return false, nil
+}
+
+// openVault looks at where the keys are, if that is not the folder.
+func (w *Workspace) openVault(doc *document) {
+	v := w.KeyringConfig.Vault
+	if v == nil {
+		return
+	}
+	config := vault.Config{
+		Address: v.Address, Mount: cmp.Or(v.Mount, "secret"), Path: cmp.Or(v.Path, "sluis/"+w.Workspace),
+		Namespace: v.Namespace, TokenFile: v.TokenFile, CAFile: v.CAFile,
+	}
+	for _, file := range []*string{&config.TokenFile, &config.CAFile} {
+		if *file != "" {
+			*file = w.Path(*file)
+		}
+	}
+	var err error
+	if w.vault, err = vault.Open(config); err != nil {
+		doc.report("keyring.vault", "%v", err)
+	}
+}
 
 // keys is the keyring, once it was opened: its passphrase is asked for once.
 type keys struct {
 	keysOnce sync.Once
 	folder   *seal.Folder
+	vault    *vault.Keyring
 }
 
 // Passphrase finds the passphrase of the keys: in the file that the environment

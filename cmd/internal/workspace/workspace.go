@@ -221,6 +221,7 @@ func OpenWith(dir string, change func(*Config) error) (*Workspace, error) {
 	w.settle()
 	w.check(w.doc)
 	w.checkOperations(w.doc)
+	w.openVault(w.doc)
 	w.load(w.doc)
 	if len(w.doc.problems) > 0 {
 		return nil, errors.Join(w.doc.problems...)
