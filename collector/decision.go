@@ -163,7 +163,7 @@ func (c *Collector) recordDenials(e *Event, choice bool) {
 	if e.user == "" && !choice || e.req.again != nil { // its choice was recorded when it came
 		return
 	}
-	if c.erased(e) {
+	if c.isErased(e) {
 		return
 	}
 	subjects := []seal.Pseudonym{}

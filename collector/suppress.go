@@ -213,16 +213,16 @@ func WriteTombstones(path string, stones map[string]Tombstone) error {
 // suppress ends the way of an event about somebody who was erased, before
 // anything is kept of it: it stands before what quarantines.
 func (c *Collector) suppress(e *Event) verdict {
-	if c.erased(e) {
+	if c.isErased(e) {
 		return verdict{Withheld, erasedReason}
 	}
 	return verdict{}
 }
 
-// erased tells whether an identifier of the event is to be kept out: any that it
+// isErased tells whether an identifier of the event is to be kept out: any that it
 // has, since without consent to link them the one that lands says nothing of the
 // others. Before gather, these are only its ids.
-func (c *Collector) erased(e *Event) bool {
+func (c *Collector) isErased(e *Event) bool {
 	if c.Suppressed.Len() == 0 {
 		return false
 	}
