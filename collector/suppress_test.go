@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/parquet-go/parquet-go"
 
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
@@ -335,6 +337,83 @@ func TestErase(t *testing.T) {
 	aside, _ := filepath.Glob(filepath.Join(sink.Dir, "_*"))
 	if len(aside) != 0 {
 		t.Errorf("%v are left", aside)
+	}
+}
+
+// A choice becomes a husk, which lands as NULL what it does not have; one that is
+// in no chain, as those of an earlier version, goes; others stay.
+func TestEraseLeavesHusksOfChoices(t *testing.T) {
+	sink := ParquetSink{Dir: t.TempDir()}
+	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+	choice := func(pseudonym, chain string) ConsentRow {
+		return ConsentRow{DecisionID: "d", Pseudonym: pseudonym, Purpose: "marketing", Granted: true, Signal: "choice", SignalDigest: "s", PolicyVersion: "1", SourceID: "web", DecidedAt: at, ReceivedAt: at, Chain: chain, Link: 1, LinkRows: 2, RowDigest: "digest", Salt: "salt"}
+	}
+	b := Batch{SpoolID: "0011223344556677", First: 1, Last: 2, Day: at, Rows: Rows{Consents: []ConsentRow{choice("us1_anna", "c"), choice("us1_ben", "c"), choice("us1_anna", "")}}}
+	if err := sink.Land(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	gone := Gone{Pseudonyms: map[string]bool{"us1_anna": true}, Husk: func(r ConsentRow) ConsentRow {
+		return ConsentRow{ReceivedAt: r.ReceivedAt, Chain: r.Chain, Link: r.Link, LinkRows: r.LinkRows, RowDigest: r.RowDigest, ErasureID: "request"}
+	}}
+	for _, want := range []int64{2, 0} {
+		if removed, err := sink.Erase(t.Context(), gone); err != nil || removed["consents"] != want {
+			t.Errorf("%v, %v, want %d", removed, err, want)
+		}
+	}
+	rows := landedRows[ConsentRow](t, sink.Dir, "consents")
+	if len(rows) != 2 || rows[0].ErasureID != "request" || rows[0].Salt != "" || !rows[0].DecidedAt.IsZero() || rows[1].Pseudonym != "us1_ben" || rows[1].Salt != "salt" {
+		t.Errorf("left are %+v", rows)
+	}
+	files, _ := filepath.Glob(filepath.Join(sink.Dir, "dt=*", "*", "consents.parquet"))
+	f, err := os.Open(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	file := parquet.NewReader(f)
+	some := make([]parquet.Row, 1)
+	if _, err := file.ReadRows(some); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	for _, column := range []string{"pseudonym", "purpose", "decision_id", "decided_at", "salt"} {
+		leaf, _ := file.Schema().Lookup(column)
+		if !some[0][leaf.ColumnIndex].IsNull() {
+			t.Errorf("%s of a husk is not NULL", column)
+		}
+	}
+}
+
+// Files that an earlier version wrote have no chain, and columns that are never
+// NULL.
+func TestEraseReadsChoicesOfAnEarlierVersion(t *testing.T) {
+	type earlier struct {
+		DecisionID string    `parquet:"decision_id"`
+		Pseudonym  string    `parquet:"pseudonym"`
+		Purpose    string    `parquet:"purpose,dict"`
+		Granted    bool      `parquet:"granted"`
+		DecidedAt  time.Time `parquet:"decided_at,timestamp(microsecond)"`
+		Origin
+	}
+	dir := filepath.Join(t.TempDir(), "dt=2026-03-01", "0011223344556677-00000000000000000001-00000000000000000002")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+	if err := writeTable(dir, "consents", []earlier{{"d1", "us1_anna", "marketing", true, at, Origin{}}, {"d2", "us1_ben", "marketing", true, at, Origin{SpoolOffset: 7}}}); err != nil {
+		t.Fatal(err)
+	}
+	sink := ParquetSink{Dir: filepath.Dir(filepath.Dir(dir))}
+	removed, err := sink.Erase(t.Context(), Gone{Pseudonyms: map[string]bool{"us1_anna": true}})
+	if err != nil || removed["consents"] != 1 {
+		t.Fatalf("%v, %v", removed, err)
+	}
+	want := []ConsentRow{{DecisionID: "d2", Pseudonym: "us1_ben", Purpose: "marketing", Granted: true, DecidedAt: at, Origin: Origin{SpoolOffset: 7}}}
+	got := landedRows[ConsentRow](t, sink.Dir, "consents")
+	if len(got) == 1 {
+		got[0].ReceivedAt = time.Time{} // the table had it always; this test does not
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 

@@ -102,6 +102,7 @@ func TestErasureOnBigQuery(t *testing.T) {
 			t.Errorf("%s: ben is not as before (-before +after)\n%s", when, diff)
 		}
 		said(t, s.dir, "ledger")
+		said(t, s.dir, "consent", "verify")
 	}
 	gone("after the erasure")
 	if emails, _, refused := s.target.snapshot(); emails["canary-anna@example.com"] || !emails["canary-ben@example.com"] || refused > 0 {

@@ -190,6 +190,7 @@ func TestErasure(t *testing.T) {
 			t.Errorf("%s: ben is not as before (-before +after)\n%s", when, diff)
 		}
 		said(t, s.dir, "ledger")
+		said(t, s.dir, "consent", "verify") // the record of choices is whole, with husks in the place of hers
 	}
 	gone("after the erasure")
 	_, log, _ := s.target.snapshot()
