@@ -154,6 +154,9 @@ func (c *Collector) recordDenials(e *Event, choice bool) {
 	if e.user == "" && !choice || e.req.again != nil { // its choice was recorded when it came
 		return
 	}
+	if c.isErased(e) {
+		return
+	}
 	subjects := []seal.Pseudonym{}
 	if p, err := e.kept.batch.Pseudonym(seal.UserID, e.user); err == nil {
 		subjects = append(subjects, p)

@@ -33,6 +33,9 @@ type Gone struct {
 	Events     map[string]bool // by event_id: with one copy of an event all go
 	Quarantine map[string]bool // by quarantine_id
 	Keys       map[string]bool // rows of seal_keys alone, by key_id; what they sealed stays, unreadable
+	// Husk makes of a choice what stays of it in the record of consent; see package
+	// record. One that is in no chain goes whole.
+	Husk func(ConsentRow) ConsentRow
 }
 
 func (s ParquetSink) lock() (*flock.Flock, error) {
@@ -140,6 +143,8 @@ func (s ParquetSink) eraseFolder(dir string, gone Gone, removed map[string]int64
 		table, isTable := strings.CutSuffix(entry.Name(), ".parquet")
 		var n int64
 		switch {
+		case table == "consents" && isTable:
+			n, err = s.eraseChoices(path, gone)
 		case isTable:
 			n, err = s.eraseFile(path, gone)
 		case strings.HasPrefix(entry.Name(), "unreadable-"):
@@ -204,6 +209,21 @@ func (s ParquetSink) eraseFile(path string, gone Gone) (removed int64, err error
 }
 
 func (s ParquetSink) rewrite(file *parquet.File, path string, condition rowCondition) error {
+	return s.replaceBy(path, func(out *os.File) error {
+		w := parquet.NewGenericWriter[any](out, file.Schema(), parquet.Compression(&parquet.Zstd))
+		err := eachRow(file, func(row parquet.Row) error {
+			if condition.holds(row) {
+				return nil
+			}
+			_, err := w.WriteRows([]parquet.Row{row})
+			return err
+		})
+		return errors.Join(err, w.Close())
+	})
+}
+
+// replaceBy replaces a file, durably and at once.
+func (s ParquetSink) replaceBy(path string, write func(*os.File) error) error {
 	if err := os.MkdirAll(s.erasing(), 0o755); err != nil {
 		return err
 	}
@@ -211,18 +231,46 @@ func (s ParquetSink) rewrite(file *parquet.File, path string, condition rowCondi
 	if err != nil {
 		return err
 	}
-	w := parquet.NewGenericWriter[any](out, file.Schema(), parquet.Compression(&parquet.Zstd))
-	err = eachRow(file, func(row parquet.Row) error {
-		if condition.holds(row) {
-			return nil
-		}
-		_, err := w.WriteRows([]parquet.Row{row})
-		return err
-	})
-	if err := errors.Join(err, w.Close(), out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
+	if err := errors.Join(write(out), out.Chmod(0o644), out.Sync(), out.Close()); err != nil {
 		return errors.Join(err, os.Remove(out.Name()))
 	}
 	return os.Rename(out.Name(), path)
+}
+
+// eraseChoices replaces the rows of a file of choices by their husks.
+func (s ParquetSink) eraseChoices(path string, gone Gone) (erased int64, err error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close() //nolint:errcheck // it was read
+	r := parquet.NewGenericReader[ConsentRow](in)
+	defer r.Close() //nolint:errcheck // it was read
+	rows := make([]ConsentRow, r.NumRows())
+	for n := 0; n < len(rows); {
+		read, err := r.Read(rows[n:])
+		if n += read; err != nil && !errors.Is(err, io.EOF) || read == 0 && n < len(rows) {
+			return 0, errors.Join(err, io.ErrUnexpectedEOF)
+		}
+	}
+	left := rows[:0]
+	for _, row := range rows {
+		if !gone.Pseudonyms[row.Pseudonym] {
+			left = append(left, row)
+			continue
+		}
+		erased++
+		if row.Chain != "" && gone.Husk != nil {
+			left = append(left, gone.Husk(row))
+		}
+	}
+	if erased == 0 {
+		return 0, nil
+	}
+	return erased, s.replaceBy(path, func(out *os.File) error {
+		w := parquet.NewGenericWriter[ConsentRow](out, parquet.Compression(&parquet.Zstd))
+		return errors.Join(writeRows(w, left), w.Close())
+	})
 }
 
 // eachRow reads a file; a row is the callee's until it returns.

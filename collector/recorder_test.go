@@ -93,7 +93,7 @@ func TestRecorderSurvivesFailures(t *testing.T) {
 	r := newRecorder(t, state, spool)
 	for i, fail := range []error{nil, broken, broken, nil, nil, broken, nil} {
 		spool.fail = fail
-		if err := r.append(at, consentsOf(1, at)); !errors.Is(err, fail) {
+		if err := r.append(at, consentsOf(1, at), nil); !errors.Is(err, fail) {
 			t.Errorf("append %d: %v", i, err)
 		}
 		if i == 4 {
@@ -127,14 +127,14 @@ func TestLinksFitARecord(t *testing.T) {
 	spool := &memorySpool{}
 	r := newRecorder(t, filepath.Join(t.TempDir(), "head"), spool)
 	night := time.Date(2026, 3, 1, 23, 59, 59, 0, time.UTC)
-	if err := r.append(night, consentsOf(maxLinkRows*2+1, night)); err != nil {
+	if err := r.append(night, consentsOf(maxLinkRows*2+1, night), nil); err != nil {
 		t.Fatal(err)
 	}
 	var group sync.WaitGroup
 	for i := range 50 {
 		at := night.Add(time.Duration(i%2) * time.Minute)
 		group.Go(func() {
-			if err := r.append(at, consentsOf(1, at)); err != nil {
+			if err := r.append(at, consentsOf(1, at), nil); err != nil {
 				t.Error(err)
 			}
 		})

@@ -71,16 +71,16 @@ type VaultRow struct {
 
 // ConsentRow is a row of consents.
 type ConsentRow struct {
-	DecisionID    string    `parquet:"decision_id" json:"dec"`
-	Pseudonym     string    `parquet:"pseudonym" json:"p"`
-	Purpose       string    `parquet:"purpose,dict" json:"pur"`
+	DecisionID    string    `parquet:"decision_id,optional" json:"dec"`
+	Pseudonym     string    `parquet:"pseudonym,optional" json:"p"`
+	Purpose       string    `parquet:"purpose,optional,dict" json:"pur"`
 	Granted       bool      `parquet:"granted" json:"ok"`
-	Signal        string    `parquet:"signal,dict" json:"sig"`
-	SignalDigest  string    `parquet:"signal_digest" json:"dig"`
-	PolicyVersion string    `parquet:"policy_version,dict" json:"pol"`
+	Signal        string    `parquet:"signal,optional,dict" json:"sig"`
+	SignalDigest  string    `parquet:"signal_digest,optional" json:"dig"`
+	PolicyVersion string    `parquet:"policy_version,optional,dict" json:"pol"`
 	Region        string    `parquet:"region,optional,dict" json:"reg,omitempty"`
-	SourceID      string    `parquet:"source_id,dict" json:"src"`
-	DecidedAt     time.Time `parquet:"decided_at,timestamp(microsecond)" json:"at"`
+	SourceID      string    `parquet:"source_id,optional,dict" json:"src"`
+	DecidedAt     time.Time `parquet:"decided_at,optional,timestamp(microsecond)" json:"at"`
 	ReceivedAt    time.Time `parquet:"received_at,timestamp(microsecond)" json:"rcv"`
 	Notice        string    `parquet:"notice,optional,dict" json:"notice,omitempty"`
 	ExpiresAt     time.Time `parquet:"expires_at,optional,timestamp(microsecond)" json:"until,omitzero"`

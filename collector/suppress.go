@@ -213,8 +213,18 @@ func WriteTombstones(path string, stones map[string]Tombstone) error {
 // suppress ends the way of an event about somebody who was erased, before
 // anything is kept of it: it stands before what quarantines.
 func (c *Collector) suppress(e *Event) verdict {
+	if c.isErased(e) {
+		return verdict{Withheld, erasedReason}
+	}
+	return verdict{}
+}
+
+// isErased tells whether an identifier of the event is to be kept out: any that it
+// has, since without consent to link them the one that lands says nothing of the
+// others. Before gather, these are only its ids.
+func (c *Collector) isErased(e *Event) bool {
 	if c.Suppressed.Len() == 0 {
-		return verdict{}
+		return false
 	}
 	at := occurredAt(e)
 	held := func(kind seal.Kind, value string) bool {
@@ -224,18 +234,13 @@ func (c *Collector) suppress(e *Event) verdict {
 		p, err := e.kept.batch.Pseudonym(kind, value)
 		return err == nil && c.Suppressed.Holds(p.Token(), at)
 	}
-	erased := held(seal.AnonymousID, e.anonymous) || held(seal.UserID, e.user) ||
-		strings.Contains(e.user, "@") && held(seal.Email, e.user)
-	if previous, _ := scalar(e.previousID); previous != "" && e.typ == "alias" {
-		erased = erased || held(previousKind(previous), previous)
+	if held(seal.AnonymousID, e.anonymous) || held(seal.UserID, e.user) || strings.Contains(e.user, "@") && held(seal.Email, e.user) {
+		return true
 	}
-	for _, p := range e.personal {
-		erased = erased || p.kind != "" && held(p.kind, p.value)
+	if previous, _ := scalar(e.previousID); e.typ == "alias" && previous != "" && held(previousKind(previous), previous) {
+		return true
 	}
-	if erased {
-		return verdict{Withheld, erasedReason}
-	}
-	return verdict{}
+	return slices.ContainsFunc(e.personal, func(p personalValue) bool { return p.kind != "" && held(p.kind, p.value) })
 }
 
 // withoutErased is the batch less what it has of people who were erased: events,

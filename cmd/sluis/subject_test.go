@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -188,6 +190,7 @@ func TestErasure(t *testing.T) {
 			t.Errorf("%s: ben is not as before (-before +after)\n%s", when, diff)
 		}
 		said(t, s.dir, "ledger")
+		said(t, s.dir, "consent", "verify") // the record of choices is whole, with husks in the place of hers
 	}
 	gone("after the erasure")
 	_, log, _ := s.target.snapshot()
@@ -306,4 +309,81 @@ func filesWith(t *testing.T, dir, word string) []string {
 		t.Fatal(err)
 	}
 	return found
+}
+
+// TestErasureIsKilled kills the program as each of its steps begins, and once
+// nothing kills it, all is as if nothing ever had.
+func TestErasureIsKilled(t *testing.T) {
+	s := newRightsShop(t)
+	s.visit("canary-anna", "1")
+	s.visit("canary-ben", "2")
+	s.settled("canary-anna", "canary-ben")
+	s.terminate(t)
+	anna := s.pseudonyms("canary-anna")
+	erase := []string{"subject", "erase", "--user-id", "canary-anna", "--yes", "--json", "--workspace", s.dir}
+	killed := 0
+	for round := 1; ; round++ {
+		code, stdout, stderr := erasedUntil(t, round, erase)
+		if code < 0 {
+			killed++
+			continue
+		}
+		if code != 0 {
+			t.Fatalf("exit %d: %s", code, stderr)
+		}
+		var receipt subject.Receipt
+		if err := json.Unmarshal([]byte(stdout), &receipt); err != nil {
+			t.Fatal(err)
+		}
+		if receipt.Identifiers != 4 || receipt.Deleted["sluis.events"] != 3 || receipt.Deleted["sluis.quarantine"] != 1 || len(receipt.Destinations) != 2 {
+			t.Errorf("the receipt is %+v", receipt)
+		}
+		break
+	}
+	if killed < 7 {
+		t.Errorf("it was killed %d times only", killed)
+	}
+	if left := named(s.tables(anna)); len(left) > 0 {
+		t.Errorf("anna is in %v", left)
+	}
+	emails, _, _ := s.target.snapshot()
+	if emails["canary-anna@example.com"] || !emails["canary-ben@example.com"] {
+		t.Errorf("the destination has %v", emails)
+	}
+	said(t, s.dir, "ledger")
+	left, err := filepath.Glob(filepath.Join(s.dir, "data", "erasures", "*"))
+	if err != nil || len(left) != 2 { // the lock and the receipt
+		t.Errorf("what is left of it is %v, %v", left, err)
+	}
+}
+
+// erasedUntil runs the command and kills it when it begins its second step, in the
+// first run its first, so that each run gets one step further; code is -1 then.
+func erasedUntil(t *testing.T, round int, args []string) (code int, stdout, stderr string) {
+	t.Helper()
+	c := exec.Command(os.Args[0], args...)
+	c.Env = append(os.Environ(), "SLUIS_TEST_AS_PROGRAM=1")
+	var out, said bytes.Buffer
+	c.Stdout = &out
+	pipe, err := c.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	begun := 0
+	for lines := bufio.NewScanner(pipe); lines.Scan(); {
+		fmt.Fprintln(&said, lines.Text())
+		if !strings.HasSuffix(lines.Text(), " …") {
+			continue
+		}
+		if begun++; begun == 2 || round == 1 {
+			if err := c.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	_ = c.Wait() // the exit code says it
+	return c.ProcessState.ExitCode(), out.String(), said.String()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/collector"
 	"github.com/sluis-cdp/sluis/collector/spool"
+	"github.com/sluis-cdp/sluis/consent/record"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 	syncer "github.com/sluis-cdp/sluis/sync"
@@ -303,8 +304,17 @@ func reasonOf(rule, path string) string {
 
 // remove deletes from all landing tables.
 func (s *Subjects) remove(ctx context.Context, d warehouse.Driver, p *pending, now *pass) (map[string]int64, error) {
+	rights, err := s.recordKey(ctx)
+	if err != nil {
+		return nil, err
+	}
 	if sink, ok := s.embedded(); ok {
-		return sink.Erase(ctx, collector.Gone{Pseudonyms: setOf(p.Pseudonyms), Events: setOf(now.Events), Quarantine: setOf(now.Quarantine)})
+		return sink.Erase(ctx, collector.Gone{
+			Pseudonyms: setOf(p.Pseudonyms), Events: setOf(now.Events), Quarantine: setOf(now.Quarantine),
+			Husk: func(row collector.ConsentRow) collector.ConsentRow {
+				return row.Erase(rights, s.Workspace.Workspace, p.Request)
+			},
+		})
 	}
 	removed := make(map[string]int64)
 	for _, table := range warehouse.Landing() {
@@ -314,6 +324,10 @@ func (s *Subjects) remove(ctx context.Context, d warehouse.Driver, p *pending, n
 			condition, with := ofPerson(d, p.Pseudonyms)
 			condition = "(" + condition + ") AND e.received_at <= ?" // or the ledger would not have it
 			if err := deleteRows(ctx, d, table.Name, condition, append(with, now.Until), removed); err != nil {
+				return nil, err
+			}
+		case table.Name == "consents":
+			if err := s.eraseChoices(ctx, d, p, rights, removed); err != nil {
 				return nil, err
 			}
 		case hasColumn(columns, "pseudonym"):
@@ -329,6 +343,47 @@ func (s *Subjects) remove(ctx context.Context, d warehouse.Driver, p *pending, n
 		}
 	}
 	return removed, nil
+}
+
+// eraseChoices replaces choices by their husks, which the record of consent needs
+// to be whole; see package record. What is in no chain goes.
+func (s *Subjects) eraseChoices(ctx context.Context, d warehouse.Driver, p *pending, rights record.Key, removed map[string]int64) error {
+	mine := "e.pseudonym IN (" + places(len(p.Pseudonyms)) + ")"
+	if err := deleteRows(ctx, d, "consents", mine+" AND e.chain IS NULL", args(p.Pseudonyms), removed); err != nil {
+		return err
+	}
+	rows, err := warehouse.Collect(ctx, d, "SELECT DISTINCT e.chain, e.link, e.link_row, e.row_digest FROM sluis.consents AS e WHERE "+mine, args(p.Pseudonyms)...)
+	if err != nil {
+		return fmt.Errorf("reading the record of consent: %w", err)
+	}
+	var empty []string
+	for _, column := range []string{
+		"decision_id", "pseudonym", "purpose", "granted", "signal", "signal_digest", "policy_version", "region", "source_id", "decided_at",
+		"notice", "expires_at", "salt",
+	} {
+		empty = append(empty, column+" = NULL")
+	}
+	const at = "CONCAT(e.chain, ':', CAST(e.link AS STRING), ':', CAST(e.link_row AS STRING))"
+	for some := range slices.Chunk(rows, 200) {
+		var cases, where strings.Builder
+		var signatures, names []any
+		for _, row := range some {
+			place := record.Place{Chain: text(row[0])}
+			place.Link, _ = row[1].(int64)
+			place.LinkRow, _ = row[2].(int64)
+			cases.WriteString(" WHEN ? THEN ?")
+			signatures = append(signatures, place.String(), record.EraseSignature(rights, s.Workspace.Workspace, place, text(row[3]), p.Request))
+			names = append(names, place.String())
+		}
+		where.WriteString(at + " IN (" + places(len(names)) + ")")
+		statement := "UPDATE sluis.consents AS e SET " + strings.Join(empty, ", ") +
+			", received_at = TIMESTAMP_TRUNC(received_at, DAY), erasure_id = ?, erasure_signature = CASE " + at + cases.String() + " END WHERE " + mine + " AND " + where.String()
+		if err := d.Exec(ctx, statement, slices.Concat([]any{p.Request}, signatures, args(p.Pseudonyms), names)...); err != nil {
+			return fmt.Errorf("erasing from the record of consent: %w", err)
+		}
+		removed["consents"] += int64(len(some))
+	}
+	return nil
 }
 
 // deleteRows deletes, and adds up how many there were.

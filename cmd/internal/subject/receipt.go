@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sluis-cdp/sluis/consent/record"
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
 
@@ -83,6 +84,15 @@ func (s *Subjects) rightsKey(ctx context.Context) (ed25519.PrivateKey, error) {
 		return nil, fmt.Errorf("loading the key that signs erasures: it has %d bytes, want %d", len(seed), ed25519.SeedSize)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// recordKey is the same key, as it signs husks of choices.
+func (s *Subjects) recordKey(ctx context.Context) (record.Key, error) {
+	seed, err := s.keys.Key(ctx, seal.KeyRights)
+	if err != nil {
+		return record.Key{}, fmt.Errorf("loading the key that signs erasures: %w", err)
+	}
+	return record.NewKey(seed)
 }
 
 // sign completes a receipt and writes it down.

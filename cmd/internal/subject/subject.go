@@ -169,6 +169,14 @@ func (s *Subjects) person(ctx context.Context, d warehouse.Driver, given []strin
 	}
 	slices.Sort(p.Pseudonyms)
 	p.Pseudonyms = slices.Compact(p.Pseudonyms)
+	// Before a rotation of pseudonyms, profiles were named after other ones.
+	names, err := warehouse.Collect(ctx, d, "SELECT profile_id FROM sluis.profile_names WHERE pseudonym IN ("+places(len(p.Pseudonyms))+")", args(p.Pseudonyms)...)
+	if err != nil {
+		return p, fmt.Errorf("finding what profiles were called: %w", err)
+	}
+	for _, row := range names {
+		p.Profiles = append(p.Profiles, text(row[0]))
+	}
 	slices.Sort(p.Profiles)
 	p.Profiles = slices.Compact(p.Profiles)
 	return p, s.seen(ctx, d, &p)
