@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test matrix test-browser test-bigquery test-bigquery-live soak check bench bench-collector scale fuzz consent-vectors lint crawlers golden proto clean
+.PHONY: all demo test matrix test-browser test-bigquery test-bigquery-live soak prove check bench bench-collector scale fuzz consent-vectors lint crawlers golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -18,6 +18,10 @@ ifeq ($(WAREHOUSE),bigquery)
 else
 	bin/sluis demo $(if $(ONCE),--once)
 endif
+
+# Canary data through the whole path, then a scan of every byte written. WORKSPACE=… tries a copy of your configuration.
+prove: all
+	bin/sluis prove $(if $(WORKSPACE),--workspace '$(WORKSPACE)')
 
 # All tests, with the race detector.
 test:

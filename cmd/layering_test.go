@@ -73,13 +73,14 @@ var allowed = map[string][]string{
 	// Programs: only they import drivers, the host and plugins.
 	"cmd":                    {},
 	"cmd/internal/bench":     {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
+	"cmd/internal/canary":    {},
 	"cmd/internal/scale":     {},
 	"cmd/internal/workspace": {"collector", "collector/limit", "collector/visitor", "consent", "consent/seal", "consent/seal/vault", "sql/warehouse"},
 	"cmd/internal/edge":      {"consent/record", "consent/seal/remote", "collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
 	"cmd/internal/subject":   {"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/spool", "consent", "consent/record", "consent/seal", "sql/warehouse", "sync"},
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
+		"cmd/internal/canary", "cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/meta", "plugins/postgres", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},

@@ -86,7 +86,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(), snippetCommand(),
 			trackingCommand(), consentCommand(), modelsCommand(), syncCommand(), subjectCommand(), sqlCommand(), ledgerCommand(),
-			keysCommand(), doctorCommand(), pseudonymServiceCommand(), pluginCommand(),
+			keysCommand(), doctorCommand(), proveCommand(), pseudonymServiceCommand(), pluginCommand(),
 		},
 		Writer:         stdout,
 		ErrWriter:      stderr,
