@@ -46,6 +46,15 @@ func OpenCarried(opener *seal.Opener, token string, sealed seal.Sealed, key seal
 	return c, nil
 }
 
+// SealCarried seals the content of a tombstone.
+func SealCarried(sealer *seal.Sealer, token string, c Carried) (seal.Sealed, seal.DataKey, error) {
+	content, err := json.Marshal(c)
+	if err != nil {
+		return seal.Sealed{}, seal.DataKey{}, err
+	}
+	return sealer.Seal(erasureBinding(token), string(content))
+}
+
 func erasureBinding(token string) seal.Binding {
 	return seal.Binding{Purpose: string(consent.Necessary), Field: fieldErasure, Subject: token}
 }
@@ -67,11 +76,7 @@ func (s *Subjects) tombstones(ctx context.Context, d warehouse.Driver, p *pendin
 	known := make(map[string]bool)
 	for _, pseudonym := range p.Pseudonyms {
 		token := suppressor.Token(pseudonym)
-		content, err := json.Marshal(Carried{Pseudonym: pseudonym, Element: base64.StdEncoding.EncodeToString(elements[pseudonym])})
-		if err != nil {
-			return nil, nil, err
-		}
-		sealed, key, err := sealer.Seal(erasureBinding(token), string(content))
+		sealed, key, err := SealCarried(sealer, token, Carried{Pseudonym: pseudonym, Element: base64.StdEncoding.EncodeToString(elements[pseudonym])})
 		if err != nil {
 			return nil, nil, fmt.Errorf("sealing a tombstone: %w", err)
 		}
