@@ -400,6 +400,8 @@ func (f *Folder) Init(ctx context.Context, purposes, fresh []string) (added []st
 		switch {
 		case !lacks(s.name), collector && s.holders == HeldInside:
 			continue
+		case s.name == KeyPseudonym && !lacks(KeyTokens) && !slices.Contains(fresh, s.name):
+			continue // a service has it
 		case len(names) > 0 && !slices.Contains(fresh, s.name):
 			return added, fmt.Errorf("%s: %w", f.path(s.name), ErrMissing)
 		}
@@ -511,8 +513,10 @@ func (f *Folder) next(ctx context.Context, name string) (int, error) {
 
 // Export copies to another folder, which must not have them, the keys that a
 // collector needs: of its secrets what it makes and verifies with, and the public
-// key of each purpose that is in use. It returns the names that it wrote, also with an error.
-func (f *Folder) Export(ctx context.Context, to *Folder) (names []string, err error) {
+// key of each purpose that is in use; but for those that are named, which this
+// collector's mode of pseudonyms leaves to the service. It returns the names that it
+// wrote, also with an error.
+func (f *Folder) Export(ctx context.Context, to *Folder, without ...string) (names []string, err error) {
 	if err := os.MkdirAll(to.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of a collector's keys: %w", err)
 	}
@@ -522,7 +526,7 @@ func (f *Folder) Export(ctx context.Context, to *Folder) (names []string, err er
 	}
 	for _, info := range list {
 		// What came before is needed to verify, never to seal.
-		if info.Holders == HeldInside || !info.Current && (info.Purpose != "" || info.Key == KeyEdge) {
+		if info.Holders == HeldInside || slices.Contains(without, info.Key) || !info.Current && (info.Purpose != "" || info.Key == KeyEdge) {
 			continue
 		}
 		key, err := f.Key(ctx, info.Name)

@@ -75,6 +75,9 @@ func holdersOf(key string) Holders {
 	if _, public := purposeOf(key, keyPublic); public {
 		return HeldByCollector
 	}
+	if key == KeyPseudonymEdge {
+		return HeldByCollector
+	}
 	for _, s := range secrets {
 		if s.name == key {
 			return s.holders
