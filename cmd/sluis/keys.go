@@ -64,7 +64,7 @@ func keysInitCommand() *cli.Command {
 				return err
 			}
 			if dir := c.String("edge-only"); dir != "" {
-				return exportKeys(c, w, folder, dir)
+				return exportKeys(c, folder, dir, ofService(w.Pseudonyms.Mode)...)
 			}
 			added, err := folder.Init(c.Context, w.SealPurposes(), seal.Secrets{Make: c.StringSlice("add"), Elsewhere: keptElsewhere(w)})
 			sayKeys(c, "made", added)
@@ -84,7 +84,19 @@ func keptElsewhere(w *workspace.Workspace) []string {
 	return []string{seal.KeyPseudonym}
 }
 
-func exportKeys(c *cli.Context, w *workspace.Workspace, folder *seal.Folder, dir string) error {
+// ofService are the keys that a mode of pseudonyms keeps from collectors.
+func ofService(mode seal.Mode) []string {
+	switch mode {
+	case seal.Remote:
+		return []string{seal.KeyPseudonym, seal.KeyPseudonymEdge}
+	case seal.Split:
+		return []string{seal.KeyPseudonym}
+	case seal.Local:
+	}
+	return []string{seal.KeyPseudonymEdge}
+}
+
+func exportKeys(c *cli.Context, folder *seal.Folder, dir string, without ...string) error {
 	to := seal.OpenFolder(seal.Dir(dir), nil)
 	if file := c.String("edge-passphrase-file"); file != "" {
 		phrase, err := workspace.ReadPassphrase(file)
@@ -95,7 +107,7 @@ func exportKeys(c *cli.Context, w *workspace.Workspace, folder *seal.Folder, dir
 			return err
 		}
 	}
-	names, err := folder.Export(c.Context, to, keptElsewhere(w)...)
+	names, err := folder.Export(c.Context, to, without...)
 	sayKeys(c, "exported", names)
 	return err
 }
@@ -196,8 +208,10 @@ func listed(infos []seal.Info) []listedKey {
 func keysRotateCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "rotate",
-		Usage:     "make the next version of a purpose's key pair, or of the secrets cookie and edge",
+		Usage:     "make the next version of a purpose's key pair, or of the secrets cookie and edge; or rotate pseudonyms",
 		ArgsUsage: "[cookie|edge]",
+
+		Subcommands: []*cli.Command{rotatePseudonymCommand()},
 		Description: "A collector takes it up at SIGHUP; until then it goes on with what it has. Earlier versions stay: they open what\n" +
 			"was sealed for them, and verify the cookies that they signed, until `sluis keys shred` destroys them.\n" +
 			"Collectors with a keyring of their own get the new keys by `sluis keys init --edge-only`, before they seal with them.",

@@ -517,9 +517,10 @@ func (f *Folder) next(ctx context.Context, name string) (int, error) {
 
 // Export copies to another folder, which must not have them, the keys that a
 // collector needs: of its secrets what it makes and verifies with, and the public
-// key of each purpose that is in use. Those in except, by their names without the
-// version, stay. It returns the names that it wrote, also with an error.
-func (f *Folder) Export(ctx context.Context, to *Folder, except ...string) (names []string, err error) {
+// key of each purpose that is in use; but for those that are named, which this
+// collector's mode of pseudonyms leaves to the service. It returns the names that it
+// wrote, also with an error.
+func (f *Folder) Export(ctx context.Context, to *Folder, without ...string) (names []string, err error) {
 	if err := os.MkdirAll(to.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of a collector's keys: %w", err)
 	}
@@ -529,7 +530,7 @@ func (f *Folder) Export(ctx context.Context, to *Folder, except ...string) (name
 	}
 	for _, info := range list {
 		// What came before is needed to verify, never to seal.
-		if info.Holders == HeldInside || info.Holders == HeldByService || slices.Contains(except, info.Key) || !info.Current && (info.Purpose != "" || info.Key == KeyEdge) {
+		if info.Holders == HeldInside || info.Holders == HeldByService || slices.Contains(without, info.Key) || !info.Current && (info.Purpose != "" || info.Key == KeyEdge) {
 			continue
 		}
 		key, err := f.Key(ctx, info.Name)
