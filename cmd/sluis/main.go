@@ -85,7 +85,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
 			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(), snippetCommand(),
-			trackingCommand(), consentCommand(), modelsCommand(), syncCommand(), subjectCommand(), sqlCommand(), ledgerCommand(),
+			trackingCommand(), consentCommand(), modelsCommand(), syncCommand(), destinationsCommand(), subjectCommand(), sqlCommand(), ledgerCommand(),
 			keysCommand(), doctorCommand(), pseudonymServiceCommand(), pluginCommand(),
 		},
 		Writer:         stdout,

@@ -58,9 +58,13 @@ func connector(logger *slog.Logger) (func(context.Context, syncer.Sync) (destina
 			known := slices.Sorted(maps.Keys(builtin()))
 			return nil, fmt.Errorf("%s: there is no destination %q; there are %s", s.File, s.Destination, strings.Join(known, ", "))
 		}
-		return host.Start(ctx, host.Config{
+		plugin, err := host.Start(ctx, host.Config{
 			Name: s.Destination, Path: path, Args: []string{"plugin", s.Destination}, SHA256: digest,
 			Logger: logger,
 		})
+		if err != nil {
+			return nil, err
+		}
+		return &connected{Plugin: plugin, sync: s}, nil
 	}, nil
 }
