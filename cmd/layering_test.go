@@ -66,6 +66,8 @@ var allowed = map[string][]string{
 	"plugins/file":                        {"plugins/destination"},
 	"plugins/hubspot":                     {"plugins/destination", "plugins/destination/rest"},
 	"plugins/hubspot/hubspottest":         {},
+	"plugins/klaviyo":                     {"plugins/destination", "plugins/destination/rest"},
+	"plugins/klaviyo/klaviyotest":         {},
 	"plugins/meta":                        {"plugins/destination", "plugins/destination/normalize", "plugins/destination/rest"},
 	"plugins/meta/metatest":               {},
 	"plugins/postgres":                    {"plugins/destination"},
@@ -81,7 +83,7 @@ var allowed = map[string][]string{
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/tcf",
-		"plugins/destination", "plugins/file", "plugins/host", "plugins/hubspot", "plugins/meta", "plugins/postgres", "plugins/webhook",
+		"plugins/destination", "plugins/file", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sluis-cdp/sluis/plugins/file"
 	"github.com/sluis-cdp/sluis/plugins/host"
 	"github.com/sluis-cdp/sluis/plugins/hubspot"
+	"github.com/sluis-cdp/sluis/plugins/klaviyo"
 	"github.com/sluis-cdp/sluis/plugins/meta"
 	"github.com/sluis-cdp/sluis/plugins/postgres"
 	"github.com/sluis-cdp/sluis/plugins/webhook"
@@ -26,6 +27,7 @@ func builtin() map[string]func() destination.Destination {
 	return map[string]func() destination.Destination{
 		"file":             file.New,
 		"hubspot":          hubspot.New,
+		"klaviyo":          klaviyo.New,
 		"meta-audience":    meta.NewAudience,
 		"meta-conversions": meta.NewConversions,
 		"postgres":         postgres.New,

@@ -245,14 +245,8 @@ func (e *fatalError) Error() string { return "HubSpot refuses: " + e.what }
 
 // do makes a request, when HubSpot's limit lets it through.
 func (h *hubspot) do(ctx context.Context, method, path string, body any) (rest.Response, error) {
-	if wait := time.Until(h.notBefore); wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return rest.Response{}, &rest.LostError{Code: "rate_limit", Message: "the time was over before HubSpot's limit let the request through"}
-		}
+	if wait := time.Until(h.notBefore); wait > 0 && !rest.Sleep(ctx, wait) {
+		return rest.Response{}, &rest.LostError{Code: "rate_limit", Message: "the time was over before HubSpot's limit let the request through"}
 	}
 	r, err := h.client.Do(ctx, method, path, body)
 	if err != nil {
