@@ -17,6 +17,7 @@ import (
 	"github.com/sluis-cdp/sluis/plugins/klaviyo"
 	"github.com/sluis-cdp/sluis/plugins/meta"
 	"github.com/sluis-cdp/sluis/plugins/postgres"
+	"github.com/sluis-cdp/sluis/plugins/slack"
 	"github.com/sluis-cdp/sluis/plugins/webhook"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
@@ -31,6 +32,7 @@ func builtin() map[string]func() destination.Destination {
 		"meta-audience":    meta.NewAudience,
 		"meta-conversions": meta.NewConversions,
 		"postgres":         postgres.New,
+		"slack":            slack.New,
 		"webhook":          webhook.New,
 	}
 }
