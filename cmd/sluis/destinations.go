@@ -51,7 +51,7 @@ func destinationsLs(c *cli.Context) error {
 		for _, name := range slices.Sorted(maps.Keys(all)) {
 			d := all[name]().Describe()
 			descriptions = append(descriptions, d)
-			rows = append(rows, []string{d.Name, d.Version, d.Granularity.String(), yesNo(d.Idempotent), required(d.Config)})
+			rows = append(rows, []string{d.Name, d.Version, d.Granularity.String(), mark(d.Idempotent), required(d.Config)})
 		}
 		if c.Bool("json") {
 			return printJSON(c.App.Writer, descriptions)
@@ -69,7 +69,7 @@ func destinationsLs(c *cli.Context) error {
 	}
 	rows := [][]string{}
 	for _, f := range d.Config {
-		rows = append(rows, []string{f.Name, yesNo(f.Required), f.Help})
+		rows = append(rows, []string{f.Name, mark(f.Required), f.Help})
 	}
 	printTable(c.App.Writer, []string{"config", "required", "help"}, rows)
 	if len(d.Target.Fields) == 0 {
@@ -78,13 +78,14 @@ func destinationsLs(c *cli.Context) error {
 	}
 	rows = nil
 	for _, f := range d.Target.Fields {
-		rows = append(rows, []string{f.Name, yesNo(f.Required), f.Form, f.Help})
+		rows = append(rows, []string{f.Name, mark(f.Required), f.Form, f.Help})
 	}
 	printTable(c.App.Writer, []string{"field", "required", "form", "help"}, rows)
 	return nil
 }
 
-func yesNo(b bool) string {
+// mark is "yes" or nothing, so that a column shows what is set.
+func mark(b bool) string {
 	if b {
 		return "yes"
 	}

@@ -190,8 +190,11 @@ func TestValues(t *testing.T) {
 	d := open(t, s)
 	at := time.Date(2026, 2, 28, 23, 59, 59, 999_000_000, time.UTC)
 	b := destination.Batch{ID: "b", Sync: "s", Run: "r", Columns: []destination.Column{
-		{Name: "count", Type: destination.Int64}, {Name: "score", Type: destination.Float64}, {Name: "member", Type: destination.Bool},
-		{Name: "seen_at", Type: destination.Time}, {Name: "born", Type: destination.Time},
+		{Name: "count", Type: destination.Int64},
+		{Name: "score", Type: destination.Float64},
+		{Name: "member", Type: destination.Bool},
+		{Name: "seen_at", Type: destination.Time},
+		{Name: "born", Type: destination.Time},
 	}, Changes: []destination.Change{
 		{ID: "1", Key: "a", Op: destination.Upsert, Values: []any{int64(-3), 1e21, true, at, at}},
 		{ID: "2", Key: "b", Op: destination.Upsert, Values: []any{nil, math.NaN(), nil, nil, nil}},

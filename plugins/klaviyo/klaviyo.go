@@ -36,8 +36,9 @@ const (
 	maxJobBytes     = 4_500_000
 	maxProfileBytes = 100_000
 
+	// A host gives a batch a minute.
 	defaultWait = 45 * time.Second
-	maxWait     = 10 * time.Minute
+	maxWait     = 50 * time.Second
 	maxPause    = 5 * time.Second
 )
 
@@ -72,7 +73,7 @@ func (*klaviyo) Describe() destination.Description {
 			{Name: "api_key", Required: true, Secret: true, Help: "a private key with full access to profiles, and to lists where there is one"},
 			{Name: "list_id", Help: "a list that everybody is put into"},
 			{Name: "removes", Help: `what removal does: "list" takes out of the list, the default with one; "clear" empties the mapped fields but e-mail address and phone number, the default without`},
-			{Name: "wait", Help: "how long to wait for an import to end before its rows count as accepted, 45s unless given, at most 10m"},
+			{Name: "wait", Help: "how long a batch waits for its imports to end before their rows count as accepted, 45s unless given, at most 50s"},
 			{Name: "host", Help: "where the API is, " + defaultHost + " unless given"},
 		},
 		EgressHosts: []string{"a.klaviyo.com", "${host}"},

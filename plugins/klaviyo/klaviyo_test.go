@@ -183,8 +183,12 @@ func TestUpsert(t *testing.T) {
 func TestValues(t *testing.T) {
 	s := newServer(t)
 	b := destination.Batch{ID: "b", Sync: "s", Run: "r", Columns: []destination.Column{
-		{Name: "visits", Type: destination.Int64}, {Name: "score", Type: destination.Float64}, {Name: "member", Type: destination.Bool},
-		{Name: "seen_at", Type: destination.Time}, {Name: "city", Type: destination.String}, {Name: "phone_number", Type: destination.Int64},
+		{Name: "visits", Type: destination.Int64},
+		{Name: "score", Type: destination.Float64},
+		{Name: "member", Type: destination.Bool},
+		{Name: "seen_at", Type: destination.Time},
+		{Name: "city", Type: destination.String},
+		{Name: "phone_number", Type: destination.Int64},
 	}, Changes: []destination.Change{
 		{ID: "1", Key: "a", Op: destination.Upsert, Values: []any{int64(-3), 0.5, true, time.Date(2026, 2, 28, 23, 59, 59, 999_000_000, time.UTC), "Zürich", int64(31612345678)}},
 		{ID: "2", Key: "b", Op: destination.Upsert, Values: []any{nil, math.Inf(1), nil, nil, nil, nil}},
@@ -293,7 +297,10 @@ func TestSlowJob(t *testing.T) {
 // An answer is lost anywhere: sent again, all is as after one sending.
 func TestSentAgain(t *testing.T) {
 	for _, fault := range []klaviyotest.Fault{
-		{Hangup: true}, {Hangup: true, Applied: true}, {Status: 502, Applied: true}, {Status: 202, Body: "{", Applied: true},
+		{Hangup: true},
+		{Hangup: true, Applied: true},
+		{Status: 502, Applied: true},
+		{Status: 202, Body: "{", Applied: true},
 		{Status: 429, Header: map[string]string{"Retry-After": "7"}},
 	} {
 		s := newServer(t)
@@ -372,8 +379,14 @@ func TestRecordedRequests(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	for _, tt := range []struct{ field, value string }{
-		{"api_key", ""}, {"api_key", "hunter2 x"}, {"list_id", "hunter2/.."}, {"removes", "list"}, {"removes", "hunter2"},
-		{"wait", "1h"}, {"wait", "soon"}, {"host", "http://a.klaviyo.com"},
+		{"api_key", ""},
+		{"api_key", "hunter2 x"},
+		{"list_id", "hunter2/.."},
+		{"removes", "list"},
+		{"removes", "hunter2"},
+		{"wait", "1h"},
+		{"wait", "soon"},
+		{"host", "http://a.klaviyo.com"},
 	} {
 		config := map[string]string{"api_key": "t"}
 		maps.Copy(config, map[string]string{tt.field: tt.value})

@@ -29,7 +29,8 @@ type writing struct {
 	batch   destination.Batch
 	results []destination.Result
 	redact  func(string) string
-	behind  string // a job that has not ended: what follows must wait for it
+	until   time.Time // how long to wait for jobs
+	behind  string    // a job that has not ended: what follows must wait for it
 }
 
 // Write implements [destination.Destination].
@@ -37,7 +38,7 @@ func (k *klaviyo) Write(ctx context.Context, batch destination.Batch) ([]destina
 	if k.client == nil {
 		return nil, errors.New("the destination is not open")
 	}
-	w := &writing{klaviyo: k, batch: batch, results: make([]destination.Result, len(batch.Changes)), redact: destination.Redactor(batch)}
+	w := &writing{klaviyo: k, batch: batch, results: make([]destination.Result, len(batch.Changes)), redact: destination.Redactor(batch), until: time.Now().Add(k.wait)}
 	for _, group := range w.groups() {
 		if w.behind != "" { // or its changes could come before those that it has to follow
 			w.settle(group, destination.Result{Outcome: destination.Retry, Code: "job_unfinished", Message: "an import that has to end first has not ended yet"})
@@ -295,10 +296,9 @@ func (w *writing) refuse(entries []entry, problems []problem) []entry {
 // follow waits for an import and settles its rows.
 func (w *writing) follow(ctx context.Context, id string, entries []entry) error {
 	accepted := destination.Result{Outcome: destination.Accepted, Receipt: id}
-	deadline := time.Now().Add(w.wait)
 	var state jobState
 	for pause := w.pause; !state.ended(); pause = min(2*pause, maxPause) {
-		if time.Now().Add(pause).After(deadline) || !rest.Sleep(ctx, pause) {
+		if time.Now().Add(pause).After(w.until) || !rest.Sleep(ctx, pause) {
 			w.settle(rowsOf(entries), accepted)
 			w.behind = id
 			return nil
@@ -307,7 +307,7 @@ func (w *writing) follow(ctx context.Context, id string, entries []entry) error 
 		if state, err = w.job(ctx, id); err != nil {
 			w.settle(rowsOf(entries), accepted) // it goes on without being asked
 			w.behind = id
-			return nil
+			return nil //nolint:nilerr // the rows are accepted, and polled
 		}
 	}
 	if state.Status == "cancelled" {
@@ -319,7 +319,7 @@ func (w *writing) follow(ctx context.Context, id string, entries []entry) error 
 		problems, err := w.importErrors(ctx, id)
 		if err != nil {
 			w.settle(rowsOf(entries), accepted)
-			return nil
+			return nil //nolint:nilerr // the rows are accepted, and polled
 		}
 		left = w.refuse(entries, problems)
 		failed = state.Failed - (len(entries) - len(left))

@@ -168,8 +168,12 @@ func TestPace(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	for _, tt := range []struct{ field, value string }{
-		{"url", ""}, {"url", "https://hooks.slack.com"}, {"url", "http://hooks.slack.com/services/hunter2"}, {"url", "hunter2"},
-		{"summary", "{hunter2}"}, {"text", strings.Repeat("x", 1001)},
+		{"url", ""},
+		{"url", "https://hooks.slack.com"},
+		{"url", "http://hooks.slack.com/services/hunter2"},
+		{"url", "hunter2"},
+		{"summary", "{hunter2}"},
+		{"text", strings.Repeat("x", 1001)},
 	} {
 		config := map[string]string{"url": "https://hooks.slack.com/services/T/B/x"}
 		config[tt.field] = tt.value
