@@ -74,7 +74,7 @@ check: lint test
 
 # Speeds, side by side with a reference where there is one.
 bench:
-	$(GO) test -run '^$$' -bench . -benchtime 1s ./collector/... ./consent/... ./sync ./plugins/host ./sql/runner
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./collector/... ./consent/... ./sync ./plugins/host ./plugins/postgres ./sql/runner
 
 # The collector under load beside references, in one run: some ten minutes. ROUNDS=1 is quicker and less certain.
 bench-collector: all

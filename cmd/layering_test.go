@@ -63,8 +63,14 @@ var allowed = map[string][]string{
 	"plugins/destination/rest":            {"plugins/destination"},
 	"plugins/host":                        {"plugins/destination", "plugins/destination/normalize", "plugins/proto/destination/v1"},
 	"plugins/destination/destinationtest": {"plugins/destination"},
+	"plugins/slack":                       {"plugins/destination", "plugins/destination/rest"},
+	"plugins/slack/slacktest":             {},
 	"plugins/webhook":                     {"plugins/destination"},
 	"plugins/file":                        {"plugins/destination"},
+	"plugins/hubspot":                     {"plugins/destination", "plugins/destination/rest"},
+	"plugins/hubspot/hubspottest":         {},
+	"plugins/klaviyo":                     {"plugins/destination", "plugins/destination/rest"},
+	"plugins/klaviyo/klaviyotest":         {},
 	"plugins/meta":                        {"plugins/destination", "plugins/destination/normalize", "plugins/destination/rest"},
 	"plugins/meta/metatest":               {},
 	"plugins/postgres":                    {"plugins/destination"},
@@ -81,7 +87,7 @@ var allowed = map[string][]string{
 	"cmd/sluis-collector":    {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/canary", "cmd/internal/edge", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
-		"plugins/destination", "plugins/file", "plugins/host", "plugins/meta", "plugins/postgres", "plugins/webhook",
+		"plugins/destination", "plugins/file", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
 	},
 }
@@ -157,7 +163,7 @@ func TestCollectorIsStatic(t *testing.T) {
 		}
 	}
 	follow("cmd/sluis-collector")
-	if reach["sql/duckdb"] || reach["plugins/host"] || reach["sync"] {
+	if reach["sql/duckdb"] || reach["plugins/host"] || reach["plugins/postgres"] || reach["sync"] {
 		t.Errorf("sluis-collector reaches %v", reach)
 	}
 }

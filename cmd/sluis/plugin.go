@@ -13,8 +13,11 @@ import (
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/file"
 	"github.com/sluis-cdp/sluis/plugins/host"
+	"github.com/sluis-cdp/sluis/plugins/hubspot"
+	"github.com/sluis-cdp/sluis/plugins/klaviyo"
 	"github.com/sluis-cdp/sluis/plugins/meta"
 	"github.com/sluis-cdp/sluis/plugins/postgres"
+	"github.com/sluis-cdp/sluis/plugins/slack"
 	"github.com/sluis-cdp/sluis/plugins/webhook"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
@@ -24,9 +27,12 @@ import (
 func builtin() map[string]func() destination.Destination {
 	return map[string]func() destination.Destination{
 		"file":             file.New,
+		"hubspot":          hubspot.New,
+		"klaviyo":          klaviyo.New,
 		"meta-audience":    meta.NewAudience,
 		"meta-conversions": meta.NewConversions,
 		"postgres":         postgres.New,
+		"slack":            slack.New,
 		"webhook":          webhook.New,
 	}
 }
@@ -58,9 +64,13 @@ func connector(logger *slog.Logger) (func(context.Context, syncer.Sync) (destina
 			known := slices.Sorted(maps.Keys(builtin()))
 			return nil, fmt.Errorf("%s: there is no destination %q; there are %s", s.File, s.Destination, strings.Join(known, ", "))
 		}
-		return host.Start(ctx, host.Config{
+		plugin, err := host.Start(ctx, host.Config{
 			Name: s.Destination, Path: path, Args: []string{"plugin", s.Destination}, SHA256: digest,
 			Logger: logger,
 		})
+		if err != nil {
+			return nil, err
+		}
+		return &connected{Plugin: plugin, sync: s}, nil
 	}, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/destination/normalize"
-	"github.com/sluis-cdp/sluis/plugins/destination/rest"
 )
 
 const (
@@ -293,11 +292,9 @@ func (w *upload) send(ctx context.Context, rows []int) error {
 		method = http.MethodDelete
 	}
 	answer, err := w.account.client.Do(ctx, method, w.account.path([]string{w.id, "users"}, nil), w.body(rows))
-	if lost, ok := errors.AsType[*rest.LostError](err); ok {
-		w.settle(rows, lost.Result())
-		return nil
-	}
 	if err != nil {
+		result, err := lost(err)
+		w.settle(rows, result)
 		return err
 	}
 	if answer.Status != http.StatusOK {

@@ -12,7 +12,6 @@ import (
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/destination/normalize"
-	"github.com/sluis-cdp/sluis/plugins/destination/rest"
 )
 
 const (
@@ -279,11 +278,9 @@ func (c *conversions) send(ctx context.Context, events []map[string]any, rows []
 		body["test_event_code"] = c.test
 	}
 	answer, err := c.account.client.Do(ctx, http.MethodPost, c.account.path([]string{c.dataset, "events"}, nil), body)
-	if lost, ok := errors.AsType[*rest.LostError](err); ok {
-		settle(lost.Result())
-		return nil
-	}
 	if err != nil {
+		result, err := lost(err)
+		settle(result)
 		return err
 	}
 	if answer.Status == http.StatusOK {

@@ -20,6 +20,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -204,6 +205,15 @@ func (a account) get(ctx context.Context, id, fields string, into any) error {
 		return &fatalError{what: "there is nothing of the right kind with the configured id"}
 	}
 	return fmt.Errorf("%s (%s)", result.Message, result.Code)
+}
+
+// lost is what a request without an answer means for its rows, if the error says
+// that there was none.
+func lost(err error) (destination.Result, error) {
+	if e, ok := errors.AsType[*rest.LostError](err); ok {
+		return e.Result(), nil
+	}
+	return destination.Result{}, err
 }
 
 // opaque makes an id for Meta of a key: the same each time, without telling

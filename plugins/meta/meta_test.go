@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-
 	"maps"
 	"os"
 	"strings"
@@ -165,8 +164,11 @@ func audienceSuite() func(string, destination.Op) destination.Batch {
 
 func eventSuite() func(string, destination.Op) destination.Batch {
 	return suite([]destination.Column{
-		{Name: "em", Type: destination.String}, {Name: "event_name", Type: destination.String}, {Name: "event_time", Type: destination.Time},
-		{Name: "action_source", Type: destination.String}, {Name: "value", Type: destination.Float64},
+		{Name: "em", Type: destination.String},
+		{Name: "event_name", Type: destination.String},
+		{Name: "event_time", Type: destination.Time},
+		{Name: "action_source", Type: destination.String},
+		{Name: "value", Type: destination.Float64},
 	}, func(i int) []any {
 		return []any{hash("meta.email", fmt.Sprintf("p%d@example.org", i)), "Purchase", time.Now().UTC().Truncate(time.Second).Add(-time.Hour), "email", float64(i) / 3}
 	})
@@ -283,9 +285,16 @@ func TestRecordedRequests(t *testing.T) {
 	event := destination.Batch{
 		ID: "doc3", Sync: "s", Run: "r",
 		Columns: []destination.Column{
-			{Name: "event_name", Type: destination.String}, {Name: "event_time", Type: destination.Int64}, {Name: "action_source", Type: destination.String},
-			{Name: "event_source_url", Type: destination.String}, {Name: "em", Type: destination.String}, {Name: "client_ip_address", Type: destination.String},
-			{Name: "client_user_agent", Type: destination.String}, {Name: "fbc", Type: destination.String}, {Name: "currency", Type: destination.String}, {Name: "value", Type: destination.Float64},
+			{Name: "event_name", Type: destination.String},
+			{Name: "event_time", Type: destination.Int64},
+			{Name: "action_source", Type: destination.String},
+			{Name: "event_source_url", Type: destination.String},
+			{Name: "em", Type: destination.String},
+			{Name: "client_ip_address", Type: destination.String},
+			{Name: "client_user_agent", Type: destination.String},
+			{Name: "fbc", Type: destination.String},
+			{Name: "currency", Type: destination.String},
+			{Name: "value", Type: destination.Float64},
 		},
 		Changes: []destination.Change{{ID: "1", Key: "order-1", Op: destination.Upsert, Values: []any{
 			"Purchase", at, "website", "http://jaspers-market.com/product/123", "John_Smith@gmail.com", "192.19.9.9", "test ua", "fb.1.1554763741205.AbCdEf", "USD", 123.45,
@@ -445,8 +454,10 @@ func TestCheck(t *testing.T) {
 // events is a batch of them: key, name and e-mail address.
 func events(id string, rows ...string) destination.Batch {
 	b := destination.Batch{ID: id, Sync: "s", Run: "r", Columns: []destination.Column{
-		{Name: "event_name", Type: destination.String}, {Name: "em", Type: destination.String},
-		{Name: "event_time", Type: destination.Time}, {Name: "action_source", Type: destination.String},
+		{Name: "event_name", Type: destination.String},
+		{Name: "em", Type: destination.String},
+		{Name: "event_time", Type: destination.Time},
+		{Name: "action_source", Type: destination.String},
 	}}
 	for _, row := range rows {
 		f := strings.Split(row, "|")

@@ -27,12 +27,12 @@ func fields() []destination.Field {
 		{Name: "ledger", Help: `the table that remembers what was written, "sluis_ledger" in the schema of the table unless named; it is made if missing`},
 		{Name: "tls", Help: `"verify", which is the default, or "off" for a server on this machine or in a network of your own`},
 		{Name: "tls_ca", Help: "the certificates, in PEM, of the authority that signed the server's, unless the system knows it"},
-		{Name: "timeout", Help: "how long a batch may take, such as 60s, which is the default; at most 10m"},
+		{Name: "timeout", Help: "how long a batch may take, such as 50s, which is the default; at most 10m"},
 	}
 }
 
 const (
-	defaultTimeout = time.Minute
+	defaultTimeout = 50 * time.Second // a host gives a batch a minute
 	maxTimeout     = 10 * time.Minute
 	connectTimeout = 10 * time.Second
 	ledgerName     = "sluis_ledger"
@@ -98,7 +98,7 @@ func parseConfig(values map[string]string) (config, error) {
 	if text := values["timeout"]; text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil || d < time.Second || d > maxTimeout {
-			return problem("timeout", "want a duration such as 60s, from 1s to %v", maxTimeout)
+			return problem("timeout", "want a duration such as 50s, from 1s to %v", maxTimeout)
 		}
 		c.timeout = d
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net"
@@ -681,10 +682,7 @@ func TestConfig(t *testing.T) {
 		{"timeout", "1h"},
 		{"timeout", "soon"},
 	} {
-		config := map[string]string{}
-		for k, v := range good {
-			config[k] = v
-		}
+		config := maps.Clone(good)
 		config[tt.field] = tt.value
 		_, err := parseConfig(config)
 		problem, ok := errors.AsType[*destination.ConfigError](err)
@@ -736,8 +734,10 @@ func BenchmarkUpsert(b *testing.B) {
 	defer p.Close(context.Background())
 	const rows = 5000
 	batch := destination.Batch{Sync: "s", Run: "r", Columns: []destination.Column{
-		{Name: "email", Type: destination.String}, {Name: "visits", Type: destination.Int64},
-		{Name: "score", Type: destination.Float64}, {Name: "seen_at", Type: destination.Time},
+		{Name: "email", Type: destination.String},
+		{Name: "visits", Type: destination.Int64},
+		{Name: "score", Type: destination.Float64},
+		{Name: "seen_at", Type: destination.Time},
 	}, Changes: make([]destination.Change, rows)}
 	n := 0
 	for b.Loop() {

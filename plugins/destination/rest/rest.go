@@ -101,15 +101,15 @@ func (e *LostError) Unwrap() error { return e.cause }
 func (c *Client) Do(ctx context.Context, method, path string, body any) (Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	var content io.Reader
+	var sent io.Reader
 	if body != nil {
 		encoded, err := encode(body)
 		if err != nil {
 			return Response{}, fmt.Errorf("encode the request: %T", err) // its text may have values
 		}
-		content = bytes.NewReader(encoded)
+		sent = bytes.NewReader(encoded)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
+	request, err := http.NewRequestWithContext(ctx, method, c.base+path, sent)
 	if err != nil {
 		return Response{}, errors.New("make the request: the address is not valid")
 	}
@@ -122,14 +122,14 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) (Respons
 		return Response{}, lost(err)
 	}
 	defer answer.Body.Close()
-	content1, err := io.ReadAll(io.LimitReader(answer.Body, maxReply+1))
+	content, err := io.ReadAll(io.LimitReader(answer.Body, maxReply+1))
 	switch {
 	case err != nil:
 		return Response{}, &LostError{Code: "reply_lost", Message: "the rest of the service's answer was lost", cause: err}
-	case len(content1) > maxReply:
+	case len(content) > maxReply:
 		return Response{}, &LostError{Code: "reply_too_large", Message: fmt.Sprintf("the service's answer has more than %d bytes", maxReply)}
 	}
-	return Response{Status: answer.StatusCode, Header: answer.Header, Body: content1, At: time.Now()}, nil
+	return Response{Status: answer.StatusCode, Header: answer.Header, Body: content, At: time.Now()}, nil
 }
 
 // encode is json.Marshal without escapes for HTML, which nothing here is.
@@ -195,4 +195,16 @@ func (r Response) RetryAfter() time.Duration {
 		wait = at.Sub(r.At).Round(time.Second)
 	}
 	return min(max(wait, 0), maxRetryWait)
+}
+
+// Sleep waits, and reports whether it did so to the end, or ctx ended first.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -301,9 +302,7 @@ func (s *Server) add(audience string, user map[string]string) {
 	if id := user["EXTERN_ID"]; id != "" { // what it is known by is added to
 		for _, known := range s.users[audience] {
 			if known["EXTERN_ID"] == id {
-				for key, value := range user {
-					known[key] = value
-				}
+				maps.Copy(known, user)
 				return
 			}
 		}

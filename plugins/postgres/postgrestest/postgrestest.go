@@ -81,7 +81,9 @@ func (s *Server) SocketURL() string {
 func (s *Server) Stop() error {
 	var errs []error
 	if s.input != nil {
-		errs = append(errs, s.input.Close())
+		if err := s.input.Close(); !errors.Is(err, os.ErrClosed) {
+			errs = append(errs, err)
+		}
 		_ = s.command.Wait() // it was killed
 	}
 	return errors.Join(append(errs, os.RemoveAll(s.dir))...)
@@ -118,6 +120,7 @@ func (s *Server) start(ctx context.Context, bin string) error {
 	if s.input, err = s.command.StdinPipe(); err != nil {
 		return err
 	}
+	s.command.Cancel = s.input.Close // to kill the shell would leave the server
 	if err := s.command.Start(); err != nil {
 		return err
 	}
@@ -239,6 +242,5 @@ func freePort(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
