@@ -178,6 +178,7 @@ var models = []model{
 		{"consent_node_effective", without(verdict, "signal")},
 		{"identity_map", []string{"node_key", "profile_id"}},
 	}},
+	{"counts_published", false, false, 1, nil},
 	{"profile_events", true, false, 1, []read{{"stg_events", nil}, {"stg_identifiers", nil}, {"identity_map", nil}}},
 	{"profile_sealed", false, false, 1, []read{{"vault", nil}, {"identity_map", []string{"node_key", "profile_id"}}}},
 	{"profiles", false, false, 1, []read{
@@ -234,6 +235,7 @@ var models = []model{
 		{"conversions", []string{"conversion_date", "kind", "value"}},
 	}},
 	{"north_star", true, false, 1, nil},
+	{"audience_events", false, false, 1, []read{{"profiles", []string{"profile_id"}}, {"consent_profile", []string{"profile_id", "purpose", "allowed"}}}},
 	{"pricing_and_chat", false, true, audiences, []read{
 		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "page_path"}},
 		{"stg_identifiers", []string{"event_id", "node_key"}},
