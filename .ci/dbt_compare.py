@@ -43,6 +43,8 @@ def compare(path, with_path, what):
             ).fetchall()
         ]
         for name in names:
+            if name == "audience_events":
+                continue  # what runs noticed, and when: no two databases have had the same runs
             mine, other = f"other.sluis_models.{name}", f"sluis_models.{name}"
             extra, missing = (
                 db.execute(f"select count(*) from (select * from {a} except all select * from {b})").fetchone()[0]

@@ -150,12 +150,16 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 
 // adds tells whether a build would add to a table that is there.
 func (p *Project) adds(b builder) (bool, error) {
-	if b.node.Materialized != Incremental || p.options.FullRefresh {
+	if b.node.Materialized != Incremental || p.options.FullRefresh && !b.node.keepsState() {
 		return false, nil
 	}
 	existing, err := b.existing(b.node.Name)
 	return existing == isTable, err
 }
+
+// keepsState tells that a table cannot be had again from what it is built of,
+// so that it is not built anew: full_refresh is false, as in dbt.
+func (n *Node) keepsState() bool { return n.config["full_refresh"] == false }
 
 // forRun is the node with a config of its own, which a template may change in a
 // run: config.partitions can be the result of a query.

@@ -57,7 +57,7 @@ func (s scope) globals() map[string]any {
 		"model":               object{attributes: map[string]any{"name": s.node.Name, "resource_type": string(s.node.Kind)}, text: s.node.Name},
 		"execute":             !reading,
 		"is_incremental":      constant(s.incremental),
-		"should_full_refresh": constant(s.project.options.FullRefresh),
+		"should_full_refresh": constant(s.project.options.FullRefresh && !s.node.keepsState()),
 		"run_query":           function(s.runQuery),
 		"log":                 function(s.log),
 		"print":               function(s.log),
@@ -66,8 +66,26 @@ func (s scope) globals() map[string]any {
 			"raise_compiler_error": function(raise),
 			"warn":                 function(s.log),
 		}},
-		"dbt": object{attributes: portable(s.dialect)},
+		"dbt":   object{attributes: portable(s.dialect)},
+		"graph": object{attributes: map[string]any{"nodes": s.graph()}},
 	}
+}
+
+// graph is what dbt tells of the models by their ids, as far as templates need
+// it: nothing while a project is read, since not all is known yet.
+func (s scope) graph() map[string]any {
+	nodes := map[string]any{}
+	if s.seen != nil {
+		return nodes
+	}
+	for name, node := range s.project.nodes {
+		if node.Kind == Model {
+			nodes["model."+s.project.name+"."+name] = map[string]any{
+				"name": name, "resource_type": string(node.Kind), "config": map[string]any{"meta": node.Meta},
+			}
+		}
+	}
+	return nodes
 }
 
 func relationObject(schema, name string) object {

@@ -80,7 +80,8 @@ func TestReadsAreTrueToTheModels(t *testing.T) {
 	for _, node := range value(project.List(""))(t) {
 		nodes[node.Name] = node
 	}
-	small := []string{"identifier_kinds"}
+	// Few rows, or none for this shop, which sells to no companies.
+	small := []string{"identifier_kinds", "data_quality", "metrics_daily", "account_members"}
 	said := map[string]bool{}
 	for _, m := range models {
 		said[m.name] = true
@@ -112,15 +113,15 @@ func TestReadsAreTrueToTheModels(t *testing.T) {
 				got = append(got, read.relation)
 			}
 		}
-		want = slices.DeleteFunc(want, func(name string) bool { return slices.Contains(small, name) })
+		want = slices.DeleteFunc(want, func(name string) bool { return slices.Contains(small, name) || nodes[name].Audience != nil })
 		slices.Sort(want)
 		slices.Sort(got)
-		if diff := cmp.Diff(slices.Compact(want), slices.Compact(got)); diff != "" {
+		if diff := cmp.Diff(slices.Compact(want), slices.Compact(got)); diff != "" && len(want)+len(got) > 0 {
 			t.Errorf("%s reads other relations (-dbt +calculation):\n%s", m.name, diff)
 		}
 	}
 	for name, node := range nodes {
-		if node.Kind == runner.Model && !said[name] {
+		if node.Kind == runner.Model && !said[name] && node.Audience == nil { // one stands for all audiences
 			t.Errorf("the calculation lacks the model %s", name)
 		}
 	}

@@ -25,6 +25,10 @@ var columnBytes = map[string]float64{
 	"n_nodes": 8, "n_devices": 8, "is_known": 1, "last_page_path": 11, "first_utm_source": 12, "pages": 8, "chats": 8,
 	"consent_necessary": 1, "consent_identity": 1, "consent_analytics": 1, "consent_personalization": 1,
 	"consent_marketing": 1, "consent_advertising": 1, "consent_sale": 1,
+	"session_id": 29, "started_at": 8, "ended_at": 8, "start_date": 8, "page_views": 8, "entry_page": 13.1, "exit_page": 11, "channel": 16,
+	"conversion_id": 61, "kind": 17, "converted_at": 8, "conversion_date": 8, "order_id": 14, "value": 15, "currency": 5, "model": 10, "campaign": 15, "credit": 13,
+	"page_views_30d": 8, "sources": 12, "favourite_page": 0, "first_source": 12, "last_source": 12, "last_page": 11, "plan": 20, "orders": 8, "revenue": 15,
+	"revenue_90d": 15, "average_order": 15, "smallest_order": 15, "largest_order": 15, "last_order_at": 8,
 	// the syncer
 	"sync": 20, "key": 38, "row_hash": 34, "mapping_version": 18, "present": 1, "unsure": 1, "resend": 1, "status": 11, "op": 8,
 	"change_id": 34, "intent": 31, "acked_at": 8, "attempts": 8,
@@ -95,6 +99,16 @@ var relations = []relation{
 		"profile_id", "first_seen_at", "last_seen_at", "n_events", "n_nodes", "n_devices", "is_known", "last_page_path", "first_utm_source", "pages", "chats",
 		"consent_necessary", "consent_identity", "consent_analytics", "consent_personalization", "consent_marketing", "consent_advertising", "consent_sale",
 	}},
+	{"profile_traits", 0, 1, []string{
+		"profile_id", "page_views", "page_views_30d", "pages", "sources", "favourite_page", "first_source", "last_source", "last_page", "plan", "orders",
+		"revenue", "revenue_90d", "average_order", "smallest_order", "largest_order", "last_order_at",
+	}},
+	{"sessions", 1 / eventsPerVisit, 0, []string{
+		"session_id", "node_key", "started_at", "ended_at", "start_date", "n_events", "page_views", "entry_page", "exit_page", "channel",
+		"utm_source", "utm_medium", "utm_campaign", "click_id_kind", "referrer_host",
+	}},
+	{"conversions", 0, ordersPerPerson, []string{"conversion_id", "profile_id", "kind", "converted_at", "conversion_date", "order_id", "value", "currency"}},
+	{"attribution_credits", 0, ordersPerPerson * (3 + 4*visitsPerOrder), []string{"conversion_id", "model", "session_id", "channel", "campaign", "credit", "value"}},
 	{"state", 0, syncs * syncedShare, []string{
 		"sync", "key", "profile_id", "row_hash", "mapping_version", "present", "unsure", "resend", "status", "op", "change_id", "intent",
 		"decision_id", "policy_version", "acked_at", "attempts",
@@ -174,6 +188,54 @@ var models = []model{
 		{"identity_nodes", []string{"node_key", "id_type", "first_seen_at", "last_seen_at"}},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
+	{"profile_traits", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "type", "event", "occurred_at", "page_path", "utm_source", "properties", "traits"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"profile_traits_history", true, false, 1, []read{{"stg_events", nil}, {"stg_identifiers", nil}, {"identity_map", nil}, {"consent_profile", nil}}},
+	{"sessions", false, false, 1, []read{
+		{"stg_events", []string{
+			"event_id", "purposes", "type", "occurred_at", "page_path", "page_url", "referrer_host", "utm_source", "utm_medium", "utm_campaign", "click_id_kind",
+		}},
+		{"stg_identifiers", []string{"event_id", "node_key", "id_type"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"conversions", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "properties"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"attribution_credits", false, false, 1, []read{
+		{"sessions", []string{"session_id", "node_key", "started_at", "channel", "utm_campaign"}},
+		{"conversions", []string{"conversion_id", "profile_id", "converted_at", "value"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+	}},
+	{"attribution_report", true, false, 1, []read{{"attribution_credits", nil}, {"conversions", nil}}},
+	{"data_quality", false, false, 1, []read{
+		{"events", []string{"event_id", "received_at", "violations", "spool_id", "spool_offset"}},
+		{"stg_events", []string{"event_id", "source_id", "type", "event", "occurred_at", "received_at", "purposes", "is_bot", "page_path", "page_title"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"profiles", []string{"profile_id", "n_nodes"}},
+	}},
+	{"source_scorecard", true, false, 1, []read{{"stg_events", []string{"source_id", "received_at"}}}},
+	{"account_members", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "group_id", "event", "occurred_at", "properties"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"accounts", true, false, 1, nil},
+	{"metrics_daily", false, false, 1, []read{
+		{"sessions", []string{"start_date", "node_key", "page_views"}},
+		{"conversions", []string{"conversion_date", "kind", "value"}},
+	}},
+	{"north_star", true, false, 1, nil},
+	{"audience_events", false, false, 1, []read{{"profiles", []string{"profile_id"}}, {"consent_profile", []string{"profile_id", "purpose", "allowed"}}}},
 	{"pricing_and_chat", false, true, audiences, []read{
 		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "page_path"}},
 		{"stg_identifiers", []string{"event_id", "node_key"}},

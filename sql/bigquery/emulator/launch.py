@@ -20,6 +20,7 @@ from bqemulator.grpc_api import write_servicer
 from bqemulator.grpc_api.write_servicer import BigQueryWriteHandler
 from bqemulator.jobs import executor
 from bqemulator.sql import parameters
+from bqemulator.sql.rewriter import aggregate_variants
 from bqemulator.storage.engine import DuckDBEngine
 from bqemulator.versioning.snapshots import SnapshotManager
 
@@ -178,6 +179,32 @@ def with_every_query(classify):
 
 
 executor._classify_parsed_tree = with_every_query(executor._classify_parsed_tree)
+
+
+def value_of(operand):
+    """ARRAY_AGG takes [DISTINCT] value [IGNORE NULLS] [ORDER BY …] [LIMIT n], all of it together."""
+    from sqlglot import exp
+
+    while isinstance(operand, (exp.Limit, exp.Order)):
+        operand = operand.this
+    return operand.expressions[0] if isinstance(operand, exp.Distinct) else operand
+
+
+def limit_arrays(tree):
+    """LIMIT counts what IGNORE NULLS has left."""
+    from sqlglot import exp
+
+    limited = [node for node in tree.find_all(exp.ArrayAgg) if isinstance(node.this, exp.Limit)]
+    for node in limited:
+        limit = node.this.expression.copy()
+        node.set("this", node.this.this)
+        whole = node.parent if isinstance(node.parent, exp.Filter) else node
+        whole.replace(exp.Anonymous(this="ARRAY_SLICE", expressions=[whole.copy(), exp.Literal.number(1), limit]))
+    return bool(limited)
+
+
+aggregate_variants._filter_target = value_of
+aggregate_variants._rewrite_array_agg_limit = limit_arrays
 
 
 def unless_qualified(apply_default):

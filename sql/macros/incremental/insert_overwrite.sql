@@ -29,3 +29,17 @@
     {%- if dbt_version is defined -%}{{ return(none) }}{%- endif -%}
     {{ return({'field': field, 'data_type': 'timestamp', 'granularity': 'day'}) }}
 {%- endmacro %}
+
+{#- The strategy that replaces the rows with the same unique_key, by the name it
+    goes by. -#}
+{% macro replace_rows() -%}
+    {{ return(adapter.dispatch('replace_rows')()) }}
+{%- endmacro %}
+
+{% macro default__replace_rows() -%}
+    {{ return('merge') }}
+{%- endmacro %}
+
+{% macro duckdb__replace_rows() -%}
+    {{ return('delete+insert') }}
+{%- endmacro %}
