@@ -316,7 +316,7 @@ func TestExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	slices.Sort(names)
-	want := []string{"cookie", "cookie-2", "edge-2", "pseudonym", "pseudonym-ids", "pseudonym-tokens", "purpose-advertising.public", "purpose-marketing.public-3", "suppress"}
+	want := []string{"cookie", "cookie-2", "edge-2", "pseudonym", "pseudonym-ids", "pseudonym-tokens", "purpose-advertising.public", "purpose-marketing.public-3", "record", "suppress"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
