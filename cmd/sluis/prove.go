@@ -75,6 +75,7 @@ type proof struct {
 	traffic    *proveTraffic
 	set        canary.Set
 	receiver   *proveReceiver
+	exports    []byte
 	purposes   [2]string // of the webhook and the file
 	logger     *slog.Logger
 	search     *proveSearch
@@ -169,37 +170,46 @@ func (p *proof) ownTemporaryFolder() (restore func(), err error) {
 func (p *proof) makeWorkspace() (err error) {
 	dir := filepath.Join(p.root, "w")
 	if p.configuration == "" {
-		p.w, err = initWorkspace(dir, initOptions{Name: "prove"})
+		_, err = initWorkspace(dir, initOptions{Name: "prove"})
 	} else {
-		p.w, err = copyConfiguration(p.configuration, dir)
+		err = copyConfiguration(p.configuration, dir)
 	}
 	if err != nil {
 		return err
 	}
-	w := p.w
-	w.Listen, w.Operations.Listen, w.Operations.DrainDelay = "127.0.0.1:0", "127.0.0.1:0", 0
-	w.TLS, w.Warehouse.BigQuery = nil, nil
-	if filepath.IsAbs(w.Syncs) {
-		w.Syncs = "syncs"
+	if err := errors.Join(workspace.Isolate(dir), os.RemoveAll(filepath.Join(dir, "syncs"))); err != nil {
+		return fmt.Errorf("making a workspace of its own: %w", err)
 	}
-	return os.RemoveAll(w.Path(w.Syncs)) // those of the examples
+	if p.w, err = workspace.Open(dir); err != nil || p.configuration == "" {
+		return err
+	}
+	return seal.Generate(seal.Dir(p.w.Path(p.w.Keys)), p.w.SealPurposes())
 }
 
-// copyConfiguration copies what a team keeps in git, and makes other keys.
-func copyConfiguration(from, to string) (*workspace.Workspace, error) {
+// copyConfiguration copies what a team keeps in git: all but data, keys and syncs.
+func copyConfiguration(from, to string) error {
 	original, err := workspace.Open(from)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	out := []string{original.Path(original.Data), original.Path(original.Keys), original.Path(original.Syncs), filepath.Join(original.Dir, ".git")}
-	err = filepath.WalkDir(original.Dir, func(path string, entry fs.DirEntry, err error) error {
+	out := []string{original.Path(original.Data), original.Path(original.Keys), original.Path(original.Syncs), original.Path(original.Models), filepath.Join(original.Dir, ".git")}
+	err = errors.Join(copyFiles(original.Dir, to, out), copyFiles(original.Path(original.Models), filepath.Join(to, "sql"), nil))
+	if err != nil {
+		return fmt.Errorf("copying the configuration: %w", err)
+	}
+	return nil
+}
+
+// copyFiles copies a folder but for some below it.
+func copyFiles(from, to string, but []string) error {
+	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && slices.Contains(out, path):
+		case entry.IsDir() && slices.Contains(but, path):
 			return filepath.SkipDir
 		}
-		name, err := filepath.Rel(original.Dir, path)
+		name, err := filepath.Rel(from, path)
 		if err != nil {
 			return err
 		}
@@ -216,18 +226,6 @@ func copyConfiguration(from, to string) (*workspace.Workspace, error) {
 		}
 		return os.WriteFile(target, text, 0o600)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("copying the configuration: %w", err)
-	}
-	w, err := workspace.Open(to)
-	if err != nil {
-		return nil, err
-	}
-	w.Data, w.Keys = "data", "keys" // whatever the configuration says: never the ones in use
-	if err := seal.Generate(seal.Dir(w.Path(w.Keys)), w.SealPurposes()); err != nil {
-		return nil, err
-	}
-	return w, nil
 }
 
 // perform sends everything, and lets it go all the way.
@@ -257,7 +255,30 @@ func (p *proof) perform(ctx context.Context) (err error) {
 	if _, err := scheduler.once(ctx); err != nil {
 		return fmt.Errorf("running models and syncs: %w", err)
 	}
+	if err := errors.Join(p.keepExports(), p.rights(ctx)); err != nil {
+		return err
+	}
+	if _, err := scheduler.once(ctx); err != nil { // which removes who was erased
+		return fmt.Errorf("running models and syncs again: %w", err)
+	}
 	return p.commands(ctx)
+}
+
+// rights shows one person what is held of them, and erases another: what these
+// write down is searched as well. What they print is the person's own, and is not.
+func (p *proof) rights(ctx context.Context) error {
+	for _, args := range [][]string{
+		{"subject", "export", "--email", p.traffic.people[0].email, "--phone", p.traffic.people[0].phone},
+		{"subject", "explain", "--email", p.traffic.people[0].email, "--sync", "prove_webhook"},
+		{"subject", "erase", "--email", p.traffic.people[1].email, "--user-id", p.traffic.people[1].user, "--yes"},
+		{"tracking", "replay"},
+	} {
+		var out bytes.Buffer
+		if code := run(ctx, append([]string{"sluis"}, append(args, "--workspace", p.w.Dir)...), &out, &out); code != exitDone {
+			return fmt.Errorf("sluis %s ended with %d; try --keep, and the command by itself", strings.Join(args[:2], " "), code)
+		}
+	}
+	return nil
 }
 
 func (p *proof) create(name string) (*os.File, error) { return os.Create(filepath.Join(p.root, name)) }
@@ -456,6 +477,18 @@ func (rc *proveReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rc.body = append(rc.body, text...)
 }
 
+// keepExports keeps what the file destination has: an erasure takes from it.
+func (p *proof) keepExports() error {
+	return filepath.WalkDir(filepath.Join(p.root, "exports"), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		p.exports = slices.Concat(p.exports, []byte(path+"\n"), text, []byte("\n"))
+		return err
+	})
+}
+
 // searchAll looks through the destinations, the warehouse and all files.
 func (p *proof) searchAll(ctx context.Context) (err error) {
 	s := newProveSearch(p.set.All(), p.traffic.markers)
@@ -463,19 +496,10 @@ func (p *proof) searchAll(ctx context.Context) (err error) {
 	p.receiver.mu.Lock()
 	s.delivered(p.deliveries[0], p.receiver.body, p.traffic.people)
 	p.receiver.mu.Unlock()
-	exports := ""
-	err = filepath.WalkDir(filepath.Join(p.root, "exports"), func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || !entry.Type().IsRegular() {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		exports += path + "\n" + string(text) + "\n"
-		return err
-	})
-	if err != nil {
+	if err := p.keepExports(); err != nil {
 		return err
 	}
-	s.delivered(p.deliveries[1], []byte(exports), p.traffic.people)
+	s.delivered(p.deliveries[1], p.exports, p.traffic.people)
 	db, err := openWarehouse(ctx, p.w, "sluis prove", p.stderr)
 	if err != nil {
 		return err

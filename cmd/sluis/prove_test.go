@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
@@ -205,6 +206,13 @@ func TestProveConfiguration(t *testing.T) {
 	mine, err := initWorkspace(dir, initOptions{Name: "mine", Project: "my-project", Location: "EU"})
 	if err != nil {
 		t.Fatal(err)
+	}
+	elsewhere := t.TempDir()
+	if err := replace(filepath.Join(dir, workspace.File), "\ndata: data\n", "\ndata: "+elsewhere+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	if mine, err = workspace.Open(dir); err != nil || mine.Data != elsewhere {
+		t.Fatal(mine.Data, err)
 	}
 	if err := errors.Join(os.MkdirAll(mine.SpoolDir(), 0o700), os.WriteFile(filepath.Join(mine.SpoolDir(), "mine"), []byte("x"), 0o600)); err != nil {
 		t.Fatal(err)

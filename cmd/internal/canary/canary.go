@@ -70,7 +70,8 @@ func (s *Set) Email(where string, owner int) string {
 
 // Phone makes a phone number (a Dutch mobile one, in E.164).
 func (s *Set) Phone(where string, owner int) string {
-	national := "6" + digits(8)
+	digit, _ := rand.Int(rand.Reader, big.NewInt(5)) // never fails
+	national := "6" + strconv.FormatInt(1+digit.Int64(), 10) + digits(7)
 	number := "31" + national
 	return s.add("phone", where, owner, "+"+number, number, reversed(number), "0"+national, reversed("0"+national))
 }
