@@ -98,9 +98,12 @@ func kindOf(pseudonym string) string {
 // pseudonymsOf makes the pseudonyms of what was given. An error repeats no value.
 func (s *Subjects) pseudonymsOf(ctx context.Context, g Given) ([]string, error) {
 	w := s.Workspace
-	p, _, err := edge.NewPseudonymizer(ctx, w, s.keys)
+	p, client, err := edge.NewPseudonymizer(ctx, w, s.keys)
 	if err != nil {
 		return nil, err
+	}
+	if client != nil {
+		defer client.Close()
 	}
 	var all []string
 	for _, of := range []struct {
@@ -299,6 +302,10 @@ func (s *Subjects) quarantine(ctx context.Context, d warehouse.Driver, wanted fu
 	for _, row := range rows {
 		sealed := sealedEvent(row)
 		opened, err := reader.Open(ctx, opener, sealed)
+		var away *seal.UnavailableError
+		if errors.As(err, &away) {
+			return nil, 0, err // whose it is cannot be told at the moment
+		}
 		if err != nil {
 			closed++
 			continue
