@@ -3,12 +3,11 @@ package main
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/subject"
 	"github.com/sluis-cdp/sluis/collector"
-	"github.com/sluis-cdp/sluis/consent"
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
 
@@ -24,13 +23,7 @@ type tombstoneRotation struct {
 
 type nextTombstone struct {
 	token   string
-	content carriedPseudonym
-}
-
-// carriedPseudonym is what a tombstone has sealed for the purpose necessary.
-type carriedPseudonym struct {
-	Pseudonym string `json:"pseudonym"`
-	Element   string `json:"element,omitempty"` // in base64
+	content subject.Carried
 }
 
 func newTombstoneRotation(ctx context.Context, keys seal.Keyring, workspace string, rotator *collector.Rotator) (*tombstoneRotation, error) {
@@ -47,10 +40,6 @@ func newTombstoneRotation(ctx context.Context, keys seal.Keyring, workspace stri
 	return t, nil
 }
 
-func tombstoneBinding(token string) seal.Binding {
-	return seal.Binding{Purpose: string(consent.Necessary), Field: "erasure", Subject: token}
-}
-
 // read finds the next token of each tombstone. One that does not open cannot be
 // carried over, and would let an erased person in again: that is an error.
 func (t *tombstoneRotation) read(rows []collector.ErasureRow, keys map[string]seal.DataKey) error {
@@ -58,13 +47,9 @@ func (t *tombstoneRotation) read(rows []collector.ErasureRow, keys map[string]se
 		if len(row.Ciphertext) == 0 {
 			continue
 		}
-		text, err := t.opener.Open(seal.Sealed{KeyID: row.KeyID, Ciphertext: row.Ciphertext}, keys[row.KeyID], tombstoneBinding(row.Token))
+		content, err := subject.OpenCarried(t.opener, row.Token, seal.Sealed{KeyID: row.KeyID, Ciphertext: row.Ciphertext}, keys[row.KeyID])
 		if err != nil {
 			return fmt.Errorf("a tombstone of request %s: %w", row.RequestID, err)
-		}
-		var content carriedPseudonym
-		if err := json.Unmarshal([]byte(text), &content); err != nil {
-			return fmt.Errorf("a tombstone of request %s: its content is not as it was written", row.RequestID) // the error would quote it
 		}
 		p, ok := seal.ParseToken(content.Pseudonym)
 		if !ok || p.Version == t.rotator.Rotation.To() {
@@ -79,22 +64,22 @@ func (t *tombstoneRotation) read(rows []collector.ErasureRow, keys map[string]se
 	return nil
 }
 
-func (t *tombstoneRotation) carryContent(p seal.Parsed, content carriedPseudonym) (carriedPseudonym, error) {
+func (t *tombstoneRotation) carryContent(p seal.Parsed, content subject.Carried) (subject.Carried, error) {
 	element, err := base64.StdEncoding.DecodeString(content.Element)
 	if err != nil {
-		return carriedPseudonym{}, errors.New("its content is not as it was written")
+		return subject.Carried{}, errors.New("its content is not as it was written")
 	}
 	if len(element) == 0 {
 		if !p.IsAnonymousID() {
-			return carriedPseudonym{}, seal.ErrElement
+			return subject.Carried{}, seal.ErrElement
 		}
-		return carriedPseudonym{Pseudonym: t.rotator.Rotation.RandomID(p).String()}, nil
+		return subject.Carried{Pseudonym: t.rotator.Rotation.RandomID(p).String()}, nil
 	}
 	next, nextElement, err := t.rotator.Rotation.Element(p, element)
 	if err != nil {
-		return carriedPseudonym{}, err
+		return subject.Carried{}, err
 	}
-	return carriedPseudonym{next.String(), base64.StdEncoding.EncodeToString(nextElement)}, nil
+	return subject.Carried{Pseudonym: next.String(), Element: base64.StdEncoding.EncodeToString(nextElement)}, nil
 }
 
 // carry carries one row over. A row without anything sealed, which ends a
@@ -108,11 +93,7 @@ func (t *tombstoneRotation) carry(row *collector.ErasureRow) (changed bool, key 
 	if len(row.Ciphertext) == 0 {
 		return true, nil, nil
 	}
-	content, err := json.Marshal(next.content)
-	if err != nil {
-		return false, nil, err
-	}
-	sealed, dataKey, err := t.sealer.Seal(tombstoneBinding(next.token), string(content))
+	sealed, dataKey, err := subject.SealCarried(t.sealer, next.token, next.content)
 	if err != nil {
 		return false, nil, fmt.Errorf("sealing a tombstone: %w", err)
 	}

@@ -26,11 +26,33 @@ const (
 // for a subject.
 const fieldErasure = "erasure"
 
-// carried is what a tombstone keeps sealed for the purpose necessary, to one end:
+// Carried is what a tombstone keeps sealed for the purpose necessary, to one end:
 // that a rotation of pseudonyms can make the tombstone's next token.
-type carried struct {
+type Carried struct {
 	Pseudonym string `json:"pseudonym"`
 	Element   string `json:"element,omitempty"` // of the OPRF's group, in base64, if there is one
+}
+
+// OpenCarried opens the content of a tombstone.
+func OpenCarried(opener *seal.Opener, token string, sealed seal.Sealed, key seal.DataKey) (Carried, error) {
+	content, err := opener.Open(sealed, key, erasureBinding(token))
+	if err != nil {
+		return Carried{}, err
+	}
+	var c Carried
+	if err := json.Unmarshal([]byte(content), &c); err != nil {
+		return Carried{}, errors.New("the content of a tombstone is not as it was written") // the error would quote it
+	}
+	return c, nil
+}
+
+// SealCarried seals the content of a tombstone.
+func SealCarried(sealer *seal.Sealer, token string, c Carried) (seal.Sealed, seal.DataKey, error) {
+	content, err := json.Marshal(c)
+	if err != nil {
+		return seal.Sealed{}, seal.DataKey{}, err
+	}
+	return sealer.Seal(erasureBinding(token), string(content))
 }
 
 func erasureBinding(token string) seal.Binding {
@@ -54,11 +76,7 @@ func (s *Subjects) tombstones(ctx context.Context, d warehouse.Driver, p *pendin
 	known := make(map[string]bool)
 	for _, pseudonym := range p.Pseudonyms {
 		token := suppressor.Token(pseudonym)
-		content, err := json.Marshal(carried{Pseudonym: pseudonym, Element: base64.StdEncoding.EncodeToString(elements[pseudonym])})
-		if err != nil {
-			return nil, nil, err
-		}
-		sealed, key, err := sealer.Seal(erasureBinding(token), string(content))
+		sealed, key, err := SealCarried(sealer, token, Carried{Pseudonym: pseudonym, Element: base64.StdEncoding.EncodeToString(elements[pseudonym])})
 		if err != nil {
 			return nil, nil, fmt.Errorf("sealing a tombstone: %w", err)
 		}
