@@ -196,8 +196,10 @@ func listed(infos []seal.Info) []listedKey {
 func keysRotateCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "rotate",
-		Usage:     "make the next version of a purpose's key pair, or of the secrets cookie and edge",
+		Usage:     "make the next version of a purpose's key pair, or of the secrets cookie and edge; or rotate pseudonyms",
 		ArgsUsage: "[cookie|edge]",
+
+		Subcommands: []*cli.Command{rotatePseudonymCommand()},
 		Description: "A collector takes it up at SIGHUP; until then it goes on with what it has. Earlier versions stay: they open what\n" +
 			"was sealed for them, and verify the cookies that they signed, until `sluis keys shred` destroys them.\n" +
 			"Collectors with a keyring of their own get the new keys by `sluis keys init --edge-only`, before they seal with them.",

@@ -41,20 +41,18 @@ func rotatePseudonymCommand() *cli.Command {
 		Usage:       "make the next version of the keys of pseudonyms, and carry over what has landed",
 		Description: rotatePseudonymText,
 		Flags: []cli.Flag{
-			jsonFlag(),
+			jsonFlag(), passphraseFlag(),
 			&cli.StringFlag{Name: "service-keys", Usage: "`FOLDER` with the key that the pseudonym service has, in remote and split mode"},
 			&cli.BoolFlag{Name: "orphans", Usage: "also carry over pseudonyms that have lost their element, as strangers: their identifiers lead to others"},
 		},
 		Action: func(c *cli.Context) error {
-			w, err := openWorkspace(c)
+			w, own, err := openKeys(c)
 			if err != nil {
 				return err
 			}
-			r := &pseudonymRotation{
-				w: w, own: w.KeyFolder(), orphans: c.Bool("orphans"), logger: newLogger(c), stderr: c.App.ErrWriter,
-			}
+			r := &pseudonymRotation{w: w, own: own, orphans: c.Bool("orphans"), logger: newLogger(c), stderr: c.App.ErrWriter}
 			if dir := c.String("service-keys"); dir != "" {
-				r.service = seal.OpenFolder(seal.Dir(dir), nil)
+				r.service = folderAt(c, dir)
 			}
 			report, err := r.run(c.Context)
 			if err != nil {
@@ -320,8 +318,19 @@ func (r *pseudonymRotation) nameProfiles(ctx context.Context, db warehouse.Drive
 // dropModels removes what was built of old pseudonyms. It is all made anew by the
 // next run.
 func dropModels(ctx context.Context, db warehouse.Driver) error {
-	if err := db.Exec(ctx, "DROP SCHEMA IF EXISTS "+warehouse.SchemaModels+" CASCADE"); err != nil {
-		return fmt.Errorf("removing the models: %w", err)
+	rows, err := warehouse.Collect(ctx, db, "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = ?", warehouse.SchemaModels)
+	if err != nil {
+		return fmt.Errorf("listing the models: %w", err)
+	}
+	for _, row := range rows {
+		name, _ := row[0].(string)
+		what := "TABLE"
+		if row[1] == "VIEW" {
+			what = "VIEW"
+		}
+		if err := db.Exec(ctx, "DROP "+what+" "+warehouse.SchemaModels+`."`+strings.ReplaceAll(name, `"`, `""`)+`"`); err != nil {
+			return fmt.Errorf("removing the model %s: %w", name, err)
+		}
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector/metrics"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/consent/seal/remote"
@@ -40,7 +41,7 @@ func pseudonymServiceCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8486", EnvVars: []string{"SLUIS_PSEUDONYM_LISTEN"}, Usage: "`ADDRESS` for collectors, over mutual TLS"},
 			&cli.StringFlag{Name: "operations-listen", Value: "127.0.0.1:8487", Usage: "`ADDRESS` of /metrics and /healthz, without TLS; empty for none"},
-			keysFlag(),
+			keysFlag(), passphraseFlag(),
 			&cli.StringFlag{Name: "ca", Value: "tls/ca.pem", Usage: "`FILE` of who signs collectors' certificates"},
 			&cli.StringFlag{Name: "certificate", Value: "tls/service.pem", Usage: "`FILE` of the service's certificate"},
 			&cli.StringFlag{Name: "key", Value: "tls/service.key", Usage: "`FILE` of its key"},
@@ -61,6 +62,18 @@ func pseudonymServiceCommand() *cli.Command {
 
 func keysFlag() cli.Flag {
 	return &cli.StringFlag{Name: "keys", Value: "keys", Usage: "`FOLDER` of the keyring"}
+}
+
+// folderAt is a keyring that belongs to no workspace. Its passphrase, if it has one,
+// is in the file of the flag, or is asked for.
+func folderAt(c *cli.Context, dir string) *seal.Folder {
+	file := c.String("passphrase-file")
+	return seal.OpenFolder(seal.Dir(dir), func(context.Context) ([]byte, error) {
+		if file != "" {
+			return workspace.ReadPassphrase(file)
+		}
+		return workspace.AskPassphrase("Passphrase of " + dir + ": ")
+	})
 }
 
 func certsCommand() *cli.Command {
@@ -90,19 +103,19 @@ func splitCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "split",
 		Usage: "makes the halves of the key for split mode: pseudonyms stay what they are",
-		Flags: []cli.Flag{keysFlag(), &cli.IntFlag{Name: "version", Value: 1, Usage: "of the key"}},
+		Flags: []cli.Flag{keysFlag(), passphraseFlag(), &cli.IntFlag{Name: "version", Value: 1, Usage: "of the key"}},
 		Action: func(c *cli.Context) error {
-			keys, version := seal.Dir(c.String("keys")), c.Int("version")
+			keys, version := folderAt(c, c.String("keys")), c.Int("version")
 			edge, service, err := seal.SplitKey(c.Context, keys, version)
 			if err != nil {
 				return err
 			}
-			if err := errors.Join(keys.Add(seal.Version(seal.KeyPseudonymEdge, version), edge), keys.Add(seal.Version(seal.KeyPseudonymService, version), service)); err != nil {
+			if err := errors.Join(keys.Add(c.Context, seal.Version(seal.KeyPseudonymEdge, version), edge), keys.Add(c.Context, seal.Version(seal.KeyPseudonymService, version), service)); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.App.Writer, "%[1]s/%[2]s stays at the collector.\nMove %[1]s/%[3]s to the service.\n"+
 				"Then move %[1]s/%[4]s to where backups of keys are: with it here, the halves protect nothing.\n",
-				string(keys), seal.Version(seal.KeyPseudonymEdge, version), seal.Version(seal.KeyPseudonymService, version), seal.Version(seal.KeyPseudonym, version))
+				c.String("keys"), seal.Version(seal.KeyPseudonymEdge, version), seal.Version(seal.KeyPseudonymService, version), seal.Version(seal.KeyPseudonym, version))
 			return nil
 		},
 	}
@@ -112,9 +125,9 @@ func publicKeyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "public-key",
 		Usage: "prints what collectors pin as pseudonyms.public_key",
-		Flags: []cli.Flag{keysFlag()},
+		Flags: []cli.Flag{keysFlag(), passphraseFlag()},
 		Action: func(c *cli.Context) error {
-			holder, err := seal.NewKeyHolder(c.Context, seal.Dir(c.String("keys")))
+			holder, err := seal.NewKeyHolder(c.Context, folderAt(c, c.String("keys")))
 			if err != nil {
 				return err
 			}
@@ -133,7 +146,7 @@ func publicKey(holder *seal.KeyHolder, version int) string {
 // runPseudonymService serves until it is told to end.
 func runPseudonymService(c *cli.Context) error {
 	ctx, logger := c.Context, newLogger(c)
-	holder, err := seal.NewKeyHolder(ctx, seal.Dir(c.String("keys")))
+	holder, err := seal.NewKeyHolder(ctx, folderAt(c, c.String("keys")))
 	if err != nil {
 		return err
 	}
