@@ -45,7 +45,7 @@ func TestEveryColumnArrives(t *testing.T) {
 	b := collector.Batch{SpoolID: spoolID, First: 1, Last: 2, Day: day, Rows: collector.Rows{
 		Events: make([]collector.EventRow, 2), Vault: make([]collector.VaultRow, 2), Consents: make([]collector.ConsentRow, 2),
 		Quarantine: make([]collector.QuarantineRow, 2), Ledger: make([]collector.LedgerRow, 2), Counts: make([]collector.CountRow, 2),
-		SealKeys: make([]collector.SealKeyRow, 2),
+		SealKeys: make([]collector.SealKeyRow, 2), Elements: make([]collector.ElementRow, 2),
 	}}
 	for _, table := range s.tables {
 		fill(table.in(&b.Rows).Index(0))

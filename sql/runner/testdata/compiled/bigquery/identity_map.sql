@@ -1,15 +1,25 @@
 -- Who is who. A profile is named after its founder, the identifier seen first:
--- so it keeps its id when others join, and gets it back when they leave.
-with ranked as (
+-- so it keeps its id when others join, and gets it back when they leave. A
+-- founder whose pseudonym was rotated keeps the name that it gave before.
+with names as (
+    select pseudonym, min(profile_id) as profile_id from sluis.profile_names group by pseudonym
+),
+
+ranked as (
     select
         c.node_key,
-        first_value(c.node_key) over (partition by c.cluster_id order by n.first_seen_at, c.node_key) as founder_node
+        first_value(c.node_key) over (
+            partition by c.cluster_id
+            order by n.first_seen_at, case when m.pseudonym is null then 1 else 0 end, c.node_key
+        ) as founder_node
     from sluis_models.int_identity_clusters as c
     join sluis_models.identity_nodes as n on n.node_key = c.node_key
+    left join names as m on m.pseudonym = c.node_key
 )
 
 select
-    node_key,
-    concat('pr_', substr(to_hex(sha256(founder_node)), 1, 24)) as profile_id,
-    founder_node
-from ranked
+    r.node_key,
+    coalesce(m.profile_id, concat('pr_', substr(to_hex(sha256(r.founder_node)), 1, 24))) as profile_id,
+    r.founder_node
+from ranked as r
+left join names as m on m.pseudonym = r.founder_node
