@@ -149,10 +149,40 @@ func signLink(chain *record.Chain, rows []ConsentRow) {
 	}
 	chain.Sign(signed)
 	for i, s := range signed {
-		row := &rows[i]
-		row.Chain, row.Link, row.LinkRow, row.LinkRows = s.Chain, s.Link, s.LinkRow, s.LinkRows
-		row.Previous, row.Salt, row.RowDigest, row.KeyID, row.Signature = s.Previous, s.Salt, s.Digest, s.KeyID, s.Signature
+		rows[i].place(s)
 	}
+}
+
+// place takes over the row's place in the record.
+func (r *ConsentRow) place(s record.Row) {
+	r.Chain, r.Link, r.LinkRow, r.LinkRows = s.Chain, s.Link, s.LinkRow, s.LinkRows
+	r.Previous, r.Salt, r.RowDigest, r.KeyID, r.Signature = s.Previous, s.Salt, s.Digest, s.KeyID, s.Signature
+}
+
+// Resign signs the rows of the whole table anew after a rotation of pseudonyms, and
+// the head that a chain of the next start will name, in the file state; see
+// [record.Resign].
+func Resign(key record.Key, workspace, state string, rows []ConsentRow) error {
+	entries := make([]record.Row, len(rows))
+	for i := range rows {
+		entries[i] = rows[i].Entry()
+	}
+	heads := record.Resign(key, workspace, entries)
+	for i, entry := range entries {
+		rows[i].place(entry)
+	}
+	text, err := os.ReadFile(state)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the head of the record of consent: %w", err)
+	}
+	head, err := record.ParseHead(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("%s: %w", state, err)
+	}
+	return writeHead(state, heads(head))
 }
 
 // Entry is the row as package record has it.
@@ -168,12 +198,14 @@ func (r *ConsentRow) Entry() record.Row {
 }
 
 // save writes the head down, aside, and renames it.
-func (r *Recorder) save() error {
-	aside := r.state + ".tmp"
-	if err := os.WriteFile(aside, []byte(r.chain.Head().String()+"\n"), 0o600); err != nil {
+func (r *Recorder) save() error { return writeHead(r.state, r.chain.Head()) }
+
+func writeHead(state string, head record.Head) error {
+	aside := state + ".tmp"
+	if err := os.WriteFile(aside, []byte(head.String()+"\n"), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(aside, r.state)
+	return os.Rename(aside, state)
 }
 
 // record writes the consents among some rows, and takes them out. Without a

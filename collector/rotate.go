@@ -36,8 +36,8 @@ type Rotator struct {
 	// and returns the key that it is sealed with, if that is another. Both may be nil.
 	Tombstones func(rows []ErasureRow, keys map[string]seal.DataKey) error
 	Tombstone  func(row *ErasureRow) (changed bool, key *seal.DataKey, err error)
-	// Consents signs the record of consent anew, all rows of the table at once, in
-	// any order; nil leaves it as its rows are. It does nothing the second time.
+	// Consents signs the record of consent anew; see [Resign]. nil leaves its rows as
+	// they are.
 	Consents func(rows []ConsentRow) error
 	// Orphans lets pseudonyms that have lost their element become others, which
 	// their identifiers no longer lead to; else they are an [*OrphanError].

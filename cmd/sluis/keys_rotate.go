@@ -17,6 +17,7 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector"
+	"github.com/sluis-cdp/sluis/consent/record"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/sql/duckdb"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -32,7 +33,8 @@ identifier that can be guessed can still be computed from it with the old key.
 
 Stop the collector and the scheduler first; both must take up the new keys, collectors on other machines too. It needs
 all private keys, and the whole key of pseudonyms: in remote and split mode bring the service's keyring for the time, with
---service-keys, and take its new key, and the public key that is printed, back. Models are built anew by the next run. It may be
+--service-keys, and take its new key, and the public key that is printed, back. Models are built anew by the next run. The
+record of consent is verified first and then signed anew: make new anchors of it, with sluis consent verify. It may be
 killed and run again at any point; until it is done nothing else uses the workspace. The embedded warehouse only.`
 
 func rotatePseudonymCommand() *cli.Command {
@@ -172,8 +174,8 @@ func (r *pseudonymRotation) check(ctx context.Context, from int) error {
 		return err
 	}
 	keyed, err := syncer.KeyedByPseudonym(ctx, db, from)
-	if err := errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("rotating pseudonyms: %w", err)
+	if err := errors.Join(err, r.checkRecord(ctx, db), db.Close()); err != nil {
+		return err
 	}
 	if len(keyed) > 0 {
 		return &refusedError{fmt.Sprintf("rotating pseudonyms: the destinations of %s know their rows by pseudonyms, and would keep the old ones: "+
@@ -280,8 +282,50 @@ func (r *pseudonymRotation) rotator(ctx context.Context, plan *workspace.Rotatio
 		return nil, err
 	}
 	rotator := &collector.Rotator{Rotation: rotation, Opener: opener, Sealer: sealer, Orphans: r.orphans, Progress: r.progress}
+	if rotator.Consents, err = r.consents(ctx); err != nil {
+		return nil, err
+	}
 	r.tombstones, err = newTombstoneRotation(ctx, r.own, r.w.Workspace, rotator)
 	return rotator, err
+}
+
+// consents signs the record of consent anew. A workspace of before there was one
+// has no key for it.
+func (r *pseudonymRotation) consents(ctx context.Context) (func([]collector.ConsentRow) error, error) {
+	seeds, err := seal.Every(ctx, r.own, seal.KeyRecord)
+	if errors.Is(err, seal.ErrNoKey) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := record.NewKey(seeds[0])
+	if err != nil {
+		return nil, err
+	}
+	return func(rows []collector.ConsentRow) error {
+		return collector.Resign(key, r.w.Workspace, r.w.ConsentHead(), rows)
+	}, nil
+}
+
+// checkRecord verifies the record of consent, which is signed anew: what somebody
+// changed in it would no longer show.
+func (r *pseudonymRotation) checkRecord(ctx context.Context, db warehouse.Driver) error {
+	verifier, err := newVerifier(ctx, r.w)
+	if errors.Is(err, seal.ErrNoKey) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	report, err := verifyTable(ctx, db, verifier, anchor{})
+	if err != nil {
+		return fmt.Errorf("verifying the record of consent: %w", err)
+	}
+	if len(report.Problems) > 0 {
+		return &refusedError{"rotating pseudonyms: the record of consent does not verify, and would be signed anew: see `sluis consent verify`"}
+	}
+	return nil
 }
 
 func (r *pseudonymRotation) progress(done, of int) {

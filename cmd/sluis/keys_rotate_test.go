@@ -19,6 +19,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector"
+	"github.com/sluis-cdp/sluis/consent/record"
 	"github.com/sluis-cdp/sluis/consent/seal"
 )
 
@@ -57,7 +58,9 @@ func TestPseudonymsAreRotated(t *testing.T) {
 	before := profiles()
 	members, sent, _ := s.target.snapshot()
 
+	said(t, s.dir, "consent", "verify")
 	report := rotate(t, s.dir)
+	said(t, s.dir, "consent", "verify")
 	if report.From != 1 || report.To != 2 || report.Resealed == 0 || report.Lost != 0 || report.Rows["erasures"] != 4 {
 		t.Errorf("reported %+v", report)
 	}
@@ -117,6 +120,7 @@ func TestPseudonymsAreRotated(t *testing.T) {
 	}
 	said(t, s.dir, "ledger")
 	s.terminate(t)
+	said(t, s.dir, "consent", "verify")
 }
 
 // TestRotationHoldsOthersBack: while a rotation is not done nothing else uses the
@@ -166,6 +170,15 @@ func landPeople(t *testing.T, w *workspace.Workspace, pseudonyms int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	seed, err := w.Keyring().Key(ctx, seal.KeyRecord)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := record.NewKey(seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := record.NewChain(key, w.Workspace, record.Head{})
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	sink := collector.ParquetSink{Dir: w.Landing()}
 	const batch = 20_000
@@ -176,9 +189,25 @@ func landPeople(t *testing.T, w *workspace.Workspace, pseudonyms int64) {
 		for i := first; i < min(people, first+batch); i++ {
 			landPerson(t, &b, p, sealer, i, at.Add(time.Duration(i)*time.Second/100), keys)
 		}
+		signConsents(chain, b.Consents)
 		if err := sink.Land(ctx, b); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// signConsents makes rows the next link of a chain.
+func signConsents(chain *record.Chain, rows []collector.ConsentRow) {
+	entries := make([]record.Row, len(rows))
+	for i := range rows {
+		entries[i] = rows[i].Entry()
+	}
+	chain.Sign(entries)
+	chain.Keep()
+	for i, s := range entries {
+		r := &rows[i]
+		r.Chain, r.Link, r.LinkRow, r.LinkRows = s.Chain, s.Link, s.LinkRow, s.LinkRows
+		r.Previous, r.Salt, r.RowDigest, r.KeyID, r.Signature = s.Previous, s.Salt, s.Digest, s.KeyID, s.Signature
 	}
 }
 
