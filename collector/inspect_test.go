@@ -58,7 +58,7 @@ func TestObserverSeesWhatIsOnDisk(t *testing.T) {
 	if want := `web quarantined "unknown type" `; s.views[2] != want {
 		t.Errorf("got  %s\nwant %s", s.views[2], want)
 	}
-	if text := s.views[1]; !strings.HasPrefix(text, `web landed "" {"event_id":"m-1","source_id":"web","type":"track","event":"Live Chat Started"`) {
+	if text := s.views[1]; !strings.HasPrefix(text, `web landed "personal data masked" {"event_id":"m-1","source_id":"web","type":"track","event":"Live Chat Started"`) {
 		t.Errorf("got %s", text)
 	}
 	if text := strings.Join(s.views, "\n"); strings.Contains(strings.ToLower(text), "canary") {

@@ -83,16 +83,15 @@ func (l *Loader) Run(ctx context.Context) error {
 	}
 	l.forgotten(l.Window.catchUp(ctx, l.Spool, position))
 	l.landed.Store(position)
-	if err := l.Spool.Trim(position); err != nil {
-		l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
-	}
+	l.trim(position)
 	reader := l.Spool.Reader(position)
 	defer reader.Close() //nolint:errcheck // nothing depends on it
 	batcher := batcher{loader: l, reader: reader, from: position, until: until}
 	for {
 		batch, err := batcher.next(ctx)
 		if errors.Is(err, io.EOF) {
-			return l.Spool.Trim(l.landed.Load()) // what was the last segment until the spool was closed
+			l.trim(l.landed.Load()) // what was the last segment until the spool was closed
+			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("reading the spool: %w", err)
@@ -102,10 +101,16 @@ func (l *Loader) Run(ctx context.Context) error {
 		}
 		l.forgotten(l.Window.landed(&batch))
 		l.landed.Store(batch.Last)
-		if err := l.Spool.Trim(batch.Last); err != nil {
-			l.Logger.Warn("trimming the spool failed; it is tried again after the next batch", "error", err)
-		}
+		l.trim(batch.Last)
 		l.compact(batch.Day)
+	}
+}
+
+// trim lets the spool forget what has landed. Where that fails nothing is lost, and
+// nothing lands twice: it is tried again after the next batch, or the next start.
+func (l *Loader) trim(before uint64) {
+	if err := l.Spool.Trim(before); err != nil {
+		l.Logger.Warn("trimming the spool failed; it is tried again after the next batch, or at the next start", "error", err)
 	}
 }
 
