@@ -68,7 +68,7 @@ func TestRowsMatchLandingTables(t *testing.T) {
 	types := map[string]reflect.Type{
 		"events": reflect.TypeFor[EventRow](), "vault": reflect.TypeFor[VaultRow](), "consents": reflect.TypeFor[ConsentRow](),
 		"quarantine": reflect.TypeFor[QuarantineRow](), "ledger": reflect.TypeFor[LedgerRow](), "counts": reflect.TypeFor[CountRow](),
-		"seal_keys": reflect.TypeFor[SealKeyRow](), "elements": reflect.TypeFor[ElementRow](),
+		"seal_keys": reflect.TypeFor[SealKeyRow](), "elements": reflect.TypeFor[ElementRow](), "profile_names": reflect.TypeFor[ProfileNameRow](),
 	}
 	for _, table := range warehouse.Landing() {
 		typ, ok := types[table.Name]
