@@ -13,7 +13,6 @@ package hubspot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -266,7 +265,7 @@ func (h *hubspot) must(ctx context.Context, method, path string, body, into any)
 		return err
 	}
 	if r.Status/100 == 2 {
-		if json.Unmarshal(r.Body, into) != nil {
+		if !r.Read(into) {
 			return &fatalError{"its answer is not what it documents"}
 		}
 		return nil
@@ -302,7 +301,7 @@ type problem struct {
 
 func judge(r rest.Response) failure {
 	var p problem
-	_ = json.Unmarshal(r.Body, &p) // then it is empty, and the status counts
+	_ = r.Read(&p) // then it is empty, and the status counts
 	fatal := func(what string) failure { return failure{err: &fatalError{what}} }
 	switch {
 	case r.Status == http.StatusTooManyRequests:

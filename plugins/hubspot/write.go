@@ -2,7 +2,6 @@ package hubspot
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -178,7 +177,7 @@ func (w *writing) find(ctx context.Context, rows []int) (ok bool, err error) {
 		return false, err
 	}
 	var got answer
-	if json.Unmarshal(r.Body, &got) != nil {
+	if !r.Read(&got) {
 		return false, &fatalError{"its answer is not what it documents"}
 	}
 	w.ids = map[string]string{}
@@ -226,7 +225,7 @@ func (w *writing) upsert(ctx context.Context, rows []int, by string) error {
 		return err
 	}
 	var got answer
-	if json.Unmarshal(r.Body, &got) != nil {
+	if !r.Read(&got) {
 		return &rest.LostError{Code: "reply_invalid", Message: "HubSpot's answer is not what it documents"}
 	}
 	w.take(sent, got)
@@ -347,7 +346,7 @@ func (w *writing) change(ctx context.Context, rows []int, what string) (missing 
 		return nil, false, err
 	}
 	var got membership
-	if json.Unmarshal(r.Body, &got) != nil {
+	if !r.Read(&got) {
 		return nil, false, &rest.LostError{Code: "reply_invalid", Message: "HubSpot's answer is not what it documents"}
 	}
 	return got.Missing, true, nil
@@ -409,7 +408,7 @@ func (w *writing) post(ctx context.Context, rows []int, what string, properties 
 		return err
 	}
 	var got answer
-	if json.Unmarshal(r.Body, &got) != nil {
+	if !r.Read(&got) {
 		return &rest.LostError{Code: "reply_invalid", Message: "HubSpot's answer is not what it documents"}
 	}
 	w.take(rows, got)

@@ -13,7 +13,6 @@ package klaviyo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -252,7 +251,7 @@ func (k *klaviyo) must(ctx context.Context, path string, into any) error {
 		}
 		return err
 	}
-	if into != nil && json.Unmarshal(r.Body, into) != nil {
+	if into != nil && !r.Read(into) {
 		return &fatalError{"its answer is not what it documents"}
 	}
 	return nil
@@ -297,7 +296,7 @@ func judge(r rest.Response) ([]problem, error) {
 	var body struct {
 		Errors []problem `json:"errors"`
 	}
-	if json.Unmarshal(r.Body, &body) != nil || len(body.Errors) == 0 {
+	if !r.Read(&body) || len(body.Errors) == 0 {
 		return nil, &fatalError{fmt.Sprintf("it answered %d without a reason", r.Status)}
 	}
 	return body.Errors, nil

@@ -237,7 +237,7 @@ func (w *writing) importJob(ctx context.Context, entries []entry, list string) e
 					ID string `json:"id"`
 				} `json:"data"`
 			}
-			if json.Unmarshal(r.Body, &got) != nil || !listID.MatchString(got.Data.ID) {
+			if !r.Read(&got) || !listID.MatchString(got.Data.ID) {
 				return &rest.LostError{Code: "reply_invalid", Message: "Klaviyo's answer is not what it documents"}
 			}
 			return w.follow(ctx, got.Data.ID, entries)

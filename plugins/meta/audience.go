@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -309,7 +308,7 @@ func (w *upload) send(ctx context.Context, rows []int) error {
 		return nil
 	}
 	var got reply
-	if json.Unmarshal(answer.Body, &got) != nil || got.Received == nil || *got.Received > len(rows) {
+	if !answer.Read(&got) || got.Received == nil || *got.Received > len(rows) {
 		w.settle(rows, destination.Result{Outcome: destination.Unknown, Code: "reply_invalid", Message: "Meta's answer is not what it documents"})
 		return nil
 	}

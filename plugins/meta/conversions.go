@@ -2,7 +2,6 @@ package meta
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -287,7 +286,7 @@ func (c *conversions) send(ctx context.Context, events []map[string]any, rows []
 		var got struct {
 			Received int `json:"events_received"`
 		}
-		if json.Unmarshal(answer.Body, &got) != nil || got.Received != len(events) {
+		if !answer.Read(&got) || got.Received != len(events) {
 			settle(destination.Result{Outcome: destination.Unknown, Code: "reply_invalid", Message: fmt.Sprintf("Meta says that it received %d events of %d", got.Received, len(events))})
 			return nil
 		}

@@ -127,7 +127,7 @@ func (e *fatalError) Error() string { return "Meta refuses: " + e.what }
 // caller to look into; or it is an error for a person.
 func judge(r rest.Response) (result destination.Result, badRequest bool, err error) {
 	var f failure
-	_ = json.Unmarshal(r.Body, &f) // then its code is 0, and the status counts
+	_ = r.Read(&f) // then its code is 0, and the status counts
 	code, subcode := f.Error.Code, f.Error.Subcode
 	name := fmt.Sprintf("meta_%d", code)
 	if subcode != 0 {
@@ -192,7 +192,7 @@ func (a account) get(ctx context.Context, id, fields string, into any) error {
 		return err
 	}
 	if r.Status == http.StatusOK {
-		if err := json.Unmarshal(r.Body, into); err != nil {
+		if !r.Read(into) {
 			return &fatalError{what: "its answer is not what it documents"}
 		}
 		return nil

@@ -160,6 +160,10 @@ func (e *LostError) Result() destination.Result {
 	return destination.Result{Outcome: destination.Retry, Code: e.Code, Message: e.Message}
 }
 
+// Read takes the answer apart as JSON, and reports whether it could. An error's
+// text would repeat what it holds.
+func (r Response) Read(into any) bool { return json.Unmarshal(r.Body, into) == nil }
+
 // Transient reports whether a status says that the same request may succeed
 // later.
 func (r Response) Transient() bool {
