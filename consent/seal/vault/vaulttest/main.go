@@ -18,6 +18,7 @@ import (
 	kv "github.com/hashicorp/vault-plugin-secrets-kv"
 	vaulthttp "github.com/hashicorp/vault/http"
 	"github.com/hashicorp/vault/internalshared/configutil"
+	"github.com/hashicorp/vault/sdk/helper/consts"
 	"github.com/hashicorp/vault/sdk/logical"
 	"github.com/hashicorp/vault/sdk/physical/inmem"
 	"github.com/hashicorp/vault/vault"
@@ -56,6 +57,30 @@ func run(ctx context.Context) error {
 	return nil
 }
 
+// onlyKV is the registry of a Vault that comes with one secrets engine.
+type onlyKV struct{}
+
+func (onlyKV) Contains(name string, kind consts.PluginType) bool {
+	return name == "kv" && kind == consts.PluginTypeSecrets
+}
+
+func (r onlyKV) Get(name string, kind consts.PluginType) (func() (any, error), bool) {
+	return func() (any, error) { return kv.Factory, nil }, r.Contains(name, kind)
+}
+
+func (r onlyKV) Keys(kind consts.PluginType) []string {
+	if kind == consts.PluginTypeSecrets {
+		return []string{"kv"}
+	}
+	return nil
+}
+
+func (r onlyKV) DeprecationStatus(name string, kind consts.PluginType) (consts.DeprecationStatus, bool) {
+	return consts.Supported, r.Contains(name, kind)
+}
+
+func (onlyKV) IsBuiltinEntPlugin(string, consts.PluginType) bool { return false }
+
 // newCore is an unsealed Vault.
 func newCore(ctx context.Context) (*vault.Core, string, error) {
 	logger := hclog.NewNullLogger()
@@ -65,7 +90,7 @@ func newCore(ctx context.Context) (*vault.Core, string, error) {
 	}
 	core, err := vault.NewCore(&vault.CoreConfig{
 		Physical: storage, DisableMlock: true, Logger: logger,
-		LogicalBackends: map[string]logical.Factory{"kv": kv.Factory},
+		LogicalBackends: map[string]logical.Factory{"kv": kv.Factory}, BuiltinRegistry: onlyKV{},
 	})
 	if err != nil {
 		return nil, "", err
