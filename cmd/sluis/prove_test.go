@@ -203,16 +203,16 @@ func TestProveOfNothing(t *testing.T) {
 // was.
 func TestProveConfiguration(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "mine")
-	mine, err := initWorkspace(dir, initOptions{Name: "mine", Project: "my-project", Location: "EU"})
-	if err != nil {
+	if _, err := initWorkspace(dir, initOptions{Name: "mine", Project: "my-project", Location: "EU"}); err != nil {
 		t.Fatal(err)
 	}
 	elsewhere := t.TempDir()
 	if err := replace(filepath.Join(dir, workspace.File), "\ndata: data\n", "\ndata: "+elsewhere+"\n"); err != nil {
 		t.Fatal(err)
 	}
-	if mine, err = workspace.Open(dir); err != nil || mine.Data != elsewhere {
-		t.Fatal(mine.Data, err)
+	mine, err := workspace.Open(dir)
+	if err != nil || mine.Data != elsewhere {
+		t.Fatal(err)
 	}
 	if err := errors.Join(os.MkdirAll(mine.SpoolDir(), 0o700), os.WriteFile(filepath.Join(mine.SpoolDir(), "mine"), []byte("x"), 0o600)); err != nil {
 		t.Fatal(err)
