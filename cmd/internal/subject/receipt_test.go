@@ -23,7 +23,7 @@ func newSigner(t *testing.T) *Subjects {
 		t.Fatal(err)
 	}
 	s := New(Config{Workspace: w})
-	if _, err := s.keys.Ensure(t.Context(), seal.KeyRights); err != nil {
+	if _, err := w.EnsureKey(t.Context(), seal.KeyRights); err != nil {
 		t.Fatal(err)
 	}
 	return s
