@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -23,7 +24,7 @@ func newSigner(t *testing.T) *Subjects {
 		t.Fatal(err)
 	}
 	s := New(Config{Workspace: w})
-	if _, err := s.Workspace.EnsureKey(t.Context(), seal.KeyRights); err != nil {
+	if _, err := w.EnsureKey(t.Context(), seal.KeyRights); err != nil {
 		t.Fatal(err)
 	}
 	return s
@@ -57,10 +58,7 @@ func TestReceiptsVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, value := range fields {
-		changed := map[string]any{}
-		for n, v := range fields {
-			changed[n] = v
-		}
+		changed := maps.Clone(fields)
 		switch v := value.(type) {
 		case string:
 			changed[name] = v[:len(v)-1] + string(v[len(v)-1]^1)
