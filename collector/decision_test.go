@@ -161,8 +161,10 @@ func TestRememberedDecisionExpires(t *testing.T) {
 		b.post(t, "/v1/track", `{"writeKey":"wk_web","event":"Live Chat Started","anonymousId":"a-1"}`, "Cookie", ConsentCookie+"="+cookie)
 		return len(b.spool.rows(t).Events)
 	}
-	if lands() != 1 || lands() != 1 {
-		t.Fatal("the choice does not count")
+	for range 2 { // the second time it is remembered
+		if lands() != 1 {
+			t.Fatal("the choice does not count")
+		}
 	}
 	now = now.Add(180*24*time.Hour - time.Second)
 	if lands() != 1 {
@@ -212,10 +214,6 @@ func TestConsentRowsNameTheirSignal(t *testing.T) {
 	}
 	want := map[string]string{
 		"analytics": "true by choice 2026-08-28", "marketing": "false by choice ", "advertising": "false by gpc ", "sale": "false by gpc ",
-	}
-	// Of two signals that deny one purpose, the row may name either.
-	if got["advertising"] == "false by choice " {
-		t.Error("the choice did not deny advertising")
 	}
 	for purpose, text := range want {
 		if got[purpose] != text {

@@ -145,21 +145,25 @@ func (p *Policy) read(keys [][]byte, e Evidence) []Signal {
 		}
 		return p.readTool(e.Name, value)
 	case InCookie:
-		switch kind := cookieKinds[e.Name]; kind {
-		case Stored:
-			return []Signal{p.FromStored(e.Value, keys...)}
-		case "":
-			return p.readTool(e.Name, e.Value)
-		default:
-			value, err := url.PathUnescape(e.Value)
-			if err != nil {
-				return []Signal{unreadable(kind, e.Value)}
-			}
-			return p.readString(kind, value)
-		}
+		return p.readCookie(e, keys)
 	default:
 		return []Signal{unreadable(TooMany, e.Value)}
 	}
+}
+
+func (p *Policy) readCookie(e Evidence, keys [][]byte) []Signal {
+	kind := cookieKinds[e.Name]
+	if kind == Stored {
+		return []Signal{p.FromStored(e.Value, keys...)}
+	}
+	if kind == "" {
+		return p.readTool(e.Name, e.Value)
+	}
+	value, err := url.PathUnescape(e.Value)
+	if err != nil {
+		return []Signal{unreadable(kind, e.Value)}
+	}
+	return p.readString(kind, value)
 }
 
 func (p *Policy) readHeader(e Evidence) []Signal {
@@ -177,17 +181,15 @@ func (p *Policy) readHeader(e Evidence) []Signal {
 	return nil
 }
 
+// readString reads a string of the IAB.
 func (p *Policy) readString(kind Kind, text string) []Signal {
-	switch kind {
-	case TCF:
+	if kind == TCF {
 		return []Signal{p.FromTCF(text)}
-	case GPP:
-		return p.FromGPP(text)
-	case USPrivacy:
-		return []Signal{p.FromUSPrivacy(text)}
-	default:
-		return []Signal{unreadable(kind, text)}
 	}
+	if kind == GPP {
+		return p.FromGPP(text)
+	}
+	return []Signal{p.FromUSPrivacy(text)}
 }
 
 // FromGPC reads the values of the Sec-GPC header. Only "1" is defined (W3C

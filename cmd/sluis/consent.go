@@ -95,7 +95,7 @@ func decideConsent(c *cli.Context) error {
 	return nil
 }
 
-// decidingPolicy is the workspace's, with the key of its stored choices if it is
+// decidingPolicy is the workspace's, with the keys of its stored choices if they are
 // there; or that of the defaults, where nobody named a workspace and there is none.
 func decidingPolicy(c *cli.Context) (*consent.Policy, [][]byte, error) {
 	dir := workspaceDir(c)

@@ -112,8 +112,7 @@ func (w *Workspace) loadPolicy(doc *document) bool {
 		}
 	}
 	policy, err := consent.NewPolicy(w.Consent.policyConfig())
-	var problem *consent.ConfigError
-	if errors.As(err, &problem) {
+	if problem, ok := errors.AsType[*consent.ConfigError](err); ok {
 		doc.reportAt(append([]string{"consent"}, problem.Path...), "%s", problem.Problem)
 		return false
 	}
