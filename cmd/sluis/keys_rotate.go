@@ -112,6 +112,10 @@ func (r *pseudonymRotation) run(ctx context.Context) (_ *rotated, err error) {
 	if r.w.Warehouse.BigQuery != nil {
 		return nil, &refusedError{"rotating pseudonyms: what has landed in BigQuery cannot be carried over yet; only the embedded warehouse can"}
 	}
+	if r.w.KeyVault() != nil {
+		return nil, &refusedError{"rotating pseudonyms: the keys are in Vault, where this command makes and destroys none: take keyring.vault out of sluis.yaml for the time, " +
+			"with the keys in the folder, and push the new ones afterwards"}
+	}
 	release, err := edge.Settle(ctx, r.w, r.logger)
 	if err != nil {
 		return nil, fmt.Errorf("rotating pseudonyms: %w", err)
@@ -229,8 +233,7 @@ func (r *pseudonymRotation) carry(ctx context.Context, plan *workspace.Rotation,
 	}
 	defer func() { err = errors.Join(err, leave()) }()
 	if err := sink.PrepareRotation(ctx, rotator); err != nil {
-		var orphans *collector.OrphanError
-		if errors.As(err, &orphans) {
+		if orphans, ok := errors.AsType[*collector.OrphanError](err); ok {
 			return errors.Join(&refusedError{orphans.Error() + "; they are not of this version's collectors: with --orphans they become so"}, r.undo(ctx, plan))
 		}
 		return err

@@ -318,8 +318,8 @@ func TestServiceGoesAway(t *testing.T) {
 func TestCircuitOpensForLonger(t *testing.T) {
 	var c circuit
 	now := time.Unix(1_800_000_000, 0)
-	want := []time.Duration{0, 0, 1, 2, 4, 8, 16, 30, 30}
-	for i, seconds := range want {
+	for i, seconds := range []int{0, 0, 1, 2, 4, 8, 16, 30, 30} {
+		wait := time.Duration(seconds) * time.Second
 		if c.wait(now) != 0 {
 			t.Fatalf("failure %d: the circuit is open", i)
 		}
@@ -327,12 +327,12 @@ func TestCircuitOpensForLonger(t *testing.T) {
 			t.Errorf("failure %d: two find out at once whether it is back", i)
 		}
 		c.failed(now)
-		if got := c.wait(now); got != seconds*time.Second {
-			t.Errorf("after failure %d it waits %v, want %d s", i+1, got, seconds)
+		if got := c.wait(now); got != wait {
+			t.Errorf("after failure %d it waits %v, want %v", i+1, got, wait)
 		} else if got == 0 {
 			continue
 		}
-		now = now.Add(seconds * time.Second)
+		now = now.Add(wait)
 	}
 }
 
