@@ -198,18 +198,19 @@ func builderOf(w *workspace.Workspace, logger *slog.Logger) func(context.Context
 		}
 		var growing []string
 		for _, n := range nodes {
-			if n.Materialized == runner.Incremental && n.Name != "stg_events" {
-				growing = append(growing, n.Name+"+")
+			if n.Materialized == runner.Incremental && n.Name != "stg_events" && n.Name != "audience_events" {
+				growing = append(growing, n.Name)
 			}
 		}
 		if len(growing) == 0 {
 			return notDone(results), nil
 		}
-		if project, err = loadProject(w, true, logger, nil); err != nil {
-			return nil, err
+		again, err := project.RunAnew(ctx, d, strings.Join(growing, " "))
+		if err != nil {
+			return append(notDone(results), notDone(again)...), err
 		}
-		again, err := project.Run(ctx, d, strings.Join(growing, " "))
-		return append(notDone(results), notDone(again)...), err
+		after, err := project.Run(ctx, d, strings.Join(growing, "+ ")+"+")
+		return slices.Concat(notDone(results), notDone(again), notDone(after)), err
 	}
 }
 

@@ -1,6 +1,7 @@
 package runner_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -73,5 +74,16 @@ run,audience,profile_id,action,reason,noticed_at
 	got := rowsOf(t, d, founders(t, d), "SELECT run, audience, profile_id, action, reason, noticed_at FROM sluis_models.audience_events")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+	// Only who asks for it by name has it forget.
+	p := load(t, runner.Options{Dir: sqlproject.Files, Vars: map[string]any{"as_of": "2026-03-06 00:00:00"}})
+	results, err := p.RunAnew(t.Context(), d, "audience_events")
+	if err := errors.Join(err, results.Err()); err != nil {
+		t.Fatal(err)
+	}
+	want = [][]string{{"1", "2026-03-06 00:00"}}
+	got = rowsOf(t, d, nil, "SELECT DISTINCT run, noticed_at FROM sluis_models.audience_events")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("built anew: (-want +got)\n%s", diff)
 	}
 }

@@ -61,6 +61,7 @@ type Project struct {
 	nodes   map[string]*Node
 	order   []string // names, each after those it depends on
 	sources map[string]source
+	forgets bool // a full refresh spares no state
 }
 
 // source is a table that others fill.

@@ -25,6 +25,14 @@ func (p *Project) Run(ctx context.Context, d warehouse.Driver, selector string) 
 	return results, ctx.Err()
 }
 
+// RunAnew is Run, but builds tables from nothing that grow or keep state: what
+// they remember is lost.
+func (p *Project) RunAnew(ctx context.Context, d warehouse.Driver, selector string) (Results, error) {
+	anew := *p
+	anew.options.FullRefresh, anew.forgets = true, true
+	return anew.Run(ctx, d, selector)
+}
+
 // buildable lists the selected nodes that a run builds, in their order.
 func (p *Project) buildable(selector string) ([]string, error) {
 	picked, err := p.pick(selector)
@@ -150,7 +158,7 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 
 // adds tells whether a build would add to a table that is there.
 func (p *Project) adds(b builder) (bool, error) {
-	if b.node.Materialized != Incremental || p.options.FullRefresh && !b.node.keepsState() {
+	if b.node.Materialized != Incremental || p.refreshes(b.node) {
 		return false, nil
 	}
 	existing, err := b.existing(b.node.Name)
@@ -160,6 +168,11 @@ func (p *Project) adds(b builder) (bool, error) {
 // keepsState tells that a table cannot be had again from what it is built of,
 // so that it is not built anew: full_refresh is false, as in dbt.
 func (n *Node) keepsState() bool { return n.config["full_refresh"] == false }
+
+// refreshes tells whether a table that grows is to be built from nothing.
+func (p *Project) refreshes(n *Node) bool {
+	return p.options.FullRefresh && (p.forgets || !n.keepsState())
+}
 
 // forRun is the node with a config of its own, which a template may change in a
 // run: config.partitions can be the result of a query.

@@ -57,7 +57,7 @@ func (s scope) globals() map[string]any {
 		"model":               object{attributes: map[string]any{"name": s.node.Name, "resource_type": string(s.node.Kind)}, text: s.node.Name},
 		"execute":             !reading,
 		"is_incremental":      constant(s.incremental),
-		"should_full_refresh": constant(s.project.options.FullRefresh && !s.node.keepsState()),
+		"should_full_refresh": constant(s.project.refreshes(s.node)),
 		"run_query":           function(s.runQuery),
 		"log":                 function(s.log),
 		"print":               function(s.log),

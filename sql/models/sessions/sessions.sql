@@ -44,7 +44,7 @@ timed as (
 counted as (
     select
         t.*,
-        countif(t.before_micros is null or t.at_micros - t.before_micros > {{ pause }})
+        sum(case when t.before_micros is null or t.at_micros - t.before_micros > {{ pause }} then 1 else 0 end)
             over (partition by t.node_key order by t.occurred_at, t.event_id rows between unbounded preceding and current row) as run
     from timed as t
 ),
