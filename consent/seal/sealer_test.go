@@ -342,11 +342,11 @@ func TestDataKeyIsForgotten(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(dataKeyLife - time.Nanosecond) //nolint:forbidigo // of the bubble
+		time.Sleep(dataKeyLife - time.Nanosecond) // of the bubble
 		if _, again, err := sealer.Seal(Binding{Purpose: "marketing"}, "x"); err != nil || again.ID != first.ID || held() != 1 {
 			t.Errorf("within its life: %v", err)
 		}
-		time.Sleep(time.Nanosecond) //nolint:forbidigo // of the bubble
+		time.Sleep(time.Nanosecond) // of the bubble
 		synctest.Wait()
 		if held() != 0 {
 			t.Error("a data key outlived its time in memory")
@@ -431,7 +431,7 @@ func sealForever(t *testing.T, keys Dir) {
 			for {
 				s, _, err := sealer.Seal(Binding{Purpose: "marketing"}, "x")
 				if err == nil {
-					_, err = fmt.Printf("%s %x\n", s.KeyID, s.Ciphertext[:8]) //nolint:forbidigo // to the parent
+					_, err = fmt.Printf("%s %x\n", s.KeyID, s.Ciphertext[:8]) // to the parent
 				}
 				if err != nil {
 					os.Exit(1) // the parent is gone

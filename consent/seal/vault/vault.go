@@ -191,14 +191,14 @@ func (k *Keyring) call(ctx context.Context, method, kind, name string, body, int
 
 // refusal is what an answer other than success means.
 func refusal(status int, text []byte) error {
-	switch {
-	case status == http.StatusOK || status == http.StatusNoContent:
+	switch status {
+	case http.StatusOK, http.StatusNoContent:
 		return nil
-	case status == http.StatusNotFound:
+	case http.StatusNotFound:
 		return seal.ErrNoKey
-	case status == http.StatusForbidden:
+	case http.StatusForbidden:
 		return errors.New("the token may not do this, or has expired: look at its policy, and at who renews the token's file")
-	case status == http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable:
 		return errors.New("Vault is sealed or in maintenance: unseal it") //nolint:staticcheck // a name
 	}
 	var said struct {
