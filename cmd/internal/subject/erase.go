@@ -202,6 +202,7 @@ func (s *Subjects) drain(ctx context.Context, p *pending) error {
 func (s *Subjects) eraseLanded(ctx context.Context, p *pending) error {
 	return s.pass(ctx, p, "l", p.Quarantine)
 }
+
 func (s *Subjects) eraseLate(ctx context.Context, p *pending) error {
 	if p.Sweep {
 		return nil

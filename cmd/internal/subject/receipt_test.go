@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -57,10 +58,7 @@ func TestReceiptsVerify(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, value := range fields {
-		changed := map[string]any{}
-		for n, v := range fields {
-			changed[n] = v
-		}
+		changed := maps.Clone(fields)
 		switch v := value.(type) {
 		case string:
 			changed[name] = v[:len(v)-1] + string(v[len(v)-1]^1)

@@ -8,7 +8,6 @@
 package subject
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -369,9 +368,4 @@ func quoted(d warehouse.Driver, name string) string {
 		return "`" + name + "`"
 	}
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
-}
-
-// byName sorts what is listed for people.
-func byName[T any](list []T, name func(T) string) {
-	slices.SortStableFunc(list, func(a, b T) int { return cmp.Compare(name(a), name(b)) })
 }

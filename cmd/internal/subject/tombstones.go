@@ -97,7 +97,7 @@ func (s *Subjects) tombstones(ctx context.Context, d warehouse.Driver, p *pendin
 func elementsOf(ctx context.Context, d warehouse.Driver, pseudonyms []string) (map[string][]byte, error) {
 	elements := make(map[string][]byte)
 	columns, err := d.Columns(ctx, warehouse.SchemaLanding, "elements")
-	if errors.Is(err, warehouse.ErrNoRelation) || err == nil && !(hasColumn(columns, "element") && hasColumn(columns, "pseudonym")) {
+	if errors.Is(err, warehouse.ErrNoRelation) || err == nil && !hasColumn(columns, "element") {
 		return elements, nil
 	}
 	if err != nil {
@@ -208,8 +208,8 @@ func Tombstones(ctx context.Context, d warehouse.Driver) (map[string]collector.T
 		return nil, fmt.Errorf("reading tombstones: %w", err)
 	}
 	for _, row := range rows {
-		token, at := text(row[0]), time.Time{}
-		at, _ = row[1].(time.Time)
+		token := text(row[0])
+		at, _ := row[1].(time.Time)
 		stone, known := stones[token]
 		switch {
 		case text(row[2]) != scopeReadmitted:
