@@ -355,6 +355,31 @@ func TestErasureIsKilled(t *testing.T) {
 	if err != nil || len(left) != 2 { // the lock and the receipt
 		t.Errorf("what is left of it is %v, %v", left, err)
 	}
+	s.readmits(t)
+}
+
+// readmits takes one identifier of anna's again, once; the others stay out.
+func (s *rightsShop) readmits(t *testing.T) {
+	t.Helper()
+	for _, want := range []string{"1 identifiers", "0 identifiers"} {
+		if text := said(t, s.dir, "subject", "readmit", "--user-id", "canary-anna"); !strings.HasPrefix(text, want) {
+			t.Errorf("readmit: %s", text)
+		}
+	}
+	list, err := os.ReadFile(filepath.Join(s.dir, "data", "suppressed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := make(map[int]int)
+	for _, line := range strings.Split(strings.TrimSpace(string(list)), "\n")[1:] {
+		fields[len(strings.Fields(line))]++
+	}
+	if diff := cmp.Diff(map[int]int{2: 3, 3: 1}, fields); diff != "" {
+		t.Errorf("tombstones by their number of fields (-want +got)\n%s", diff)
+	}
+	if printed := said(t, s.dir, "subject", "suppressed"); printed != string(list) {
+		t.Errorf("the list is\n%sand the file\n%s", printed, list)
+	}
 }
 
 // erasedUntil runs the command and kills it when it begins its second step, in the

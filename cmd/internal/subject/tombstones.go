@@ -239,7 +239,7 @@ func (s *Subjects) refresh(ctx context.Context, d warehouse.Driver, more map[str
 	before := string(collector.FormatTombstones(there))
 	for _, from := range []map[string]collector.Tombstone{more, stones} {
 		for token, stone := range from {
-			if known, ok := there[token]; !ok || !stone.ErasedAt.Before(known.ErasedAt) {
+			if known, ok := there[token]; !ok || newer(stone, known) {
 				there[token] = stone
 			}
 		}
@@ -251,6 +251,15 @@ func (s *Subjects) refresh(ctx context.Context, d warehouse.Driver, more map[str
 		return fmt.Errorf("writing the suppression list: %w", err)
 	}
 	return collector.WriteTombstones(path, there)
+}
+
+// newer tells whether more is known by a. A warehouse that was opened before a row
+// landed does not show it.
+func newer(a, b collector.Tombstone) bool {
+	if a.ErasedAt.Equal(b.ErasedAt) {
+		return a.Readmitted.After(b.Readmitted)
+	}
+	return a.ErasedAt.After(b.ErasedAt)
 }
 
 // Readmit lets a person be known again by identifiers that were erased, for what
