@@ -76,7 +76,7 @@ func TestTail(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %s %t", v.Source, v.Outcome, v.Reason, v.Event != nil))
 	}
 	want := []string{
-		"web landed  true", "web counted analytics denied by segment_consent false", "web duplicate  false",
+		"web landed personal data masked true", "web counted analytics denied by segment_consent false", "web duplicate  false",
 		"web quarantined userId is not a text or number false", "app withheld analytics denied by segment_consent false",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
