@@ -301,8 +301,7 @@ func (s *Subjects) quarantine(ctx context.Context, d warehouse.Driver, wanted fu
 	for _, row := range rows {
 		sealed := sealedEvent(row)
 		opened, err := reader.Open(ctx, opener, sealed)
-		var away *seal.UnavailableError
-		if errors.As(err, &away) {
+		if _, away := errors.AsType[*seal.UnavailableError](err); away {
 			return nil, 0, err // whose it is cannot be told at the moment
 		}
 		if err != nil {
