@@ -159,3 +159,16 @@
 {% macro duckdb__empty_list() -%}
     cast([] as varchar[])
 {%- endmacro %}
+
+{#- The type of exact numbers, of 9 decimal places. -#}
+{% macro exact() -%}
+    {{ return(adapter.dispatch('exact')()) }}
+{%- endmacro %}
+
+{% macro default__exact() -%}
+    numeric
+{%- endmacro %}
+
+{% macro duckdb__exact() -%}
+    decimal(38, 9)
+{%- endmacro %}

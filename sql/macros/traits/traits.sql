@@ -86,7 +86,7 @@ case when {{ trait['where'] }}{% if trait['days'] %} and occurred_at >= {{ add_h
 {%- set input = trait_input(trait) -%}
 {%- if kind == 'count' -%}count({{ input }})
 {%- elif kind == 'sum' -%}coalesce(sum({{ input }}), 0)
-{%- elif kind == 'average' -%}cast(cast(sum({{ input }}) as {{ dbt.type_float() }}) / nullif(count({{ input }}), 0) as numeric(38, 9))
+{%- elif kind == 'average' -%}cast(cast(sum({{ input }}) as {{ dbt.type_float() }}) / nullif(count({{ input }}), 0) as {{ exact() }})
 {%- elif kind == 'min' -%}min({{ input }})
 {%- elif kind == 'max' -%}max({{ input }})
 {%- elif kind == 'first' -%}{{ first_by(input, 'occurred_at', 'event_id') }}

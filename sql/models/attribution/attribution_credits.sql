@@ -72,8 +72,8 @@ fractions as (
 rounded as (
     select
         f.*,
-        cast(f.fraction as numeric(38, 9)) as share,
-        cast(cast(f.value as {{ dbt.type_float() }}) * f.fraction as numeric(38, 9)) as part
+        cast(f.fraction as {{ exact() }}) as share,
+        cast(cast(f.value as {{ dbt.type_float() }}) * f.fraction as {{ exact() }}) as part
     from fractions as f
 ),
 
@@ -84,8 +84,8 @@ credits as (
         r.session_id,
         r.channel,
         r.campaign,
-        cast(r.share + case when r.place = r.visits then 1 - sum(r.share) over (partition by r.conversion_id, r.model) else 0 end as numeric(38, 9)) as credit,
-        cast(r.part + case when r.place = r.visits then r.value - sum(r.part) over (partition by r.conversion_id, r.model) else 0 end as numeric(38, 9)) as value
+        cast(r.share + case when r.place = r.visits then 1 - sum(r.share) over (partition by r.conversion_id, r.model) else 0 end as {{ exact() }}) as credit,
+        cast(r.part + case when r.place = r.visits then r.value - sum(r.part) over (partition by r.conversion_id, r.model) else 0 end as {{ exact() }}) as value
     from rounded as r
 )
 
@@ -101,8 +101,8 @@ select
     cast(null as string) as session_id,
     'unattributed' as channel,
     cast(null as string) as campaign,
-    cast(1 as numeric(38, 9)) as credit,
-    cast(c.value as numeric(38, 9)) as value
+    cast(1 as {{ exact() }}) as credit,
+    cast(c.value as {{ exact() }}) as value
 from {{ ref('conversions') }} as c
 cross join models as m
 left join (select distinct conversion_id from journeys) as j on j.conversion_id = c.conversion_id

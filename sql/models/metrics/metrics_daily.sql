@@ -3,13 +3,13 @@
 -- happened is 0, or nothing if the metric is an average or a share.
 with measured as (
     {%- for metric in metrics %}
-    {% if not loop.first %}union all {% endif %}select '{{ metric['name'] }}' as metric, {{ metric['day'] }} as day, cast({{ metric['measure'] }} as numeric(38, 9)) as value from {{ ref(metric['from']) }} where {{ metric.get('where', 'true') }} group by {{ metric['day'] }}
+    {% if not loop.first %}union all {% endif %}select '{{ metric['name'] }}' as metric, {{ metric['day'] }} as day, cast({{ metric['measure'] }} as {{ exact() }}) as value from {{ ref(metric['from']) }} where {{ metric.get('where', 'true') }} group by {{ metric['day'] }}
     {%- endfor %}
 ),
 
 registered as (
     {%- for metric in metrics %}
-    {% if not loop.first %}union all {% endif %}select '{{ metric['name'] }}' as metric, {% if metric.get('average') %}cast(null as numeric(38, 9)){% else %}cast(0 as numeric(38, 9)){% endif %} as nothing
+    {% if not loop.first %}union all {% endif %}select '{{ metric['name'] }}' as metric, {% if metric.get('average') %}cast(null as {{ exact() }}){% else %}cast(0 as {{ exact() }}){% endif %} as nothing
     {%- endfor %}
 ),
 

@@ -51,7 +51,7 @@ valued as (
         end as value_text,
         case t.place
             {%- for trait in traits %}{% if trait['type'] == 'number' %}
-            when {{ loop.index }} then cast(s.{{ trait['name'] }} as numeric(38, 9))
+            when {{ loop.index }} then cast(s.{{ trait['name'] }} as {{ exact() }})
             {%- endif %}{% endfor %}
         end as value_number,
         case t.place

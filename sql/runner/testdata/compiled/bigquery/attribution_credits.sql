@@ -75,8 +75,8 @@ fractions as (
 rounded as (
     select
         f.*,
-        cast(f.fraction as numeric(38, 9)) as share,
-        cast(cast(f.value as float64) * f.fraction as numeric(38, 9)) as part
+        cast(f.fraction as numeric) as share,
+        cast(cast(f.value as float64) * f.fraction as numeric) as part
     from fractions as f
 ),
 
@@ -87,8 +87,8 @@ credits as (
         r.session_id,
         r.channel,
         r.campaign,
-        cast(r.share + case when r.place = r.visits then 1 - sum(r.share) over (partition by r.conversion_id, r.model) else 0 end as numeric(38, 9)) as credit,
-        cast(r.part + case when r.place = r.visits then r.value - sum(r.part) over (partition by r.conversion_id, r.model) else 0 end as numeric(38, 9)) as value
+        cast(r.share + case when r.place = r.visits then 1 - sum(r.share) over (partition by r.conversion_id, r.model) else 0 end as numeric) as credit,
+        cast(r.part + case when r.place = r.visits then r.value - sum(r.part) over (partition by r.conversion_id, r.model) else 0 end as numeric) as value
     from rounded as r
 )
 
@@ -104,8 +104,8 @@ select
     cast(null as string) as session_id,
     'unattributed' as channel,
     cast(null as string) as campaign,
-    cast(1 as numeric(38, 9)) as credit,
-    cast(c.value as numeric(38, 9)) as value
+    cast(1 as numeric) as credit,
+    cast(c.value as numeric) as value
 from sluis_models.conversions as c
 cross join models as m
 left join (select distinct conversion_id from journeys) as j on j.conversion_id = c.conversion_id

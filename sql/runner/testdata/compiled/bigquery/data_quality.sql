@@ -131,7 +131,7 @@ select
     verdict,
     cast(n_bad as int64) as n_bad,
     cast(n_asked as int64) as n_asked,
-    cast(n_bad / nullif(n_asked, 0) as numeric(38, 9)) as share,
+    cast(n_bad / nullif(n_asked, 0) as numeric) as share,
     n_bad / nullif(n_asked, 0) > 0.05 as is_bad,
     sample_event_ids
 from found

@@ -24,7 +24,7 @@ select
     count(case when event = 'Order Completed' then 1 end) as orders,
     coalesce(sum(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue,
     coalesce(sum(case when event = 'Order Completed' and occurred_at >= timestamp_add(as_of, interval -24 * 90 hour) then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue_90d,
-    cast(cast(sum(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as float64) / nullif(count(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as numeric(38, 9)) as average_order,
+    cast(cast(sum(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as float64) / nullif(count(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as numeric) as average_order,
     min(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as smallest_order,
     max(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as largest_order,
     max(case when event = 'Order Completed' then occurred_at end) as last_order_at

@@ -44,7 +44,7 @@ states as (
         count(case when event = 'Order Completed' then 1 end) as orders,
         coalesce(sum(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue,
         coalesce(sum(case when event = 'Order Completed' and occurred_at >= timestamp_add(as_of, interval -24 * 90 hour) then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue_90d,
-        cast(cast(sum(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as float64) / nullif(count(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as numeric(38, 9)) as average_order,
+        cast(cast(sum(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as float64) / nullif(count(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as numeric) as average_order,
         min(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as smallest_order,
         max(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as largest_order,
         max(case when event = 'Order Completed' then occurred_at end) as last_order_at
@@ -91,15 +91,15 @@ valued as (
             when 9 then cast(s.plan as string)
         end as value_text,
         case t.place
-            when 1 then cast(s.page_views as numeric(38, 9))
-            when 2 then cast(s.page_views_30d as numeric(38, 9))
-            when 3 then cast(s.pages as numeric(38, 9))
-            when 10 then cast(s.orders as numeric(38, 9))
-            when 11 then cast(s.revenue as numeric(38, 9))
-            when 12 then cast(s.revenue_90d as numeric(38, 9))
-            when 13 then cast(s.average_order as numeric(38, 9))
-            when 14 then cast(s.smallest_order as numeric(38, 9))
-            when 15 then cast(s.largest_order as numeric(38, 9))
+            when 1 then cast(s.page_views as numeric)
+            when 2 then cast(s.page_views_30d as numeric)
+            when 3 then cast(s.pages as numeric)
+            when 10 then cast(s.orders as numeric)
+            when 11 then cast(s.revenue as numeric)
+            when 12 then cast(s.revenue_90d as numeric)
+            when 13 then cast(s.average_order as numeric)
+            when 14 then cast(s.smallest_order as numeric)
+            when 15 then cast(s.largest_order as numeric)
         end as value_number,
         case t.place
             when 16 then s.last_order_at
