@@ -23,6 +23,7 @@ from bqemulator.sql import parameters
 from bqemulator.sql.rewriter import aggregate_variants
 from bqemulator.storage.engine import DuckDBEngine
 from bqemulator.versioning.snapshots import SnapshotManager
+from sqlglot.dialects.duckdb import DuckDB
 
 # A statement runs inside the request that starts it and stops everything else,
 # so that jobs.cancel cannot reach it. One that takes longer is interrupted.
@@ -205,6 +206,19 @@ def limit_arrays(tree):
 
 aggregate_variants._filter_target = value_of
 aggregate_variants._rewrite_array_agg_limit = limit_arrays
+
+
+def with_places(write_type):
+    """A NUMERIC has 38 digits, 9 of them after the point."""
+
+    def write(self, expression):
+        text = write_type(self, expression)
+        return "DECIMAL(38, 9)" if text in ("DECIMAL", "NUMERIC") else text
+
+    return write
+
+
+DuckDB.Generator.datatype_sql = with_places(DuckDB.Generator.datatype_sql)
 
 
 def unless_qualified(apply_default):
