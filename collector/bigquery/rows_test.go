@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -110,7 +111,7 @@ func TestRequestsEndWithRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := tables[3]
+	events := tables[slices.IndexFunc(tables, func(t table) bool { return t.name == "events" })]
 	tests := []struct {
 		records []int // events in each
 		size    int   // of a request, in events
