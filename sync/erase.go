@@ -151,11 +151,12 @@ func (r *run) planErasure(ctx context.Context) (storedPlan, error) {
 // erasureDiff is the statement that stores the changes of such a plan.
 func erasureDiff(d dialect, sync, planID string) string {
 	erased := "(SELECT id FROM " + own(erasedTable.Name) + ")"
+	none := "CAST(NULL AS " + warehouse.String.In(string(d)) + ")" // in BigQuery a bare NULL is a number
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
 SELECT ` + literal(planID) + `, sync, ROW_NUMBER() OVER (ORDER BY CASE WHEN present THEN 0 ELSE 1 END, key), key, profile_id,
-	CASE WHEN present THEN 'remove' ELSE 'forget' END, 'remove', 'erased', NULL,
+	CASE WHEN present THEN 'remove' ELSE 'forget' END, 'remove', 'erased', ` + none + `,
 	CASE WHEN unsure AND op = 'remove' THEN change_id ELSE ` + d.md5("CONCAT("+literal(planID+"|remove||")+", key)") + ` END,
-	decision_id, policy_version, NULL, TRUE
+	decision_id, policy_version, ` + none + `, TRUE
 FROM ` + own("state") + ` WHERE sync = ` + literal(sync) + ` AND (key IN ` + erased + ` OR profile_id IN ` + erased + `)`
 }
 

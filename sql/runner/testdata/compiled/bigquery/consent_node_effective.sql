@@ -36,5 +36,7 @@ from evidence
 where true
 qualify row_number() over (
     partition by node_key, purpose
-    order by decided_at desc, case when granted then 1 else 0 end, decision_id, policy_version, signal
+    order by
+        decided_at desc, case when granted then 1 else 0 end,
+        decision_id nulls last, policy_version nulls last, signal nulls last
 ) = 1
