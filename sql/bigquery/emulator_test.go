@@ -80,7 +80,7 @@ func TestSetupAddsColumns(t *testing.T) {
 	defer d.Close()
 	for _, statement := range []string{
 		"DROP TABLE sluis.erasures",
-		"CREATE TABLE sluis.erasures (of_a_later_version STRING, spool_offset INT64, spool_id STRING, scope STRING, erased_at TIMESTAMP, token STRING, key_id STRING)",
+		"CREATE TABLE sluis.erasures (of_a_later_version STRING, spool_offset INT64, spool_id STRING, scope STRING, erased_at TIMESTAMP, token STRING, key_id STRING, ciphertext BYTES)",
 		"INSERT INTO sluis.erasures (token) VALUES ('p')",
 	} {
 		if err := d.Exec(t.Context(), statement); err != nil {
