@@ -143,6 +143,10 @@ func (s *rightsShop) settled(people ...string) {
 		n := query(s.t, s.dir, "select (select count(*) from sluis.quarantine) as q, (select count(*) from sluis.consents where signal = 'choice') as c")
 		return n[0]["q"] == float64(len(people)) && n[0]["c"] == float64(len(people))
 	})
+	eventually(s.t, "people arriving in the file", func() bool {
+		n := query(s.t, s.dir, "select count(distinct profile_id) as n from sluis_sync.deliveries where sync = 'profiles_file' and outcome = 'delivered'")
+		return n[0]["n"] == float64(len(people))
+	})
 }
 
 // TestErasure is the whole of it: after an erasure nothing anywhere holds the
