@@ -162,7 +162,7 @@ func newSDKBench(t *testing.T, sdks []sdk) *sdkBench {
 		fmt.Fprintf(&sources, "  - {id: %s, write_key: %s, origins: [%q], tracking_plan: tracking/web.yaml, denied: count}\n", sourceOf(i), keyOf(i), b.pages.URL)
 	}
 	file := filepath.Join(b.dir, "sluis.yaml")
-	edit(t, file, "\nconsent:\n", sources.String()+"\nconsent:\n")
+	edit(t, file, "\nsources:\n", "\nsources:\n"+sources.String())
 	edit(t, file, "every: 1s", "every: 24h")
 	edit(t, file, `path_prefix: ""`, "path_prefix: "+pathPrefix)
 	build := exec.Command("go", "build", "-o", b.goSDK, ".")
