@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test matrix test-browser test-bigquery test-bigquery-live soak soak-privacy damaged-consent prove check bench bench-collector scale fuzz consent-vectors lint crawlers golden proto clean
+.PHONY: all demo test matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault soak soak-privacy damaged-consent prove check bench bench-collector scale fuzz consent-vectors lint crawlers golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -43,9 +43,15 @@ test-browser:
 # (a slow build).
 ON_BIGQUERY = test -count=1 -tags bigquery -timeout 40m -run 'OnBigQuery|TestDriver|TestValues|TestSetup|TestLargeResult' \
 	./sql/bigquery ./collector/bigquery ./sql/runner ./sync ./cmd/sluis
-test-bigquery:
+test-bigquery: test-emulator test-googlesql
+test-emulator:
 	$(GO) $(ON_BIGQUERY)
+test-googlesql:
 	cd sql/googlesql && $(GO) test ./...
+
+# The keyring in a real Vault, which takes minutes to build.
+test-vault:
+	$(GO) test -count=1 -timeout 60m -tags vault -run TestRealVault -v ./consent/seal/vault
 
 # The same in a project of your own that is for tests alone: its datasets sluis, sluis_models and sluis_sync are removed.
 LOCATION ?= EU

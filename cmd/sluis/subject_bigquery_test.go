@@ -70,7 +70,7 @@ func TestErasureOnBigQuery(t *testing.T) {
 	}
 
 	collecting("canary-anna", "canary-ben")
-	said(t, s.dir, "models", "run", "--select", "+pricing_and_chat +profiles +profile_sealed +consent_profile") // what the syncs read
+	said(t, s.dir, "models", "run")
 	said(t, s.dir, "sync", "run")
 	if before := tables("canary-anna"); len(before) < 10 {
 		t.Errorf("anna is in too few tables for this to show much: %v", before)
@@ -123,7 +123,7 @@ func TestErasureOnBigQuery(t *testing.T) {
 	if landed := tables("canary-anna"); landed["sluis.events"] != 3 {
 		t.Errorf("an uninformed collector landed %v", landed)
 	}
-	said(t, s.dir, "models", "run", "--select", "+pricing_and_chat +profiles +profile_sealed +consent_profile") // what the syncs read
+	said(t, s.dir, "models", "run")
 	gone("after a sweep")
 	said(t, s.dir, "subject", "sweep")
 	if rows := query(t, s.dir, "select count(*) as n from sluis.quarantine where ciphertext is not null"); rows[0]["n"] != 1.0 { // ben's
