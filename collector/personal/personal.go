@@ -14,6 +14,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Kind is what a finding is. It is fit for logs and tables: it says nothing of
@@ -83,18 +84,32 @@ func (d Detector) Find(key, text string) []Finding {
 // may be more in what it encodes. What was encoded itself is not looked for
 // base64.
 func (d Detector) look(key, text string, inner bool) (found []Finding, encoded bool) {
-	s := scan{detector: d, key: key, text: text, inner: inner}
-	s.run()
-	if !s.folds {
-		return s.found, s.encoded
+	found, encoded, folds := d.run(key, text, inner)
+	if !folds {
+		return found, encoded
 	}
 	folded, places, changed := fold(text)
 	if !changed {
-		return s.found, s.encoded
+		return found, encoded
 	}
-	f := scan{detector: d, key: key, text: folded, inner: inner}
-	f.run()
-	return restored(f.found, places), f.encoded || s.encoded
+	inFolded, more, _ := d.run(key, folded, inner)
+	return restored(inFolded, places), more || encoded
+}
+
+// scans are looks at texts that are over. There is one for each text of each
+// event, and making them anew would cost as much as looking.
+var scans = sync.Pool{New: func() any { return new(scan) }}
+
+// run looks at a text as it is.
+func (d Detector) run(key, text string, inner bool) (found []Finding, encoded, folds bool) {
+	s := scans.Get().(*scan)
+	s.detector, s.key, s.text, s.inner = d, key, text, inner
+	s.found, s.encoded, s.folds, s.word, s.checks = nil, false, false, 0, 0
+	s.run()
+	found, encoded, folds = s.found, s.encoded, s.folds
+	s.key, s.text, s.found = "", "", nil // it keeps no text alive
+	scans.Put(s)
+	return found, encoded, folds
 }
 
 // Replace puts the kinds of findings, which are in order, in their place, and
