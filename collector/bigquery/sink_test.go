@@ -461,8 +461,8 @@ func TestRandomFaults(t *testing.T) {
 		}
 	}
 	for _, k := range []string{"crash", "restart", "finalize", "expire", "resumed", "load jobs", "failed load jobs", "returned"} {
-		if seen[k] < int(schedules)/4 {
-			t.Errorf("%s happened %d times in %d schedules: the test tests nothing", k, seen[k], schedules)
+		if seen[k] == 0 { // how often depends on how busy the machine is
+			t.Errorf("%s did not happen in %d schedules: the test tests nothing", k, schedules)
 		}
 	}
 	t.Log(seen)
