@@ -94,7 +94,7 @@ mapping:
 // The README's syncs are good ones: they load, and their destinations take
 // their configuration and their fields, as far as that can be known offline.
 func TestREADMEsSyncs(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../../plugins/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,13 +80,13 @@ func readMatrix(t *testing.T) (calls []sdkCall, sdks []sdk) {
 // TestREADMEShowsTheMatrix holds the README to the SDKs that are run, and to the
 // versions that are pinned.
 func TestREADMEShowsTheMatrix(t *testing.T) {
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../collector/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	calls, sdks := readMatrix(t)
 	if table := matrixTable(t, calls, sdks); !strings.Contains(string(text), table) {
-		t.Errorf("README.md does not show the matrix as it is run:\n%s", table)
+		t.Errorf("collector/README.md does not show the matrix as it is run:\n%s", table)
 	}
 }
 

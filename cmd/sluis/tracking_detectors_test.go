@@ -13,12 +13,12 @@ func TestREADMEShowsTheDetectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := markdownTable(detectorColumns(), m.rows())
-	text, err := os.ReadFile("../../README.md")
+	text, err := os.ReadFile("../../collector/README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(text), table) {
-		t.Errorf("README.md does not show what is measured:\n%s", table)
+		t.Errorf("collector/README.md does not show what is measured:\n%s", table)
 	}
 }
 
