@@ -59,6 +59,9 @@ func (e *Syncer) Run(ctx context.Context, s Sync, o Options) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
+	if err := r.settle(ctx); err != nil {
+		return Run{}, errors.Join(err, r.end(ctx))
+	}
 	p, err := r.plan(ctx)
 	if err != nil {
 		return Run{}, errors.Join(err, r.end(ctx))
@@ -97,8 +100,9 @@ type application struct {
 
 	target      destination.Destination
 	description destination.Description
-	intents     int // counts the batches sent
-	refused     int // batches in a row of which nothing was taken
+	intents     int  // counts the batches sent
+	refused     int  // batches in a row of which nothing was taken
+	accepted    bool // something was accepted, so that there is a receipt to ask about
 }
 
 func (r *run) apply(ctx context.Context, planID string, o Options) (Run, error) {
@@ -272,7 +276,7 @@ func (a *application) deliver(ctx context.Context) (err error) {
 		}
 		first = end + 1
 	}
-	return nil
+	return a.settleNow(ctx)
 }
 
 func (a *application) openTarget(ctx context.Context) error {

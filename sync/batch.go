@@ -96,10 +96,10 @@ func (a *application) leave(rows []*row, again []int64) error {
 
 // backoff is a random pause of up to twice as much with each attempt, so that
 // those who wait for one destination do not come back together.
-func (a *application) backoff(attempt int) time.Duration {
-	most := a.config.RetryMax
+func (r *run) backoff(attempt int) time.Duration {
+	most := r.config.RetryMax
 	if shift := attempt - 1; shift < 30 {
-		most = min(most, a.config.RetryBase<<shift)
+		most = min(most, r.config.RetryBase<<shift)
 	}
 	return most/2 + rand.N(most/2+1)
 }
@@ -193,6 +193,7 @@ func (a *application) compose(rows []*row) destination.Batch {
 }
 
 func (a *application) count(r *row) {
+	a.accepted = a.accepted || r.outcome == destination.Accepted && r.receipt != ""
 	switch r.outcome {
 	case destination.Delivered, destination.Accepted:
 		switch {

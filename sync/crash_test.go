@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -194,6 +195,7 @@ func TestRandomHistories(t *testing.T) {
 		w.reset()
 		h := &history{truth: newTruth(w), rand: rand.New(rand.NewPCG(seed, 1))}
 		w.target.notIdempotent = seed%5 == 4
+		w.target.poll = h.polled
 		for range 8 {
 			h.mutate()
 			h.store()
@@ -217,6 +219,57 @@ func TestRandomHistories(t *testing.T) {
 type history struct {
 	*truth
 	rand *rand.Rand
+	jobs []*job
+}
+
+// job is what the destination accepted and does later, in order.
+type job struct {
+	receipt string
+	do      func()
+	result  destination.Settlement
+}
+
+// accept takes a change on. What will come of it is decided now.
+func (h *history) accept(do func()) destination.Result {
+	j := &job{receipt: fmt.Sprint("receipt-", len(h.jobs)), do: func() {}}
+	j.result = destination.Settlement{Receipt: j.receipt, Outcome: destination.Delivered}
+	switch n := h.rand.IntN(100); {
+	case n < 55:
+		j.do = do
+	case n < 70:
+		j.result.Outcome, j.result.Code = destination.Rejected, "invalid"
+	case n < 80:
+		j.result.Outcome = destination.Retry
+	case n < 90:
+		j.result.Outcome, j.do = destination.Unknown, do
+	default:
+		j.result.Outcome = destination.Unknown
+	}
+	h.jobs = append(h.jobs, j)
+	return destination.Result{Outcome: destination.Accepted, Receipt: j.receipt}
+}
+
+// work does what was accepted, before anything that comes later.
+func (h *history) work() {
+	for _, j := range h.jobs {
+		j.do()
+		j.do = func() {}
+	}
+}
+
+// polled tells what came of jobs; of some it does not tell yet.
+func (h *history) polled(receipts []string) ([]destination.Settlement, error) {
+	h.work()
+	var settlements []destination.Settlement
+	for _, j := range h.jobs {
+		if slices.Contains(receipts, j.receipt) && (h.target.answer == nil || h.chance(60)) {
+			settlements = append(settlements, j.result)
+		}
+	}
+	if h.target.answer != nil && h.chance(10) {
+		return settlements, errors.New("connection reset")
+	}
+	return settlements, nil
 }
 
 func (h *history) chance(percent int) bool { return h.rand.IntN(100) < percent }
@@ -311,25 +364,25 @@ func (h *history) planThenApply(ctx context.Context, e *syncer.Syncer) error {
 
 // misbehave answers a batch with any outcome, honestly.
 func (h *history) misbehave(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error) {
+	h.work()
 	lost := h.chance(10)
 	results := make([]destination.Result, len(batch.Changes))
 	for i, c := range batch.Changes {
 		switch n := h.rand.IntN(100); {
-		case lost && n < 50, n < 70:
+		case lost && n < 50, n < 62:
 			apply(c)
 			results[i] = destination.Result{Outcome: destination.Delivered}
-		case n < 75:
+		case n < 68:
 			results[i] = destination.Result{Outcome: destination.Rejected, Code: "invalid", Message: fmt.Sprintf("the value %v is invalid", c.Values[0])}
-		case n < 85:
+		case n < 75:
 			results[i] = destination.Result{Outcome: destination.Retry, RetryAfter: time.Duration(h.rand.IntN(40)) * time.Second}
-		case n < 90:
+		case n < 80:
 			apply(c)
 			results[i] = destination.Result{Outcome: destination.Unknown}
-		case n < 95:
+		case n < 85:
 			results[i] = destination.Result{Outcome: destination.Unknown}
 		default:
-			apply(c)
-			results[i] = destination.Result{Outcome: destination.Accepted, Receipt: "receipt"}
+			results[i] = h.accept(func() { apply(c) })
 		}
 	}
 	if h.chance(10) { // somebody withdraws while a batch is under way

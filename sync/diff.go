@@ -207,6 +207,7 @@ judged AS (
 ),
 reasoned AS (
 	SELECT *, CASE
+		WHEN status = 'accepted' AND op = 'remove' AND (NOT in_model OR erased OR NOT allowed) THEN 'unchanged'
 		WHEN erased AND known THEN 'erased'
 		WHEN asked AND NOT allowed AND known THEN 'consent_withdrawn'
 		WHEN duplicate THEN 'key_duplicate'

@@ -20,6 +20,10 @@ var erasedTable = warehouse.Table{Name: "erased", Columns: []warehouse.Column{
 // ErrCannotRemove says that a destination has no way to remove rows.
 var ErrCannotRemove = errors.New("the destination cannot remove rows")
 
+// ErrUnconfirmed says that a destination accepted a removal and has not said
+// yet that it is done.
+var ErrUnconfirmed = errors.New("the destination accepted them, and has not confirmed them yet")
+
 // Holding is what the syncer has of some people in one sync.
 type Holding struct {
 	Sync       string `json:"sync"`
@@ -97,20 +101,65 @@ func (e *Syncer) Erasing(ctx context.Context, ids []string) error {
 // Erase removes those noted by [Syncer.Erasing] from the destination of s, as a
 // run that does nothing else: no model is needed, and no guard holds it. Each
 // removal has the reason [ReasonErased]. A run that has nothing to remove has no
-// id. It fails with [ErrCannotRemove] where the destination has no way to, with a
-// [*BusyError] while s runs; rows that failed are tried again by the next call.
+// id. It fails with [ErrCannotRemove] where the destination has no way to, with
+// [ErrUnconfirmed] where it accepted the removal and does not say yet that it is
+// done, with a [*BusyError] while s runs; rows that failed are tried again by the
+// next call.
 func (e *Syncer) Erase(ctx context.Context, s Sync) (Run, error) {
 	r, err := e.begin(ctx, s)
 	if err != nil {
 		return Run{}, err
 	}
-	p, err := r.planErasure(ctx)
-	if err != nil || p.Counts.Remove == 0 {
-		return Run{}, errors.Join(err, r.end(ctx))
-	}
-	done, err := r.apply(ctx, p.ID, Options{})
+	done, err := r.erase(ctx)
 	return done, errors.Join(err, r.end(ctx))
 }
+
+func (r *run) erase(ctx context.Context) (Run, error) {
+	if err := r.settle(ctx); err != nil {
+		return Run{}, err
+	}
+	p, err := r.planErasure(ctx)
+	if err != nil {
+		return Run{}, err
+	}
+	var done Run
+	if p.Counts.Remove > 0 {
+		if done, err = r.apply(ctx, p.ID, Options{}); err != nil {
+			return done, err
+		}
+	}
+	return done, r.confirm(ctx)
+}
+
+// confirm waits until no removal of those who are being erased waits for a
+// receipt, as long as a run would wait for a row.
+func (r *run) confirm(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		d, err := r.warehouse(ctx)
+		if err != nil {
+			return err
+		}
+		waiting, err := r.countAccepted(ctx, d, " AND op = 'remove' AND "+erasedHere)
+		switch {
+		case err != nil || waiting == 0:
+			return err
+		case attempt == r.config.Attempts:
+			return fmt.Errorf("sync %s: %d removals at the destination %s: %w: do the same again later", r.sync.Name, waiting, r.sync.Destination, ErrUnconfirmed)
+		}
+		if err := r.release(); err != nil {
+			return err
+		}
+		if err := r.config.Wait(ctx, r.backoff(attempt)); err != nil {
+			return fmt.Errorf("sync %s: stopped: %w", r.sync.Name, err)
+		}
+		if err := r.settle(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// erasedHere are the rows of the state of those who are being erased.
+var erasedHere = "(key IN (SELECT id FROM " + own(erasedTable.Name) + ") OR profile_id IN (SELECT id FROM " + own(erasedTable.Name) + "))"
 
 // planErasure stores a plan of removals alone, from the state alone.
 func (r *run) planErasure(ctx context.Context) (storedPlan, error) {
@@ -150,14 +199,13 @@ func (r *run) planErasure(ctx context.Context) (storedPlan, error) {
 
 // erasureDiff is the statement that stores the changes of such a plan.
 func erasureDiff(d dialect, sync, planID string) string {
-	erased := "(SELECT id FROM " + own(erasedTable.Name) + ")"
 	none := "CAST(NULL AS " + warehouse.String.In(string(d)) + ")" // in BigQuery a bare NULL is a number
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
 SELECT ` + literal(planID) + `, sync, ROW_NUMBER() OVER (ORDER BY CASE WHEN present THEN 0 ELSE 1 END, key), key, profile_id,
 	CASE WHEN present THEN 'remove' ELSE 'forget' END, 'remove', 'erased', ` + none + `,
 	CASE WHEN unsure AND op = 'remove' THEN change_id ELSE ` + d.md5("CONCAT("+literal(planID+"|remove||")+", key)") + ` END,
 	decision_id, policy_version, ` + none + `, TRUE
-FROM ` + own("state") + ` WHERE sync = ` + literal(sync) + ` AND (key IN ` + erased + ` OR profile_id IN ` + erased + `)`
+FROM ` + own("state") + ` WHERE sync = ` + literal(sync) + ` AND NOT (status = 'accepted' AND op = 'remove') AND ` + erasedHere
 }
 
 // Forget deletes all that the syncer has of the people with these profile ids or

@@ -381,6 +381,7 @@ type target struct {
 	maxRows       int
 	notIdempotent bool
 	answer        func(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error)
+	poll          func(receipts []string) ([]destination.Settlement, error) // nil: what is accepted is never told of
 	closing       func() error
 }
 
@@ -455,6 +456,22 @@ func (p *plugin) Write(_ context.Context, batch destination.Batch) ([]destinatio
 	return results, err
 }
 
+// Poll implements [destination.Poller], as the host of any plugin does.
+func (p *plugin) Poll(_ context.Context, receipts []string) ([]destination.Settlement, error) {
+	if p.process.dead {
+		p.world.t.Error("a dead process asked the destination")
+	}
+	p.world.mu.Lock()
+	if p.world.open != 0 {
+		p.world.t.Error("the warehouse is held while the destination is waited for")
+	}
+	p.world.mu.Unlock()
+	if p.poll == nil {
+		return nil, errors.ErrUnsupported
+	}
+	return p.poll(receipts)
+}
+
 func deliverAll(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error) {
 	for _, c := range batch.Changes {
 		apply(c)
@@ -512,10 +529,13 @@ func (p *plugin) check(batch destination.Batch) {
 	}
 }
 
-// outcomes lists what was recorded of a change, in order.
+// outcomes lists what was recorded of a change, in order; of what was accepted,
+// what came of it.
 func (t *target) outcomes(id string) []string {
 	var outcomes []string
-	for _, row := range t.world.query("SELECT outcome FROM sluis_sync.deliveries WHERE change_id = ? ORDER BY recorded_at, fence", id) {
+	for _, row := range t.world.query(`SELECT COALESCE(r.outcome, d.outcome) FROM sluis_sync.deliveries d
+		LEFT JOIN sluis_sync.receipts r ON r.sync = d.sync AND r.intent = d.intent AND r.receipt = d.receipt AND d.outcome = 'accepted'
+		WHERE d.change_id = ? ORDER BY d.recorded_at, d.fence`, id) {
 		outcomes = append(outcomes, row[0].(string))
 	}
 	return outcomes

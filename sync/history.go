@@ -41,6 +41,7 @@ type Delivery struct {
 	Op            string    `json:"op"`
 	Reason        Reason    `json:"reason"`
 	Outcome       string    `json:"outcome"`
+	Settled       string    `json:"settled,omitempty"` // what came of it, if it was accepted and that is known
 	Code          string    `json:"code,omitempty"`
 	Message       string    `json:"message,omitempty"`
 	DecisionID    string    `json:"decision_id,omitempty"`
@@ -52,11 +53,14 @@ type Delivery struct {
 // key, if key is not empty.
 func (e *Syncer) Deliveries(ctx context.Context, name, key string, n int) ([]Delivery, error) {
 	var deliveries []Delivery
-	err := e.query(ctx, `SELECT run_id, plan_id, key, profile_id, op, reason, outcome, code, message, decision_id, policy_version, recorded_at
-		FROM `+own("deliveries")+` WHERE sync = ? AND (? = '' OR key = ?) ORDER BY recorded_at DESC, fence DESC, seq DESC LIMIT ?`, []any{name, key, key, n}, func(row []any) error {
+	err := e.query(ctx, `SELECT d.run_id, d.plan_id, d.key, d.profile_id, d.op, d.reason, d.outcome, COALESCE(r.code, d.code), COALESCE(r.message, d.message),
+			r.outcome, d.decision_id, d.policy_version, d.recorded_at
+		FROM `+own("deliveries")+` d LEFT JOIN `+own("receipts")+` r
+			ON r.sync = d.sync AND r.intent = d.intent AND r.receipt = d.receipt AND d.outcome = 'accepted'
+		WHERE d.sync = ? AND (? = '' OR d.key = ?) ORDER BY d.recorded_at DESC, d.fence DESC, d.seq DESC LIMIT ?`, []any{name, key, key, n}, func(row []any) error {
 		var d Delivery
 		err := scan(row, &d.RunID, &d.PlanID, &d.Key, &d.ProfileID, &d.Op, (*string)(&d.Reason), &d.Outcome, &d.Code, &d.Message,
-			&d.DecisionID, &d.PolicyVersion, &d.At)
+			&d.Settled, &d.DecisionID, &d.PolicyVersion, &d.At)
 		deliveries = append(deliveries, d)
 		return err
 	})
@@ -73,9 +77,7 @@ func (e *Syncer) query(ctx context.Context, query string, args []any, each func(
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if _, err := d.Columns(ctx, warehouse.SchemaSync, "deliveries"); errors.Is(err, warehouse.ErrNoRelation) {
-		return nil
-	} else if err != nil {
+	if there, err := hasTables(ctx, d); err != nil || !there {
 		return err
 	}
 	rows, err := warehouse.Collect(ctx, d, query, args...)

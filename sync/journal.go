@@ -285,6 +285,8 @@ func (r *run) fold(ctx context.Context, d warehouse.Driver, which string) error 
 	err := d.Exec(ctx, `MERGE INTO `+own("state")+` t
 		USING (SELECT * FROM `+own("deliveries")+` d WHERE d.sync = ? AND `+which+`) d
 		ON t.sync = d.sync AND t.key = d.key AND t.intent = d.intent AND t.status = 'sending'
+		WHEN MATCHED AND d.op = 'remove' AND d.outcome = 'accepted' AND d.receipt <> '' THEN UPDATE SET row_hash = NULL, pending_hash = NULL,
+			present = TRUE, unsure = FALSE, status = 'accepted', acked_at = d.recorded_at, attempts = 0, first_failed_at = NULL, last_error_code = NULL
 		WHEN MATCHED AND d.op = 'remove' AND d.outcome IN `+acknowledged+` THEN DELETE
 		WHEN MATCHED AND d.outcome IN `+acknowledged+` THEN UPDATE SET profile_id = d.profile_id, row_hash = d.row_hash, mapping_version = d.mapping_version,
 			present = (d.outcome <> 'skipped' OR d.present), unsure = FALSE, status = d.outcome, decision_id = d.decision_id, policy_version = d.policy_version,

@@ -51,6 +51,9 @@ type Config struct {
 	// destination that asks for a longer pause is left for the next run.
 	Attempts            int
 	RetryBase, RetryMax time.Duration
+	// ReceiptTTL is how long a destination that accepted a change may take to say
+	// what became of it: a day by default. After that nobody knows.
+	ReceiptTTL time.Duration
 	// Samples is how many changes of each kind a Plan shows: 20 by default.
 	Samples int
 }
@@ -75,6 +78,7 @@ func New(c Config) (*Syncer, error) {
 	setDefault(&c.Attempts, 5)
 	setDefault(&c.RetryBase, time.Second)
 	setDefault(&c.RetryMax, 30*time.Second)
+	setDefault(&c.ReceiptTTL, 24*time.Hour)
 	setDefault(&c.Samples, 20)
 	if c.LeaseTTL <= c.WriteTimeout {
 		return nil, fmt.Errorf("syncer: LeaseTTL (%v) must be longer than WriteTimeout (%v), or a sync could be taken over while it sends", c.LeaseTTL, c.WriteTimeout)

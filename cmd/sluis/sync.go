@@ -328,7 +328,11 @@ func syncRows(c *cli.Context) error {
 	}
 	rows := make([][]string, len(deliveries))
 	for i, d := range deliveries {
-		rows[i] = []string{d.At.Local().Format("2006-01-02 15:04:05"), d.Op, d.Key, string(d.Reason), d.Outcome, d.DecisionID, d.Code}
+		outcome := d.Outcome
+		if d.Settled != "" {
+			outcome += ", then " + d.Settled
+		}
+		rows[i] = []string{d.At.Local().Format("2006-01-02 15:04:05"), d.Op, d.Key, string(d.Reason), outcome, d.DecisionID, d.Code}
 	}
 	printTable(c.App.Writer, []string{"at", "op", "key", "reason", "outcome", "decision", "code"}, rows)
 	return nil
