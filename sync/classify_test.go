@@ -130,6 +130,8 @@ func (s *scenario) configure(content [][]string) {
 			s.sync.Model = line[1]
 		case "min_removed":
 			s.sync.Guards.MinRemoved, _ = strconv.ParseInt(line[1], 10, 64)
+		case "min_size":
+			s.sync.Guards.MinSize, _ = strconv.ParseInt(line[1], 10, 64)
 		case "not_idempotent":
 			s.target.notIdempotent = true
 		case "mapping":

@@ -73,6 +73,12 @@ func Load(fsys fs.FS, resolve func(SecretRef) (string, error)) ([]Sync, error) {
 	return syncs, nil
 }
 
+// Parse reads one sync as [Load] does.
+func Parse(file string, content []byte, resolve func(SecretRef) (string, error)) (Sync, error) {
+	s, problems := parse(file, content, resolve)
+	return s, errors.Join(problems...)
+}
+
 // parser reads one file and collects what is wrong with it.
 type parser struct {
 	file     string
@@ -210,6 +216,11 @@ func (p *parser) guards(n *yaml.Node, guards Guards) Guards {
 		"min_removed": func(n *yaml.Node) {
 			if err := n.Decode(&guards.MinRemoved); err != nil || guards.MinRemoved < 0 {
 				p.wrong(n, "min_removed must be a whole number from 0")
+			}
+		},
+		"min_size": func(n *yaml.Node) {
+			if err := n.Decode(&guards.MinSize); err != nil || guards.MinSize < 0 {
+				p.wrong(n, "min_size must be a whole number from 0")
 			}
 		},
 	})

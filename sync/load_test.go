@@ -30,7 +30,7 @@ mapping:
   - {field: tier, column: tier}
   - {field: from, value: "2026"}
 mode: upsert
-guards: {max_removed_share: 0.2, min_removed: 5}
+guards: {max_removed_share: 0.2, min_removed: 5, min_size: 50}
 batch_rows: 500
 `
 
@@ -75,7 +75,7 @@ func TestLoad(t *testing.T) {
 				{Field: "tier", Column: "tier", Line: 14},
 				{Field: "from", Value: &from, Line: 15},
 			},
-			Mode: syncer.ModeUpsert, Guards: syncer.Guards{MaxRemovedShare: 0.2, MinRemoved: 5}, BatchRows: 500,
+			Mode: syncer.ModeUpsert, Guards: syncer.Guards{MaxRemovedShare: 0.2, MinRemoved: 5, MinSize: 50}, BatchRows: 500,
 		},
 	}
 	if diff := cmp.Diff(want, syncs); diff != "" {

@@ -55,13 +55,14 @@ const (
 	ReasonFieldMissing   Reason = "field_missing"   // a required field has no value
 	ReasonQuarantined    Reason = "quarantined"     // rejected for good, until its data or the mapping changes
 	ReasonOutcomeUnknown Reason = "outcome_unknown" // may have been sent, to a destination that would do it twice
+	ReasonMinSize        Reason = "min_size"        // an addition to what would have too few rows
 	ReasonGuard          Reason = "guard"           // a removal that waits for approval
 )
 
 func holdReasons() []string {
 	return []string{
 		string(ReasonKeyNull), string(ReasonKeyDuplicate), string(ReasonFieldMissing),
-		string(ReasonQuarantined), string(ReasonOutcomeUnknown), string(ReasonGuard),
+		string(ReasonQuarantined), string(ReasonOutcomeUnknown), string(ReasonMinSize), string(ReasonGuard),
 	}
 }
 
@@ -178,6 +179,9 @@ func (r *run) plan(ctx context.Context) (storedPlan, error) {
 	if p.Held, err = r.guard(ctx, d, p.ID, before); err != nil {
 		return storedPlan{}, err
 	}
+	if err := r.holdFew(ctx, d, p.ID, before); err != nil {
+		return storedPlan{}, err
+	}
 	if err := r.summarize(ctx, d, &p, before.known); err != nil {
 		return storedPlan{}, err
 	}
@@ -237,6 +241,33 @@ func (r *run) guard(ctx context.Context, d warehouse.Driver, planID string, befo
 		Sync: r.sync.Name, PlanID: planID, Model: r.sync.Model,
 		Removals: removals, Present: before.present, Empty: before.modelEmpty,
 	}, nil
+}
+
+// holdFew holds back additions while there would be fewer rows at the destination
+// than the sync wants. Removals go on: they make nobody easier to be told apart
+// from the rest than leaving them would.
+func (r *run) holdFew(ctx context.Context, d warehouse.Driver, planID string, before overview) error {
+	least := r.sync.Guards.MinSize
+	if least == 0 {
+		return nil
+	}
+	rows, err := warehouse.Collect(ctx, d, `SELECT COUNT(CASE WHEN c.kind = 'add' AND NOT COALESCE(k.present, FALSE) THEN 1 END), COUNT(CASE WHEN c.kind = 'remove' THEN 1 END)
+		FROM `+own("plan_changes")+` c LEFT JOIN `+own("state")+` k ON k.sync = c.sync AND k.key = c.key WHERE c.plan_id = ?`, planID)
+	if err != nil {
+		return fmt.Errorf("sync %s: count additions: %w", r.sync.Name, err)
+	}
+	var added, removed int64
+	if err := scan(rows[0], &added, &removed); err != nil {
+		return err
+	}
+	if before.present+added-removed >= least {
+		return nil
+	}
+	err = d.Exec(ctx, "UPDATE "+own("plan_changes")+" SET kind = 'hold', reason = 'min_size' WHERE plan_id = ? AND kind = 'add'", planID)
+	if err != nil {
+		return fmt.Errorf("sync %s: hold additions: %w", r.sync.Name, err)
+	}
+	return nil
 }
 
 // summarize reads the stored changes back, counts them and digests them.

@@ -54,11 +54,14 @@ type Field struct {
 	Line     int     // in the file, for messages
 }
 
-// Guards hold back removals that look like a mistake in a model. They never
-// hold back a withdrawal or an erasure.
+// Guards hold back removals that look like a mistake in a model, and additions
+// to what is too small. They never hold back a withdrawal or an erasure.
 type Guards struct {
 	MaxRemovedShare float64 // of the rows at the destination
 	MinRemoved      int64   // fewer removals than this are never held, unless the model is empty
+	// MinSize is the least number of rows that a destination is to have: while
+	// there would be fewer, none is added. A few people are easily told apart.
+	MinSize int64
 }
 
 // Settings are a destination's configuration. They may hold secrets, so they

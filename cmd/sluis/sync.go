@@ -54,6 +54,7 @@ func syncCommand() *cli.Command {
 					&cli.StringFlag{Name: "key", Usage: "of one key only"},
 				}, Action: syncRows,
 			},
+			syncNewCommand(),
 			{Name: "resync", Usage: "make the next run send every row again", ArgsUsage: "NAME...", Action: syncResync},
 		},
 	}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/plugins/destination"
+	syncer "github.com/sluis-cdp/sluis/sync"
+)
+
+func syncNewCommand() *cli.Command {
+	return &cli.Command{
+		Name: "new", Usage: "write the file of a sync", ArgsUsage: "NAME",
+		Description: "A setting or a secret is --set key=value, --set key=env:NAME or --set key=file:PATH.\n" +
+			"A field is --field name=COLUMN, name=sealed:FIELD or name=value:TEXT; without any, the profile's id is sent, or the e-mail\n" +
+			"address to destinations that match by it.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "audience", Usage: "the audience to send; its purpose is the sync's"},
+			&cli.StringFlag{Name: "model", Usage: "a model to send, if it is no audience; with --purpose"},
+			&cli.StringFlag{Name: "purpose", Usage: "what for, with --model"},
+			&cli.StringFlag{Name: "key", Value: "profile_id", Usage: "the column that identifies a row"},
+			&cli.StringFlag{Name: "destination", Usage: "where to; sluis destinations ls lists them", Required: true},
+			&cli.StringSliceFlag{Name: "set", Usage: "a setting of the destination; repeatable"},
+			&cli.StringSliceFlag{Name: "field", Usage: "a field of the destination, and what it gets; repeatable"},
+			&cli.StringFlag{Name: "mode", Value: string(syncer.ModeMirror), Usage: "mirror removes who left the audience, upsert keeps them"},
+			&cli.Int64Flag{Name: "min-size", Usage: "nobody is added while there would be fewer people than this at the destination"},
+			&cli.BoolFlag{Name: "print", Usage: "print the file, write nothing"},
+		},
+		Action: syncNew,
+	}
+}
+
+// syncFile is the file of a sync, in the order in which people read it.
+type syncFile struct {
+	Model       string            `yaml:"model"`
+	Key         string            `yaml:"key"`
+	Purpose     string            `yaml:"purpose"`
+	Destination string            `yaml:"destination"`
+	Config      yaml.Node         `yaml:"config,omitempty"`
+	Mapping     []syncFileField   `yaml:"mapping"`
+	Mode        string            `yaml:"mode"`
+	Guards      map[string]*int64 `yaml:"guards,omitempty"`
+}
+
+type syncFileField struct {
+	Field  string  `yaml:"field"`
+	Column string  `yaml:"column,omitempty"`
+	Sealed string  `yaml:"sealed,omitempty"`
+	Value  *string `yaml:"value,omitempty"`
+}
+
+func syncNew(c *cli.Context) error {
+	name := c.Args().First()
+	if c.NArg() != 1 {
+		return usage("new needs one NAME, and flags before it: sluis sync new --audience pricing_and_chat --destination webhook NAME")
+	}
+	if filepath.Base(name) != name {
+		return usage("%s: the file's name is the sync's name: use lower-case letters, digits, - and _", name)
+	}
+	w, err := openWorkspace(c)
+	if err != nil {
+		return err
+	}
+	connect, ok := builtin()[c.String("destination")]
+	if !ok {
+		return usage("there is no destination %q; sluis destinations ls lists them", c.String("destination"))
+	}
+	description := connect().Describe()
+	file := syncFile{Key: c.String("key"), Destination: c.String("destination"), Mode: c.String("mode")}
+	if file.Model, file.Purpose, err = syncedModel(c, w); err != nil {
+		return err
+	}
+	if file.Config, err = settingsOf(c.StringSlice("set"), description.Config); err != nil {
+		return err
+	}
+	if file.Mapping, err = fieldsOf(c.StringSlice("field"), file.Key, description.Target); err != nil {
+		return err
+	}
+	if c.IsSet("min-size") {
+		size := c.Int64("min-size")
+		file.Guards = map[string]*int64{"min_size": &size}
+	}
+	var text bytes.Buffer
+	encoder := yaml.NewEncoder(&text)
+	encoder.SetIndent(2)
+	if err := errors.Join(encoder.Encode(file), encoder.Close()); err != nil {
+		return fmt.Errorf("write the sync: %w", err)
+	}
+	if err := checkNewSync(name+".yaml", text.Bytes(), connect()); err != nil {
+		return usage("%v", err)
+	}
+	if c.Bool("print") {
+		_, err := c.App.Writer.Write(text.Bytes())
+		return err
+	}
+	return writeSync(c, w, name, text.Bytes())
+}
+
+// syncedModel is the model of a new sync and its purpose, which an audience
+// declares.
+func syncedModel(c *cli.Context, w *workspace.Workspace) (model, purpose string, err error) {
+	audience := c.String("audience")
+	switch {
+	case (audience == "") == (c.String("model") == ""):
+		return "", "", usage("say what to send: --audience NAME, or --model NAME --purpose PURPOSE")
+	case audience == "" && c.String("purpose") == "":
+		return "", "", usage("say what for: --purpose marketing, for instance; without a purpose nobody has agreed to it")
+	case audience == "":
+		return c.String("model"), c.String("purpose"), nil
+	}
+	project, err := loadProject(w, false, newLogger(c), nil)
+	if err != nil {
+		return "", "", err
+	}
+	nodes, err := project.List("")
+	if err != nil {
+		return "", "", err
+	}
+	var known []string
+	for _, n := range nodes {
+		if n.Audience == nil {
+			continue
+		}
+		if n.Name == audience {
+			if p := c.String("purpose"); p != "" && p != n.Audience.Purpose {
+				return "", "", usage("the audience %s is for %s, so it cannot be sent for %s", audience, n.Audience.Purpose, p)
+			}
+			return audience, n.Audience.Purpose, nil
+		}
+		known = append(known, n.Name)
+	}
+	return "", "", usage("there is no audience %q; there are %s", audience, strings.Join(known, ", "))
+}
+
+// settingsOf are the destination's settings as YAML. A secret has to be in a
+// file or the environment: the workspace's files are shared.
+func settingsOf(arguments []string, fields []destination.Field) (yaml.Node, error) {
+	settings := yaml.Node{Kind: yaml.MappingNode}
+	for _, argument := range arguments {
+		key, value, ok := strings.Cut(argument, "=")
+		if !ok || key == "" {
+			return settings, usage("--set %s: want key=value, key=env:NAME or key=file:PATH", key)
+		}
+		node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
+		kind, where, _ := strings.Cut(value, ":")
+		secret := slices.ContainsFunc(fields, func(f destination.Field) bool { return f.Name == key && f.Secret })
+		switch {
+		case kind == "env" || kind == "file":
+			node = &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{scalar(kind), scalar(where)}}
+		case secret:
+			return settings, usage("--set %s: this is a secret: give it as %s=env:NAME or %s=file:PATH, so that it is in no file that is shared", key, key, key)
+		}
+		settings.Content = append(settings.Content, scalar(key), node)
+	}
+	if len(settings.Content) == 0 {
+		return yaml.Node{}, nil
+	}
+	return settings, nil
+}
+
+func scalar(text string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
+}
+
+// fieldsOf is the mapping that the flags say, or else the least that is of use
+// to the destination.
+func fieldsOf(arguments []string, key string, target destination.Target) ([]syncFileField, error) {
+	var fields []syncFileField
+	for _, argument := range arguments {
+		name, source, ok := strings.Cut(argument, "=")
+		if !ok || name == "" || source == "" {
+			return nil, usage("--field %s: want name=COLUMN, name=sealed:FIELD or name=value:TEXT", argument)
+		}
+		f := syncFileField{Field: name, Column: source}
+		switch kind, what, _ := strings.Cut(source, ":"); kind {
+		case "sealed":
+			f.Column, f.Sealed = "", what
+		case "value":
+			f.Column, f.Value = "", &what
+		case "column":
+			f.Column = what
+		}
+		fields = append(fields, f)
+	}
+	if len(fields) > 0 {
+		return fields, nil
+	}
+	for _, f := range target.Fields {
+		if f.Form == "email" || strings.HasSuffix(f.Form, ".email") {
+			return []syncFileField{{Field: f.Name, Sealed: "email"}}, nil
+		}
+	}
+	return []syncFileField{{Field: key, Column: key}}, nil
+}
+
+// checkNewSync holds a sync's file to what its destination takes, as far as
+// that can be known without asking it.
+func checkNewSync(file string, text []byte, d destination.Destination) error {
+	elsewhere := false // some settings are
+	s, err := syncer.Parse(file, text, func(syncer.SecretRef) (string, error) {
+		elsewhere = true
+		return "", nil
+	})
+	if err != nil {
+		return err
+	}
+	var problems []error
+	for _, f := range d.Describe().Config {
+		if _, ok := s.Config[f.Name]; f.Required && !ok {
+			problems = append(problems, fmt.Errorf("--set %s=… is missing: %s", f.Name, f.Help))
+		}
+	}
+	for key := range s.Config {
+		if !slices.ContainsFunc(d.Describe().Config, func(f destination.Field) bool { return f.Name == key }) {
+			problems = append(problems, fmt.Errorf("--set %s: %s has no such setting; sluis destinations ls %s lists them", key, s.Destination, s.Destination))
+		}
+	}
+	// What a secret is, is not known here; a destination would call it wrong.
+	if !elsewhere && len(problems) == 0 {
+		problems = append(problems, destination.Validate(d, s.Config))
+	}
+	return errors.Join(append(problems, checkMapping(d.Describe().Target, s))...)
+}
+
+// writeSync writes the file, and none over another.
+func writeSync(c *cli.Context, w *workspace.Workspace, name string, text []byte) (err error) {
+	dir := w.Path(w.Syncs)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("write the sync: %w", err)
+	}
+	path := filepath.Join(dir, name+".yaml")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return usage("%s is there already: choose another name, or edit it", path)
+	}
+	if err != nil {
+		return fmt.Errorf("write the sync: %w", err)
+	}
+	_, err = f.Write(text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write the sync: %w", err)
+	}
+	fmt.Fprintf(c.App.Writer, "%s was written. Next:\n  sluis destinations check %s     # does it let us in, and take the mapping?\n  sluis sync plan %s              # what would be sent, and why\n", path, name, name)
+	return nil
+}
