@@ -118,7 +118,11 @@ func (r *run) erase(ctx context.Context) (Run, error) {
 	if err := r.settle(ctx); err != nil {
 		return Run{}, err
 	}
-	p, err := r.planErasure(ctx)
+	d, err := r.warehouse(ctx)
+	if err != nil {
+		return Run{}, err
+	}
+	p, err := r.planRemovals(ctx, "e", func(planID string) string { return erasureDiff(dialect(d.Dialect()), r.sync.Name, planID) })
 	if err != nil {
 		return Run{}, err
 	}
@@ -161,8 +165,9 @@ func (r *run) confirm(ctx context.Context) error {
 // erasedHere are the rows of the state of those who are being erased.
 var erasedHere = "(key IN (SELECT id FROM " + own(erasedTable.Name) + ") OR profile_id IN (SELECT id FROM " + own(erasedTable.Name) + "))"
 
-// planErasure stores a plan of removals alone, from the state alone.
-func (r *run) planErasure(ctx context.Context) (storedPlan, error) {
+// planRemovals stores a plan of removals alone, which a statement finds from the
+// state alone. One of nothing is not stored.
+func (r *run) planRemovals(ctx context.Context, prefix string, find func(planID string) string) (storedPlan, error) {
 	d, err := r.warehouse(ctx)
 	if err != nil {
 		return storedPlan{}, err
@@ -176,12 +181,12 @@ func (r *run) planErasure(ctx context.Context) (storedPlan, error) {
 	}
 	now := r.config.Now()
 	p := storedPlan{
-		Plan:  Plan{Sync: r.sync.Name, ID: newID("p", now), Created: now.UTC().Truncate(time.Microsecond)},
+		Plan:  Plan{Sync: r.sync.Name, ID: newID(prefix, now), Created: now.UTC().Truncate(time.Microsecond)},
 		fence: r.fence, status: planReady, columns: columns,
 		definition: r.sync.definition(columns), mappingVersion: r.sync.mappingVersion(columns),
 	}
-	if err := d.Exec(ctx, erasureDiff(dialect(d.Dialect()), r.sync.Name, p.ID)); err != nil {
-		return storedPlan{}, fmt.Errorf("sync %s: plan an erasure: %w", r.sync.Name, err)
+	if err := d.Exec(ctx, find(p.ID)); err != nil {
+		return storedPlan{}, fmt.Errorf("sync %s: plan removals: %w", r.sync.Name, err)
 	}
 	rows, err := warehouse.Collect(ctx, d, "SELECT COUNT(*) FROM "+own("state")+" WHERE sync = ?", r.sync.Name)
 	if err != nil {
@@ -191,20 +196,19 @@ func (r *run) planErasure(ctx context.Context) (storedPlan, error) {
 	if err := scan(rows[0], &known); err != nil {
 		return storedPlan{}, err
 	}
-	if err := r.summarize(ctx, d, &p, known); err != nil {
-		return storedPlan{}, err
+	if err := r.summarize(ctx, d, &p, known); err != nil || p.Counts.Remove == 0 {
+		return p, err
 	}
 	return p, r.storePlan(ctx, d, p)
 }
 
 // erasureDiff is the statement that stores the changes of such a plan.
 func erasureDiff(d dialect, sync, planID string) string {
-	none := "CAST(NULL AS " + warehouse.String.In(string(d)) + ")" // in BigQuery a bare NULL is a number
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
 SELECT ` + literal(planID) + `, sync, ROW_NUMBER() OVER (ORDER BY CASE WHEN present THEN 0 ELSE 1 END, key), key, profile_id,
-	CASE WHEN present THEN 'remove' ELSE 'forget' END, 'remove', 'erased', ` + none + `,
+	CASE WHEN present THEN 'remove' ELSE 'forget' END, 'remove', 'erased', ` + d.nothing() + `,
 	CASE WHEN unsure AND op = 'remove' THEN change_id ELSE ` + d.md5("CONCAT("+literal(planID+"|remove||")+", key)") + ` END,
-	decision_id, policy_version, ` + none + `, TRUE
+	decision_id, policy_version, ` + d.nothing() + `, TRUE
 FROM ` + own("state") + ` WHERE sync = ` + literal(sync) + ` AND NOT (status = 'accepted' AND op = 'remove') AND ` + erasedHere
 }
 

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -126,6 +127,7 @@ func parse(file string, content []byte, resolve func(SecretRef) (string, error))
 		"mapping":     func(n *yaml.Node) { s.Mapping = p.mapping(n) },
 		"mode":        func(n *yaml.Node) { s.Mode = p.mode(n) },
 		"guards":      func(n *yaml.Node) { s.Guards = p.guards(n, s.Guards) },
+		"schedule":    func(n *yaml.Node) { s.Schedule = p.schedule(n) },
 		"batch_rows":  func(n *yaml.Node) { s.BatchRows = p.batchRows(n) },
 	})
 	for _, required := range []struct{ name, remedy string }{
@@ -225,6 +227,46 @@ func (p *parser) guards(n *yaml.Node, guards Guards) Guards {
 		},
 	})
 	return guards
+}
+
+func (p *parser) schedule(n *yaml.Node) (s Schedule) {
+	const want = "schedule must be after_models, manual, {every: 6h} or {cron: \"0 6 * * 1-5\", time_zone: Europe/Amsterdam}"
+	if n.Kind == yaml.ScalarNode {
+		switch n.Value {
+		case "manual":
+			s.Manual = true
+		case "after_models":
+		default:
+			p.wrong(n, want)
+		}
+		return s
+	}
+	seen := p.fields(n, "schedule: ", map[string]func(*yaml.Node){
+		"every": func(n *yaml.Node) {
+			every, err := time.ParseDuration(p.text(n, "every"))
+			if err != nil || every <= 0 {
+				p.wrong(n, "every must be a time such as 15m or 6h")
+			}
+			s.Every = every
+		},
+		"cron": func(n *yaml.Node) {
+			s.Cron = p.text(n, "cron")
+			if err := s.check(); err != nil {
+				p.wrong(n, "%w", err)
+			}
+		},
+		"time_zone": func(n *yaml.Node) {
+			zone, err := time.LoadLocation(p.text(n, "time_zone"))
+			if err != nil {
+				p.wrong(n, "time_zone must be a name such as Europe/Amsterdam, or UTC")
+			}
+			s.Zone = zone
+		},
+	})
+	if n.Kind == yaml.MappingNode && (seen["every"] == seen["cron"] || seen["time_zone"] && !seen["cron"]) {
+		p.wrong(n, want)
+	}
+	return s
 }
 
 func (p *parser) batchRows(n *yaml.Node) int {

@@ -85,7 +85,7 @@ func TestLoad(t *testing.T) {
 
 func TestLoadTellsAllThatIsWrong(t *testing.T) {
 	_, err := load(map[string]string{
-		"one.yaml": strings.NewReplacer("purpose: marketing\n", "", "mode: upsert", "mode: replace", "batch_rows: 500", "batch_rows: 0\nschedule: hourly").Replace(good),
+		"one.yaml": strings.NewReplacer("purpose: marketing\n", "", "mode: upsert", "mode: replace", "batch_rows: 500", "batch_rows: 0\ncolour: red").Replace(good),
 		"two.yaml": strings.NewReplacer("{env: HOOK_SECRET}", "{env: OTHER}", "{file: keys/hook}", "[s3cret]", "model: vips", "model: vips; DROP",
 			"column: tier}", "column: tier, sealed: tier}", "field: from", "field: email", "0.2", "2").Replace(good),
 		"BAD.yaml":   good,
@@ -103,7 +103,7 @@ func TestLoadTellsAllThatIsWrong(t *testing.T) {
 		`one.yaml:1: purpose is missing`,
 		`one.yaml:15: mode must be mirror`,
 		`one.yaml:17: batch_rows must be`,
-		`one.yaml:18: unknown key "schedule": known are batch_rows, config,`,
+		`one.yaml:18: unknown key "colour": known are batch_rows, config,`,
 		`two.yaml:1: model must be a plain name`,
 		`two.yaml:8: config: secret: not set: set it`,
 		`two.yaml:9: config: key: expected keys and values`,

@@ -127,6 +127,10 @@ func (e *Syncer) Plan(ctx context.Context, s Sync) (Plan, error) {
 	return stored.Plan, errors.Join(err, r.end(ctx))
 }
 
+// planPrefix begins the ids of plans that compare a model with the state. Those
+// of removals alone begin otherwise.
+const planPrefix = "p"
+
 // storedPlan is a plan as the warehouse has it.
 type storedPlan struct {
 	Plan
@@ -166,7 +170,7 @@ func (r *run) plan(ctx context.Context) (storedPlan, error) {
 	}
 	now := r.config.Now()
 	p := storedPlan{
-		Plan:           Plan{Sync: r.sync.Name, ID: newID("p", now), Created: now.UTC().Truncate(time.Microsecond)},
+		Plan:           Plan{Sync: r.sync.Name, ID: newID(planPrefix, now), Created: now.UTC().Truncate(time.Microsecond)},
 		fence:          r.fence,
 		status:         planReady,
 		definition:     r.sync.definition(src.columns),
@@ -211,10 +215,32 @@ func (r *run) look(ctx context.Context, d warehouse.Driver) (overview, error) {
 		return overview{}, err
 	}
 	if o.consentsMissing && o.known > 0 {
-		return overview{}, fmt.Errorf("%s: %s has no row for the purpose %s, but %d rows were sent for it: that is a broken model rather than a withdrawal by everybody; build the models again, and correct the purpose if it was renamed",
-			r.sync.File, models("consent_profile"), r.sync.Purpose, o.known)
+		return overview{}, r.noConsents(o.known)
 	}
 	return o, nil
+}
+
+func (r *run) noConsents(known int64) error {
+	return fmt.Errorf("%s: %s has no row for the purpose %s, but %d rows were sent for it: that is a broken model rather than a withdrawal by everybody; build the models again, and correct the purpose if it was renamed",
+		r.sync.File, models("consent_profile"), r.sync.Purpose, known)
+}
+
+// believeConsents refuses, as look does, what no withdrawal can be told from.
+func (r *run) believeConsents(ctx context.Context, d warehouse.Driver) error {
+	rows, err := warehouse.Collect(ctx, d, `SELECT COUNT(*), NOT EXISTS (SELECT 1 FROM `+models("consent_profile")+` WHERE purpose = ?)
+		FROM `+own("state")+` WHERE sync = ?`, r.sync.Purpose, r.sync.Name)
+	if err != nil {
+		return fmt.Errorf("sync %s: count what was sent: %w", r.sync.Name, err)
+	}
+	var known int64
+	var missing bool
+	if err := scan(rows[0], &known, &missing); err != nil {
+		return err
+	}
+	if missing && known > 0 {
+		return r.noConsents(known)
+	}
+	return nil
 }
 
 // guard holds back the removals of rows that left the model if they are too

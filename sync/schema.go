@@ -114,6 +114,9 @@ func (d dialect) md5(expr string) string {
 	return "md5(" + expr + ")"
 }
 
+// nothing is a NULL that is a text; in BigQuery a bare one is a number.
+func (d dialect) nothing() string { return "CAST(NULL AS " + warehouse.String.In(string(d)) + ")" }
+
 // encode writes a column as text from which decode restores the value, and
 // which is the same text for as long as the value is.
 func (d dialect) encode(expr string, kind warehouse.Type) string {

@@ -32,6 +32,7 @@ type Sync struct {
 	Mode        Mode
 	Guards      Guards
 	BatchRows   int // the most rows of one batch; the destination may want fewer
+	Schedule    Schedule
 }
 
 // Mode says what becomes of rows that left the model.

@@ -196,16 +196,17 @@ func syncLs(c *cli.Context) error {
 		Purpose     string `json:"purpose"`
 		Destination string `json:"destination"`
 		Mode        string `json:"mode"`
+		Schedule    string `json:"schedule"`
 	}
 	lines, rows := []line{}, [][]string{}
 	for _, s := range all {
-		lines = append(lines, line{s.Name, s.Model, s.Purpose, s.Destination, string(s.Mode)})
-		rows = append(rows, []string{s.Name, s.Model, s.Purpose, s.Destination, string(s.Mode)})
+		lines = append(lines, line{s.Name, s.Model, s.Purpose, s.Destination, string(s.Mode), s.Schedule.String()})
+		rows = append(rows, []string{s.Name, s.Model, s.Purpose, s.Destination, string(s.Mode), s.Schedule.String()})
 	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, lines)
 	}
-	printTable(c.App.Writer, []string{"name", "model", "purpose", "destination", "mode"}, rows)
+	printTable(c.App.Writer, []string{"name", "model", "purpose", "destination", "mode", "schedule"}, rows)
 	return nil
 }
 

@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+	_ "time/tzdata" // time zones of schedules, also where the system has none
 
 	"github.com/urfave/cli/v2"
 
@@ -119,14 +121,14 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	last, err := s.syncer.LastRuns(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var runs []syncer.Run
 	var problems []error
 	for _, sync := range syncs {
-		if err := readyFor(project, failed, sync); err != nil {
-			problems = append(problems, err)
-			continue
-		}
-		run, err := s.syncer.Run(ctx, sync, syncer.Options{})
+		run, err := s.sync(ctx, project, failed, sync, sync.Schedule.Due(last[sync.Name], time.Now()))
 		if err != nil {
 			problems = append(problems, err)
 		}
@@ -136,6 +138,21 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 		}
 	}
 	return runs, errors.Join(problems...)
+}
+
+// sync runs a sync that is due. Of one that is not only the withdrawals go out:
+// they wait for nobody's schedule.
+func (s *scheduler) sync(ctx context.Context, project *runner.Project, failed map[string]bool, sync syncer.Sync, due bool) (syncer.Run, error) {
+	if !due {
+		if err := readyFor(project, failed, sync, "consent_profile"); err != nil {
+			return syncer.Run{}, err
+		}
+		return s.syncer.Withdraw(ctx, sync)
+	}
+	if err := readyFor(project, failed, sync, "consent_profile", "profile_sealed", sync.Model); err != nil {
+		return syncer.Run{}, err
+	}
+	return s.syncer.Run(ctx, sync, syncer.Options{})
 }
 
 // retainEvery is how often data keys are looked at for their age.
@@ -188,8 +205,8 @@ func (s *scheduler) buildModels(ctx context.Context, project *runner.Project) (f
 
 // readyFor refuses a sync while anything that it reads is out of date: a
 // stale consent table would hide withdrawals.
-func readyFor(project *runner.Project, failed map[string]bool, sync syncer.Sync) error {
-	nodes, err := project.List("+consent_profile +profile_sealed +" + sync.Model)
+func readyFor(project *runner.Project, failed map[string]bool, sync syncer.Sync, reads ...string) error {
+	nodes, err := project.List("+" + strings.Join(reads, " +"))
 	if err != nil {
 		return fmt.Errorf("sync %s: %w", sync.Name, err)
 	}

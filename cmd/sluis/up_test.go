@@ -103,6 +103,9 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 		return strings.Join(list, " ")
 	}
 	eventually(t, "the audience arriving", func() bool { return members() == "agrees withdraws" })
+	// From now on the sync is not due for a day: a withdrawal does not wait for it.
+	path := filepath.Join(dir, "syncs", "pricing_and_chat_webhook.yaml")
+	edit(t, path, "mode: mirror", "mode: mirror\nschedule: {every: 24h}")
 	post(t, p.url+"/v1/consent", `{"userId":"withdraws","purposes":{"marketing":false}}`)
 	took := eventually(t, "the removal arriving", func() bool { return members() == "agrees" })
 	t.Logf("removed after %v", took.Round(time.Millisecond))
