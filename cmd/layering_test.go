@@ -117,6 +117,7 @@ var owners = map[string][]string{
 	"github.com/nyaruka/phonenumbers":                {"collector/personal", "consent/seal"},
 	"github.com/standard-webhooks/standard-webhooks": {"cmd/sluis"},
 	"github.com/oschwald/maxminddb-golang":           {"collector/visitor"},
+	"github.com/adhocore/gronx":                      {"sync"},
 	"golang.org/x/time":                              {"collector/limit", "consent/seal/remote"},
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/plugins/destination"
@@ -39,25 +37,6 @@ func syncNewCommand() *cli.Command {
 	}
 }
 
-// syncFile is the file of a sync, in the order in which people read it.
-type syncFile struct {
-	Model       string            `yaml:"model"`
-	Key         string            `yaml:"key"`
-	Purpose     string            `yaml:"purpose"`
-	Destination string            `yaml:"destination"`
-	Config      yaml.Node         `yaml:"config,omitempty"`
-	Mapping     []syncFileField   `yaml:"mapping"`
-	Mode        string            `yaml:"mode"`
-	Guards      map[string]*int64 `yaml:"guards,omitempty"`
-}
-
-type syncFileField struct {
-	Field  string  `yaml:"field"`
-	Column string  `yaml:"column,omitempty"`
-	Sealed string  `yaml:"sealed,omitempty"`
-	Value  *string `yaml:"value,omitempty"`
-}
-
 func syncNew(c *cli.Context) error {
 	name := c.Args().First()
 	if c.NArg() != 1 {
@@ -75,34 +54,30 @@ func syncNew(c *cli.Context) error {
 		return usage("there is no destination %q; sluis destinations ls lists them", c.String("destination"))
 	}
 	description := connect().Describe()
-	file := syncFile{Key: c.String("key"), Destination: c.String("destination"), Mode: c.String("mode")}
-	if file.Model, file.Purpose, err = syncedModel(c, w); err != nil {
+	draft := syncer.Draft{
+		Key: c.String("key"), Destination: c.String("destination"), Mode: syncer.Mode(c.String("mode")), MinSize: c.Int64("min-size"),
+	}
+	if draft.Model, draft.Purpose, err = syncedModel(c, w); err != nil {
 		return err
 	}
-	if file.Config, err = settingsOf(c.StringSlice("set"), description.Config); err != nil {
+	if draft.Settings, err = settingsOf(c.StringSlice("set"), description.Config); err != nil {
 		return err
 	}
-	if file.Mapping, err = fieldsOf(c.StringSlice("field"), file.Key, description.Target); err != nil {
+	if draft.Mapping, err = fieldsOf(c.StringSlice("field"), draft.Key, description.Target); err != nil {
 		return err
 	}
-	if c.IsSet("min-size") {
-		size := c.Int64("min-size")
-		file.Guards = map[string]*int64{"min_size": &size}
+	text, err := draft.Encode()
+	if err != nil {
+		return err
 	}
-	var text bytes.Buffer
-	encoder := yaml.NewEncoder(&text)
-	encoder.SetIndent(2)
-	if err := errors.Join(encoder.Encode(file), encoder.Close()); err != nil {
-		return fmt.Errorf("write the sync: %w", err)
-	}
-	if err := checkNewSync(name+".yaml", text.Bytes(), connect()); err != nil {
+	if err := checkNewSync(name+".yaml", text, connect()); err != nil {
 		return usage("%v", err)
 	}
 	if c.Bool("print") {
-		_, err := c.App.Writer.Write(text.Bytes())
+		_, err := c.App.Writer.Write(text)
 		return err
 	}
-	return writeSync(c, w, name, text.Bytes())
+	return writeSync(c, w, name, text)
 }
 
 // syncedModel is the model of a new sync and its purpose, which an audience
@@ -141,46 +116,41 @@ func syncedModel(c *cli.Context, w *workspace.Workspace) (model, purpose string,
 	return "", "", usage("there is no audience %q; there are %s", audience, strings.Join(known, ", "))
 }
 
-// settingsOf are the destination's settings as YAML. A secret has to be in a
-// file or the environment: the workspace's files are shared.
-func settingsOf(arguments []string, fields []destination.Field) (yaml.Node, error) {
-	settings := yaml.Node{Kind: yaml.MappingNode}
+// settingsOf are the destination's settings. A secret has to be in a file or the
+// environment: the workspace's files are shared.
+func settingsOf(arguments []string, fields []destination.Field) ([]syncer.Setting, error) {
+	var settings []syncer.Setting
 	for _, argument := range arguments {
-		key, value, ok := strings.Cut(argument, "=")
-		if !ok || key == "" {
-			return settings, usage("--set %s: want key=value, key=env:NAME or key=file:PATH", key)
+		name, value, ok := strings.Cut(argument, "=")
+		if !ok || name == "" {
+			return nil, usage("--set %s: want key=value, key=env:NAME or key=file:PATH", name)
 		}
-		node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
-		kind, where, _ := strings.Cut(value, ":")
-		secret := slices.ContainsFunc(fields, func(f destination.Field) bool { return f.Name == key && f.Secret })
-		switch {
-		case kind == "env" || kind == "file":
-			node = &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle, Content: []*yaml.Node{scalar(kind), scalar(where)}}
-		case secret:
-			return settings, usage("--set %s: this is a secret: give it as %s=env:NAME or %s=file:PATH, so that it is in no file that is shared", key, key, key)
+		setting := syncer.Setting{Name: name}
+		switch kind, where, _ := strings.Cut(value, ":"); {
+		case kind == "env":
+			setting.Ref.Env = where
+		case kind == "file":
+			setting.Ref.File = where
+		case slices.ContainsFunc(fields, func(f destination.Field) bool { return f.Name == name && f.Secret }):
+			return nil, usage("--set %s: this is a secret: give it as %s=env:NAME or %s=file:PATH, so that it is in no file that is shared", name, name, name)
+		default:
+			setting.Value = value
 		}
-		settings.Content = append(settings.Content, scalar(key), node)
-	}
-	if len(settings.Content) == 0 {
-		return yaml.Node{}, nil
+		settings = append(settings, setting)
 	}
 	return settings, nil
 }
 
-func scalar(text string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
-}
-
 // fieldsOf is the mapping that the flags say, or else the least that is of use
 // to the destination.
-func fieldsOf(arguments []string, key string, target destination.Target) ([]syncFileField, error) {
-	var fields []syncFileField
+func fieldsOf(arguments []string, key string, target destination.Target) ([]syncer.Field, error) {
+	var fields []syncer.Field
 	for _, argument := range arguments {
 		name, source, ok := strings.Cut(argument, "=")
 		if !ok || name == "" || source == "" {
 			return nil, usage("--field %s: want name=COLUMN, name=sealed:FIELD or name=value:TEXT", argument)
 		}
-		f := syncFileField{Field: name, Column: source}
+		f := syncer.Field{Field: name, Column: source}
 		switch kind, what, _ := strings.Cut(source, ":"); kind {
 		case "sealed":
 			f.Column, f.Sealed = "", what
@@ -196,10 +166,10 @@ func fieldsOf(arguments []string, key string, target destination.Target) ([]sync
 	}
 	for _, f := range target.Fields {
 		if f.Form == "email" || strings.HasSuffix(f.Form, ".email") {
-			return []syncFileField{{Field: f.Name, Sealed: "email"}}, nil
+			return []syncer.Field{{Field: f.Name, Sealed: "email"}}, nil
 		}
 	}
-	return []syncFileField{{Field: key, Column: key}}, nil
+	return []syncer.Field{{Field: key, Column: key}}, nil
 }
 
 // checkNewSync holds a sync's file to what its destination takes, as far as
