@@ -67,7 +67,7 @@ func subjectCommand() *cli.Command {
 			{
 				Name: "readmit", Usage: "take an erased person's identifiers again, from now on, since they asked to be known again",
 				Flags: subjectFlags(), Action: subjectReadmit,
-				Description: "What happened before stays out. Name each identifier. " + yours,
+				Description: "What happened before stays out. Name each identifier. The profile gets another id than it had. " + yours,
 			},
 			{
 				Name: "sweep", Usage: "remove what landed of erased people since, as `sluis up` and `sluis models run` do first; the quarantine too",
@@ -198,7 +198,7 @@ func builderOf(w *workspace.Workspace, logger *slog.Logger) func(context.Context
 		}
 		var growing []string
 		for _, n := range nodes {
-			if n.Materialized == runner.Incremental && n.Name != "stg_events" && n.Name != "audience_events" {
+			if n.Materialized == runner.Incremental && !slices.Contains([]string{"stg_events", "audience_events", "identity_changes"}, n.Name) {
 				growing = append(growing, n.Name)
 			}
 		}

@@ -362,13 +362,19 @@ func TestErasureIsKilled(t *testing.T) {
 	s.readmits(t)
 }
 
-// readmits takes one identifier of anna's again, once; the others stay out.
+// readmits takes one identifier of anna's again, once; the others stay out. Her
+// profile will have another id.
 func (s *rightsShop) readmits(t *testing.T) {
 	t.Helper()
 	for _, want := range []string{"1 identifiers", "0 identifiers"} {
 		if text := said(t, s.dir, "subject", "readmit", "--user-id", "canary-anna"); !strings.HasPrefix(text, want) {
 			t.Errorf("readmit: %s", text)
 		}
+	}
+	again := `select count(*) as n from sluis.profile_names where pseudonym like 'us1_%' and profile_id like 'pr_%'
+		and profile_id <> concat('pr_', left(sha256(pseudonym), 24))`
+	if names := said(t, s.dir, "sql", again); !strings.Contains(names, "1") {
+		t.Errorf("what profiles are called: %s", names)
 	}
 	list, err := os.ReadFile(filepath.Join(s.dir, "data", "suppressed"))
 	if err != nil {

@@ -7,16 +7,26 @@ import (
 )
 
 // fixpointSpec is config.meta.fixpoint.
-type fixpointSpec struct{ maxRounds int }
+type fixpointSpec struct {
+	kind      string
+	maxRounds int
+}
+
+// The kinds of fixpoints.
+const (
+	kindComponents = "components"
+	kindLimits     = "limits"
+)
 
 const defaultRounds = 64
 
 func fixpointOf(meta map[string]any) (fixpointSpec, error) {
 	declared, _ := meta["fixpoint"].(map[string]any)
-	if declared["kind"] != "components" {
-		return fixpointSpec{}, errors.New("a fixpoint needs meta.fixpoint.kind: components")
-	}
 	spec := fixpointSpec{maxRounds: defaultRounds}
+	spec.kind, _ = declared["kind"].(string)
+	if spec.kind != kindComponents && spec.kind != kindLimits {
+		return spec, errors.New("a fixpoint needs meta.fixpoint.kind: components or limits")
+	}
 	if rounds, ok := declared["max_rounds"]; ok {
 		spec.maxRounds, ok = rounds.(int)
 		if !ok || spec.maxRounds < 1 {
@@ -26,7 +36,19 @@ func fixpointOf(meta map[string]any) (fixpointSpec, error) {
 	return spec, nil
 }
 
-// fixpoint computes connected components. The query gives the edges, node_a
+// fixpoint computes what no single query can.
+func (b builder) fixpoint(query string) (rows int64, message string, err error) {
+	spec, err := fixpointOf(b.node.Meta)
+	if err != nil {
+		return -1, "", err
+	}
+	if spec.kind == kindLimits {
+		return b.limits(query)
+	}
+	return b.components(query, spec.maxRounds)
+}
+
+// components computes connected components. The query gives the edges, node_a
 // and node_b; the table gets node_key and cluster_id, the smallest node of the
 // component.
 //
@@ -38,11 +60,7 @@ func fixpointOf(meta map[string]any) (fixpointSpec, error) {
 //
 // Nodes are numbered first, in their order: comparing numbers is much cheaper
 // than texts.
-func (b builder) fixpoint(query string) (rows int64, message string, err error) {
-	spec, err := fixpointOf(b.node.Meta)
-	if err != nil {
-		return -1, "", err
-	}
+func (b builder) components(query string, maxRounds int) (rows int64, message string, err error) {
 	c := components{builder: b}
 	defer func() { b.dropScratch(c.tables...) }()
 	if err := c.numberNodes(query); err != nil {
@@ -57,7 +75,7 @@ func (b builder) fixpoint(query string) (rows int64, message string, err error) 
 		if edges == 0 {
 			break
 		}
-		if rounds == spec.maxRounds {
+		if rounds == maxRounds {
 			return -1, "", fmt.Errorf("no fixpoint after %d rounds: raise meta.fixpoint.max_rounds", rounds)
 		}
 		if err := c.round(rounds); err != nil {

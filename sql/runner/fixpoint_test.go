@@ -126,23 +126,24 @@ func renamed(random *rand.Rand, n int, edges [][2]string) [][2]string {
 func TestComponents(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	graphs := map[string][][2]string{
-		"empty":                   nil,
-		"alone":                   {{"a", "a"}, {"b", "b"}},
-		"both ways and twice":     {{"b", "a"}, {"a", "b"}, {"a", "b"}, {"c", "c"}},
-		"chain in order":          chain(20_000),
-		"chain in reverse":        reversed(chain(5_000)),
-		"chain in random order":   renamed(random, 20_000, chain(20_000)),
-		"star":                    star(50_000),
-		"complete":                complete(60),
-		"two chains and a bridge": append(append(chain(500), renamed(random, 400, chain(400))...), [2]string{node(10), "z"}),
+		"empty":                    nil,
+		"alone":                    {{"a", "a"}, {"b", "b"}},
+		"both ways and twice":      {{"b", "a"}, {"a", "b"}, {"a", "b"}, {"c", "c"}},
+		"chain in order":           chain(20_000),
+		"chain in reverse":         reversed(chain(5_000)),
+		"chain in random order":    renamed(random, 20_000, chain(20_000)),
+		"star":                     star(50_000),
+		"complete":                 complete(60),
+		"binary tree":              tree(4095),
+		"two cliques and a bridge": append(append(complete(30), shifted(100, complete(30))...), [2]string{node(3), node(104)}),
+		"two chains and a bridge":  append(append(chain(500), renamed(random, 400, chain(400))...), [2]string{node(10), "z"}),
 	}
-	for i := range 25 {
+	for i := range 1000 {
 		n, m := 1+random.IntN(60), random.IntN(90)
-		var edges [][2]string
 		for range m {
-			edges = append(edges, [2]string{node(random.IntN(n)), node(random.IntN(n))})
+			edge := [2]string{fmt.Sprint("g", i, node(random.IntN(n))), fmt.Sprint("g", i, node(random.IntN(n)))}
+			graphs["a thousand at random"] = append(graphs["a thousand at random"], edge)
 		}
-		graphs[fmt.Sprintf("random %d", i)] = edges
 	}
 	p, d := componentsProject(t), openGraph(t)
 	for name, edges := range graphs {
@@ -181,6 +182,21 @@ func complete(n int) [][2]string {
 		for j := range i {
 			edges = append(edges, [2]string{node(i), node(j)})
 		}
+	}
+	return edges
+}
+
+func tree(n int) [][2]string {
+	var edges [][2]string
+	for i := 2; i <= n; i++ {
+		edges = append(edges, [2]string{node(i / 2), node(i)})
+	}
+	return edges
+}
+
+func shifted(by int, edges [][2]string) [][2]string {
+	for i, e := range edges {
+		edges[i] = [2]string{node(by + mustNumber(e[0])), node(by + mustNumber(e[1]))}
 	}
 	return edges
 }

@@ -320,3 +320,18 @@ func TestNothingNew(t *testing.T) {
 		t.Errorf("the table has %v", rows)
 	}
 }
+
+// All that is left of a day may go, and nothing else happen.
+func TestADayIsEmptied(t *testing.T) {
+	d := openTables(t)
+	p := load(t, runner.Options{Dir: sqlproject.Files})
+	newCollectors(t, d, rand.New(rand.NewPCG(0, 6))).record("a", []map[string]any{{"event_id": "e", "type": "page", "received_at": day, "occurred_at": day}})
+	runOnly(t, p, d, "stg_events")
+	if err := d.Exec(t.Context(), "DELETE FROM sluis.events"); err != nil {
+		t.Fatal(err)
+	}
+	runOnly(t, p, d, "stg_events")
+	if rows := rowsOf(t, d, nil, allStaged); len(rows) != 0 {
+		t.Errorf("the table has %v", rows)
+	}
+}

@@ -2,7 +2,9 @@ package subject
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -265,6 +267,9 @@ func newer(a, b collector.Tombstone) bool {
 // Readmit lets a person be known again by identifiers that were erased, for what
 // happens from now on. It is for who was asked to by the person, anew: nothing
 // that a client sends does it. It tells how many of the identifiers were erased.
+//
+// Their profile gets another id than it had: who kept the old one, as in a copy of
+// an audience, does not find the person again.
 func (s *Subjects) Readmit(ctx context.Context, g Given) (readmitted int, err error) {
 	given, err := s.pseudonymsOf(ctx, g)
 	if err != nil {
@@ -286,10 +291,12 @@ func (s *Subjects) Readmit(ctx context.Context, g Given) (readmitted int, err er
 		}
 		request, now := newRequest(), s.Now().UTC().Truncate(time.Microsecond)
 		var rows []collector.ErasureRow
+		var names []collector.ProfileNameRow
 		for _, pseudonym := range given {
 			token := suppressor.Token(pseudonym)
 			if stone, ok := stones[token]; ok && stone.Readmitted.IsZero() {
 				rows = append(rows, collector.ErasureRow{RequestID: request, Token: token, ErasedAt: now, Scope: scopeReadmitted})
+				names = append(names, collector.ProfileNameRow{Pseudonym: pseudonym, ProfileID: newProfile(), ReceivedAt: now})
 				stone.Readmitted = now
 				stones[token] = stone
 			}
@@ -297,10 +304,37 @@ func (s *Subjects) Readmit(ctx context.Context, g Given) (readmitted int, err er
 		if readmitted = len(rows); readmitted == 0 {
 			return nil
 		}
+		if err := s.landNames(ctx, d, request, now, names); err != nil {
+			return err
+		}
 		if err := s.landTombstones(ctx, d, request+"r", now, rows, nil); err != nil {
 			return err
 		}
 		return s.refresh(ctx, d, stones)
 	})
 	return readmitted, err
+}
+
+// newProfile is an id of a profile that nothing can be told from.
+func newProfile() string {
+	var random [12]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	return "pr_" + hex.EncodeToString(random[:])
+}
+
+// landNames lands what profiles are called, by the pseudonyms of their founders.
+func (s *Subjects) landNames(ctx context.Context, d warehouse.Driver, request string, at time.Time, names []collector.ProfileNameRow) error {
+	if sink, ok := s.embedded(); ok {
+		leave, err := sink.Alone(ctx)
+		if err != nil {
+			return err
+		}
+		err = sink.ProfileNames(request, at, names)
+		return errors.Join(err, leave())
+	}
+	values := make([][]any, len(names))
+	for i, n := range names {
+		values[i] = []any{n.Pseudonym, n.ProfileID, n.ReceivedAt}
+	}
+	return wrapped("landing the names of profiles", d.Append(ctx, warehouse.SchemaLanding, "profile_names", []string{"pseudonym", "profile_id", "received_at"}, values))
 }

@@ -70,7 +70,11 @@
         {%- set shared = days_condition(found[1]) -%}
         {%- set days = days ~ ',' ~ found[1] -%}
     {%- endif -%}
-    {%- set read = days_condition(days) ~ ' and ' ~ landed_condition(found[2]) -%}
+    {#- If these days have no rows any more, there is nothing to read. -#}
+    {%- set read = 'false' -%}
+    {%- if found[2] -%}
+        {%- set read = days_condition(days) ~ ' and ' ~ landed_condition(found[2]) -%}
+    {%- endif -%}
     {{ return({'changed': changed, 'shared': shared, 'read': read, 'partitions': [days_list(days)]}) }}
 {%- endmacro %}
 

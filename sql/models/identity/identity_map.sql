@@ -1,6 +1,7 @@
 -- Who is who. A profile is named after its founder, the identifier seen first:
 -- so it keeps its id when others join, and gets it back when they leave. A
--- founder whose pseudonym was rotated keeps the name that it gave before.
+-- founder that was given a name keeps it: its pseudonym was rotated, or it was
+-- erased and came back.
 with names as (
     select pseudonym, min(profile_id) as profile_id from {{ source('sluis', 'profile_names') }} group by pseudonym
 ),
@@ -9,11 +10,12 @@ ranked as (
     select
         c.node_key,
         first_value(c.node_key) over (
-            partition by c.cluster_id
+            partition by coalesce(p.part_id, c.cluster_id)
             order by n.first_seen_at, case when m.pseudonym is null then 1 else 0 end, c.node_key
         ) as founder_node
     from {{ ref('int_identity_clusters') }} as c
     join {{ ref('identity_nodes') }} as n on n.node_key = c.node_key
+    left join {{ ref('int_identity_parts') }} as p on p.node_key = c.node_key
     left join names as m on m.pseudonym = c.node_key
 )
 

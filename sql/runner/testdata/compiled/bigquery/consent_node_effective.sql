@@ -1,7 +1,10 @@
 -- What counts for each identifier: its own latest word or, if that is later, a
 -- refusal by an identifier that it was linked to. Whoever withdraws the consent
 -- to be recognised cuts such links; without this, what else they withdrew would
--- reach only the identifier it came with, and none of their others.
+-- reach only the identifier it came with, and none of their others. The same goes
+-- for links that join nobody, since a device is shared or a limit was reached: who
+-- refused on a device that two people have may be either. A word under what is
+-- blocked is nobody's.
 with cut as (
     select s.node_key as refusing, l.node_b as other
     from sluis_models.consent_node_state as s
@@ -12,6 +15,10 @@ with cut as (
     from sluis_models.consent_node_state as s
     join sluis_models.identity_links as l on l.node_b = s.node_key
     where s.purpose = 'identity' and not s.granted
+    union distinct
+    select node_a as refusing, node_b as other from sluis_models.identity_rejected_edges where reason <> 'blocked'
+    union distinct
+    select node_b as refusing, node_a as other from sluis_models.identity_rejected_edges where reason <> 'blocked'
 ),
 
 evidence as (
