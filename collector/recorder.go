@@ -25,6 +25,7 @@ type Recorder struct {
 	spool  Spool
 	state  string // the file with the head of the chain
 	logger *slog.Logger
+	late   bool // the file is written by Save alone
 
 	mu      sync.Mutex
 	waiting []*recording
@@ -135,6 +136,9 @@ func (r *Recorder) write(link []*recording) error {
 		return fmt.Errorf("appending to the spool: %w", err)
 	}
 	r.chain.Keep()
+	if r.late {
+		return nil
+	}
 	if err := r.save(); err != nil {
 		r.logger.Warn("the head of the record of consent was not written down; a chain that begins now names an earlier one", "error", err)
 	}
@@ -195,6 +199,18 @@ func (r *ConsentRow) Entry() record.Row {
 		Previous: r.Previous, Salt: r.Salt, Digest: r.RowDigest, KeyID: r.KeyID, Signature: r.Signature,
 		ErasureID: r.ErasureID, ErasureSignature: r.ErasureSignature,
 	}
+}
+
+// SaveLate leaves the file with the head as it is until [Recorder.Save], for links
+// that are made by the thousand in a second. It is called before anything is appended.
+func (r *Recorder) SaveLate() { r.late = true }
+
+// Save writes the head down. Nothing is being appended meanwhile.
+func (r *Recorder) Save() error {
+	if err := r.save(); err != nil {
+		return fmt.Errorf("writing the head of the record of consent: %w", err)
+	}
+	return nil
 }
 
 // save writes the head down, aside, and renames it.

@@ -85,7 +85,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
 			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(), snippetCommand(),
-			trackingCommand(), consentCommand(), modelsCommand(), syncCommand(), destinationsCommand(), subjectCommand(), sqlCommand(),
+			trackingCommand(), consentCommand(), generateCommand(), modelsCommand(), syncCommand(), destinationsCommand(), subjectCommand(), sqlCommand(),
 			ledgerCommand(), keysCommand(), doctorCommand(), proveCommand(), pseudonymServiceCommand(), pluginCommand(),
 		},
 		Writer:         stdout,

@@ -131,11 +131,15 @@ func (e *Edge) openRecorder(ctx context.Context, w *workspace.Workspace) (*colle
 	if err != nil {
 		return nil, fmt.Errorf("loading the key of the record of consent: %w", err)
 	}
-	key, err := record.NewKey(seeds[0])
+	return recorderInto(e.metrics.Spool(e.spool), seeds[0], w, e.logger)
+}
+
+func recorderInto(s collector.Spool, seed []byte, w *workspace.Workspace, logger *slog.Logger) (*collector.Recorder, error) {
+	key, err := record.NewKey(seed)
 	if err != nil {
 		return nil, err
 	}
-	return collector.OpenRecorder(key, w.Workspace, w.ConsentHead(), e.metrics.Spool(e.spool), e.logger)
+	return collector.OpenRecorder(key, w.Workspace, w.ConsentHead(), s, logger)
 }
 
 // instrument makes what looks at the rest.
