@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"runtime/debug"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/cmd/internal/generate"
+	"github.com/sluis-cdp/sluis/cmd/internal/subject"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 )
 
@@ -43,12 +45,35 @@ func generateCommand() *cli.Command {
 			share("disorder", d.Disorder, "visits of which requests arrive in the wrong order"),
 			share("skew", d.Skew, "devices with a wrong clock"),
 			share("withdrawals", d.Withdrawals, "people who take back what they agreed to, or some of it"),
-			share("erasures", d.Erasures, "people with an account who are erased in the end"),
+			share("erasures", d.Erasures, "people with an account who are erased in the end, as `sluis subject erase` does, which builds the models"),
 			share("bots", d.Bots, "programs that come too, for each person"),
-			jsonFlag(),
+			truthFlag(), jsonFlag(),
 		},
 		Action: generateAction,
+		Subcommands: []*cli.Command{{
+			Name: "check", Usage: "hold profiles and sessions, as they were built last, against the truth",
+			Description: "Precision: of the pairs of identifiers in one profile, how many one person used. Recall: of the pairs that can be known\n" +
+				"to be one person's, how many are in one profile. It can be known of those that this person alone used, and that were\n" +
+				"seen together, perhaps through others, with a consent to be recognised that stands.",
+			Flags: []cli.Flag{
+				truthFlag(), jsonFlag(),
+				&cli.Float64Flag{Name: "min-precision", Usage: "exit with 1 below it"},
+				&cli.Float64Flag{Name: "min-recall", Usage: "exit with 1 below it"},
+			},
+			Action: generateCheck,
+		}},
 	}
+}
+
+func truthFlag() cli.Flag {
+	return &cli.StringFlag{Name: "truth", Usage: "`DIR` of the truth; by default truth in the workspace's data folder"}
+}
+
+func truthDir(c *cli.Context, w *workspace.Workspace) string {
+	if dir := c.String("truth"); dir != "" {
+		return dir
+	}
+	return filepath.Join(w.Path(w.Data), "truth")
 }
 
 func generateConfig(c *cli.Context, now time.Time) (generate.Config, error) {
@@ -98,16 +123,54 @@ func generateAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	total, err := generateStraight(c.Context, w, world, writeKey, newLogger(c))
+	total, err := generateInto(c, w, world, writeKey)
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, total)
 	}
-	fmt.Fprintf(c.App.Writer, "%d people and %d bots made %d events in %d requests, from %s on, for %d days.\n",
-		total.People, total.Bots, total.Events, total.Requests, config.From.Format(time.DateOnly), config.Days)
+	fmt.Fprintf(c.App.Writer, "%d people and %d bots made %d events in %d requests, from %s on, for %d days. The truth about them is in %s.\n",
+		total.People, total.Bots, total.Events, total.Requests, config.From.Format(time.DateOnly), config.Days, truthDir(c, w))
 	return nil
+}
+
+// generateInto makes everything, and then erases those who are to be.
+func generateInto(c *cli.Context, w *workspace.Workspace, world *generate.World, writeKey string) (total generate.Total, err error) {
+	ctx, dir := c.Context, truthDir(c, w)
+	truth, err := generate.CreateTruth(dir)
+	if err != nil {
+		return total, err
+	}
+	way := generate.Way{WriteKey: writeKey, Truth: truth}
+	if to := c.String("to"); to != "" {
+		total, err = world.SendTo(ctx, to, way)
+	} else {
+		total, err = generateStraight(ctx, w, world, way, newLogger(c))
+	}
+	if err := errors.Join(err, truth.Close()); err != nil {
+		return total, err
+	}
+	given, err := erasedOf(dir)
+	if err != nil || len(given.UserIDs) == 0 {
+		return total, err
+	}
+	if c.String("to") != "" {
+		fmt.Fprintf(c.App.ErrWriter, "%d people asked to be erased; see %s.\n", len(given.UserIDs), filepath.Join(dir, generate.ErasureFile))
+		return total, nil
+	}
+	s, err := newSubjects(ctx, w, "sluis generate", newLogger(c), c.App.ErrWriter)
+	if err != nil {
+		return total, err
+	}
+	_, err = s.Erase(ctx, given)
+	return total, err
+}
+
+// erasedOf are the identifiers of those who are to be erased.
+func erasedOf(dir string) (given subject.Given, err error) {
+	ids, err := generate.Erasures(dir)
+	return subject.Given{Emails: ids["email"], UserIDs: ids["user_id"], AnonymousIDs: ids["anonymous_id"]}, err
 }
 
 // writeKeyOf is that of a source by its id; of the first one for none.
@@ -121,11 +184,11 @@ func writeKeyOf(w *workspace.Workspace, source string) (string, error) {
 }
 
 // generateStraight lets a collector take everything, at the time it comes.
-func generateStraight(ctx context.Context, w *workspace.Workspace, world *generate.World, writeKey string, logger *slog.Logger) (total generate.Total, err error) {
+func generateStraight(ctx context.Context, w *workspace.Workspace, world *generate.World, way generate.Way, logger *slog.Logger) (total generate.Total, err error) {
 	var now time.Time
 	s, err := edge.OpenStraight(ctx, w, fmt.Sprintf("generated%d", world.Seed), func() time.Time { return now }, logger)
 	if errors.Is(err, edge.ErrLandedBefore) {
-		return total, fmt.Errorf("people of the seed %d have landed in this workspace already: choose another with --seed", world.Seed)
+		return total, &refusedError{fmt.Sprintf("people of the seed %d have landed in this workspace already: choose another with --seed", world.Seed)}
 	}
 	if err != nil {
 		return total, err
@@ -133,7 +196,7 @@ func generateStraight(ctx context.Context, w *workspace.Workspace, world *genera
 	defer func() { err = errors.Join(err, s.Close(ctx)) }()
 	// What lives is little, and what is made is much: memory for time.
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	return world.Send(ctx, writeKey, nil, func(r generate.Request) error {
+	return world.Send(ctx, way, func(r generate.Request) error {
 		now = r.At
 		return pass(ctx, s, r)
 	})

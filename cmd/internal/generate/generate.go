@@ -33,11 +33,12 @@ type Config struct {
 	Bots        float64 // programs, for each person
 }
 
-// Defaults is the noise of an ordinary site.
+// Defaults is the noise of an ordinary site. Nobody is erased, since it takes
+// more than events.
 func Defaults() Config {
 	return Config{
 		Days: 90, Seed: 1,
-		Shared: 0.01, Roles: 0.002, Duplicates: 0.01, Late: 0.03, Disorder: 0.02, Skew: 0.02, Withdrawals: 0.03, Erasures: 0.001, Bots: 0.02,
+		Shared: 0.01, Roles: 0.002, Duplicates: 0.01, Late: 0.03, Disorder: 0.02, Skew: 0.02, Withdrawals: 0.03, Bots: 0.02,
 	}
 }
 

@@ -40,6 +40,7 @@ type person struct {
 	bot bool
 
 	userID, email string // empty if they never give one
+	mailbox       bool   // others give the same address
 	group, plan   string // of a business customer
 	agrees        grants
 	answers       bool // to the question what they agree to
@@ -127,13 +128,13 @@ func (w *World) character(p *person, r *rand.Rand) {
 	}
 	switch {
 	case mistyped && p.email != "":
-		p.email = "test@example.com"
+		p.email, p.mailbox = "test@example.com", true
 	case business && signsUp:
 		number := p.n / 4 / company
 		p.group = fmt.Sprintf("acct-%d-%d", w.Seed, number)
 		// A quarter is business: so many companies must have such an address.
 		if chance(w.random(ofCompany, uint64(number), 0), min(1, 4*w.Roles)) {
-			p.email = fmt.Sprintf("info@c%d.s%d.example.com", number, w.Seed)
+			p.email, p.mailbox = fmt.Sprintf("info@c%d.s%d.example.com", number, w.Seed), true
 		}
 	}
 }

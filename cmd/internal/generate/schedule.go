@@ -27,13 +27,12 @@ const slotEvents = 20_000
 
 // schedule are all requests, by spans of the time in which they arrive.
 type schedule struct {
-	slots  [][]entry
-	span   time.Duration
-	Events int
+	slots [][]entry
+	span  time.Duration
 }
 
-// schedule goes through everybody once.
-func (w *World) schedule(ctx context.Context, expected int) (*schedule, error) {
+// schedule goes through everybody once. truth, if not nil, hears of each.
+func (w *World) schedule(ctx context.Context, expected int, truth *Truth) (*schedule, error) {
 	n := max(w.Days, expected/slotEvents+1)
 	span := w.end.Sub(w.From)/time.Duration(n) + 1
 	s := &schedule{slots: make([][]entry, n), span: span}
@@ -41,11 +40,18 @@ func (w *World) schedule(ctx context.Context, expected int) (*schedule, error) {
 		if person%1024 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		w.requests(w.person(person), func(r *request) {
+		p := w.person(person)
+		var arrived []request
+		w.requests(p, func(r *request) {
 			i := int(r.at.Sub(w.From) / span)
 			s.slots[i] = append(s.slots[i], entryOf(r))
-			s.Events += len(r.events)
+			if truth != nil {
+				arrived = append(arrived, *r)
+			}
 		})
+		if truth != nil {
+			truth.tell(p, arrived)
+		}
 	}
 	return s, nil
 }
@@ -80,24 +86,34 @@ func (w *World) slot(entries []entry) []request {
 
 // Total is what was made up.
 type Total struct {
-	People, Bots     int
-	Requests, Events int // events with the copies that were sent again
+	People   int `json:"people"`
+	Bots     int `json:"bots"`
+	Requests int `json:"requests"`
+	Events   int `json:"events"` // with the copies that were sent again
 }
 
-// Send gives all requests to do, in the order in which they arrive, as a device
-// sends them that has this write key. If now is not nil it is the time at which a
-// request is sent, whatever its own says: devices' clocks are wrong by as much.
-func (w *World) Send(ctx context.Context, writeKey string, now func() time.Time, do func(Request) error) (Total, error) {
+// Way is how requests are sent.
+type Way struct {
+	WriteKey string
+	// Now, if not nil, is when a request is sent, whatever its own time says: of a
+	// device whose clock is wrong, it is wrong by as much.
+	Now func() time.Time
+	// Truth, if not nil, is told everything first.
+	Truth *Truth
+}
+
+// Send gives all requests to do, in the order in which they arrive.
+func (w *World) Send(ctx context.Context, way Way, do func(Request) error) (Total, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	total := Total{People: w.People, Bots: w.everybody() - w.People}
-	s, err := w.schedule(ctx, 30*w.People)
+	s, err := w.schedule(ctx, 30*w.People, way.Truth)
 	if err != nil {
 		return total, err
 	}
-	e := encoder{writeKey: writeKey, now: func(r *request) time.Time { return r.at }}
-	if now != nil {
-		e.now = func(*request) time.Time { return now() }
+	e := encoder{writeKey: way.WriteKey, now: func(r *request) time.Time { return r.at }}
+	if way.Now != nil {
+		e.now = func(*request) time.Time { return way.Now() }
 	}
 	for requests := range w.ahead(ctx, s) {
 		for i := range requests {

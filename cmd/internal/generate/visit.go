@@ -33,6 +33,7 @@ type request struct {
 	choice bool
 	user   bool // of a choice: signed in
 	at     time.Time
+	touch  touch // of the visit
 }
 
 // requests calls do for each request of a person that has arrived before the
@@ -117,11 +118,13 @@ var pages = []string{"/", "/shoes", "/pricing", "/bags", "/shoes/runner", "/bags
 func (s *script) play() {
 	p, v, r := s.p, s.v, s.r
 	s.choice = -1
-	s.visitPage(pages[pick(r, 0.4, 0.2, 0.15, 0.1, 0.05, 0.05, 0.05)])
+	s.arrive(pages[pick(r, 0.4, 0.2, 0.15, 0.1, 0.05, 0.05, 0.05)])
 	if v.chooses {
 		s.wait(3, 20)
 		s.choice = len(s.events)
 		s.answered, s.agreed = true, v.agrees
+		s.wait(1, 4)
+		s.arrive(s.path) // the page tells of itself again, now that it may
 	}
 	for range r.IntN(3) {
 		s.browse()
@@ -173,7 +176,7 @@ func (s *script) buy() {
 // crawl is what a bot does.
 func (s *script) crawl() {
 	s.choice = -1
-	s.visitPage("/")
+	s.arrive("/")
 	for range 4 + s.r.IntN(20) {
 		s.now = s.now.Add(time.Second)
 		s.visitPage(pages[s.r.IntN(len(pages))])
@@ -190,14 +193,16 @@ func (s *script) wait(least, most int) {
 	s.now = s.now.Add(time.Duration(least*1000+s.r.IntN((most-least)*1000)) * time.Millisecond)
 }
 
+// arrive is the first page, with where the visitor comes from.
+func (s *script) arrive(path string) {
+	s.path = path
+	s.add(event{kind: "page", query: s.touch.query, referrer: s.touch.referrer})
+}
+
 func (s *script) visitPage(path string) {
-	e := event{kind: "page"}
-	if s.path = path; len(s.events) == 0 {
-		e.query, e.referrer = s.touch.query, s.touch.referrer
-	} else {
-		e.referrer = site + s.events[len(s.events)-1].page
-	}
-	s.add(e)
+	before := s.path
+	s.path = path
+	s.add(event{kind: "page", referrer: site + before})
 }
 
 func (s *script) track(name, properties string) {
@@ -217,7 +222,7 @@ func (w *World) sent(p *person, v *visit, s script, r *rand.Rand) []request {
 	var all []request
 	add := func(events []event, choice bool, last time.Time) {
 		all = append(all, request{
-			person: p, visit: v, n: len(all), events: events, choice: choice, user: s.user && !s.signed,
+			person: p, visit: v, n: len(all), events: events, choice: choice, user: s.user && !s.signed, touch: s.touch,
 			at: last.Add(v.late + time.Duration(200+r.IntN(3000))*time.Millisecond),
 		})
 	}
