@@ -19,6 +19,7 @@ import (
 // generateFindings is what the truth says of the models.
 type generateFindings struct {
 	Truth    string            `json:"truth"`
+	World    generate.Config   `json:"world"`
 	Identity generate.Accuracy `json:"identity"`
 	Sessions generate.Sessions `json:"sessions"`
 	Erased   int               `json:"erased"`       // identifiers
@@ -68,6 +69,9 @@ func pseudonymsFor(ctx context.Context, w *workspace.Workspace) (generate.Pseudo
 
 func measureGenerated(c *cli.Context, w *workspace.Workspace, pseudonym generate.Pseudonyms) (f generateFindings, err error) {
 	f.Truth = truthDir(c, w)
+	if f.World, err = generate.About(f.Truth); err != nil {
+		return f, err
+	}
 	profiles, visits, err := readModels(c.Context, w, c.App.ErrWriter)
 	if err != nil {
 		return f, err
@@ -137,17 +141,17 @@ func eachRow(ctx context.Context, db warehouse.Driver, query string, do func(row
 
 func (f generateFindings) print(w io.Writer) {
 	a, s := f.Identity, f.Sessions
-	fmt.Fprintf(w, `Against the truth in %s:
+	fmt.Fprintf(w, `Against the truth about %d people in %s:
 
   precision   %.5f   %d of %d pairs of identifiers in one profile are of one person
   recall      %.5f   %d of %d pairs that can be known to be one person's are in one profile
               %.5f   %d of %d of all that one person alone used: the rest was not seen together, or without the
                         consent to be recognised, and must not be joined
 
-  %d identifiers landed, of %d people; they are in %d profiles, the largest with %d identifiers
+  %d identifiers landed, of %d people; of the others nothing was agreed to. They are in %d profiles, the largest with %d identifiers
   %.4f profiles for each person, %.4f people in each profile
   %d identifiers have no profile, %d profiles' identifiers are not of the truth, %d bots have a profile
-`, f.Truth, a.Precision, a.Right, a.Joined, a.Recall, a.Found, a.Knowable, a.RecallOfAll, a.AllFound, a.All,
+`, f.World.People, f.Truth, a.Precision, a.Right, a.Joined, a.Recall, a.Found, a.Knowable, a.RecallOfAll, a.AllFound, a.All,
 		a.Identifiers, a.People, a.Profiles, a.Largest, a.ProfilesPerPerson, a.PeoplePerProfile, a.Missing, a.Strangers, a.Bots)
 	fmt.Fprintf(w, "  %d identifiers are shared: %d are with one of their people, %d alone, %d with strangers\n",
 		a.Shared.Identifiers, a.Shared.WithOwner, a.Shared.Alone, a.Shared.Wrong)

@@ -5,7 +5,7 @@
 // through.
 //
 // All of it is a function of a [Config]: the same one gives the same requests,
-// byte for byte, on every machine and at any time. Nothing in it is of a person.
+// byte for byte, at any time. Nothing in it is of a person.
 package generate
 
 import (
@@ -17,20 +17,20 @@ import (
 
 // Config says what to make up. A share is from 0 to 1.
 type Config struct {
-	People int
-	From   time.Time // midnight, UTC
-	Days   int       // what would be received after them has not arrived yet
-	Seed   uint64
+	People int       `json:"people"`
+	From   time.Time `json:"from"` // midnight, UTC
+	Days   int       `json:"days"` // what would be received after them has not arrived yet
+	Seed   uint64    `json:"seed"`
 
-	Shared      float64 // of devices: used by more people than one
-	Roles       float64 // of people with an account: who give an address that others give too
-	Duplicates  float64 // of requests: sent again
-	Late        float64 // of visits: arrive hours to 40 days later
-	Disorder    float64 // of visits: their last two requests arrive the wrong way round
-	Skew        float64 // of devices: with a wrong clock
-	Withdrawals float64 // of people who agreed: who take some or all of it back
-	Erasures    float64 // of people with an account: who ask to be erased
-	Bots        float64 // programs, for each person
+	Shared      float64 `json:"shared"`      // of devices: used by more people than one
+	Roles       float64 `json:"roles"`       // of people with an account: who give an address that others give too
+	Duplicates  float64 `json:"duplicates"`  // of requests: sent again
+	Late        float64 `json:"late"`        // of visits: arrive hours to 40 days later
+	Disorder    float64 `json:"disorder"`    // of visits: their last two requests arrive the wrong way round
+	Skew        float64 `json:"skew"`        // of devices: with a wrong clock
+	Withdrawals float64 `json:"withdrawals"` // of people who agreed: who take some or all of it back
+	Erasures    float64 `json:"erasures"`    // of people with an account: who ask to be erased
+	Bots        float64 `json:"bots"`        // programs, for each person
 }
 
 // Defaults is the noise of an ordinary site. Nobody is erased, since it takes

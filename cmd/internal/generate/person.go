@@ -86,10 +86,10 @@ func (w *World) person(n int) *person {
 		return p
 	}
 	w.character(p, r)
+	p.devices = w.sharedDevices(p) // the first one is used most
 	for i := range pick(r, 0.6, 0.3, 0.1) + 1 {
 		p.devices = append(p.devices, w.device(uint64(n), uint64(i)))
 	}
-	p.devices = append(p.devices, w.sharedDevices(p)...)
 	w.plan(p, r)
 	return p
 }
@@ -158,10 +158,10 @@ func (w *World) device(owner, number uint64) device {
 }
 
 // sharedDevices are those that the person uses and others too: nine of ten at
-// home, by two, and one of ten at work, by eight. A person has one and a half
-// devices of their own.
+// home, by two, and one of ten at work, by eight. A person comes to use 1.2 devices
+// on average, and two of three who could share one do.
 func (w *World) sharedDevices(p *person) []device {
-	const own, atHome = 1.5, 0.9
+	const own, atHome = 1.2 * 3 / 2, 0.9
 	var devices []device
 	add := func(topic, members uint64, share float64) {
 		group := uint64(p.n) / members

@@ -36,6 +36,9 @@ func (w *World) schedule(ctx context.Context, expected int, truth *Truth) (*sche
 	n := max(w.Days, expected/slotEvents+1)
 	span := w.end.Sub(w.From)/time.Duration(n) + 1
 	s := &schedule{slots: make([][]entry, n), span: span}
+	if truth != nil {
+		truth.about(w.Config)
+	}
 	for person := range w.everybody() {
 		if person%1024 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()

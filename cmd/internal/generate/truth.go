@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,6 +19,8 @@ import (
 // The files of the truth, by their names. Identifiers are as they were sent; the
 // keys of a workspace make pseudonyms of them.
 const (
+	// AboutFile has the Config.
+	AboutFile = "truth.json"
 	// PersonFile: who is behind each identifier of an event that landed. Two of the
 	// same evidence were seen together, perhaps through others of the same person,
 	// with a consent to be recognised that stands: so much can be known. A shared
@@ -43,6 +46,7 @@ var headers = map[string][]string{
 
 // Truth writes what is true of those who are made up.
 type Truth struct {
+	dir   string
 	files map[string]*truthFile
 	err   error
 }
@@ -59,7 +63,7 @@ func CreateTruth(dir string) (*Truth, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("making the folder of the truth: %w", err)
 	}
-	t := &Truth{files: make(map[string]*truthFile)}
+	t := &Truth{dir: dir, files: make(map[string]*truthFile)}
 	for name, header := range headers {
 		f, err := os.Create(filepath.Join(dir, name))
 		if err != nil {
@@ -70,6 +74,27 @@ func CreateTruth(dir string) (*Truth, error) {
 		t.row(name, header...)
 	}
 	return t, nil
+}
+
+// about writes down of what world it is the truth.
+func (t *Truth) about(c Config) {
+	text, err := json.MarshalIndent(c, "", "  ")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(t.dir, AboutFile), append(text, '\n'), 0o644)
+	}
+	t.err = cmp.Or(t.err, err)
+}
+
+// About reads what was made up.
+func About(dir string) (c Config, err error) {
+	text, err := os.ReadFile(filepath.Join(dir, AboutFile))
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		return c, fmt.Errorf("reading the truth: %w; `sluis generate` writes it", err)
+	}
+	return c, nil
 }
 
 func (t *Truth) row(file string, values ...string) {

@@ -245,7 +245,7 @@ func (w *World) sent(p *person, v *visit, s script, r *rand.Rand) []request {
 		}
 	}
 	if n := len(all); n > 1 && !all[n-2].choice && chance(r, w.Disorder) {
-		all[n-2].at, all[n-1].at = all[n-1].at, all[n-2].at
+		all[n-2].at = all[n-1].at.Add(time.Duration(1+r.IntN(60)) * time.Second)
 	}
 	return append(all, w.copies(p, v, all)...)
 }
