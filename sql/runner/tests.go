@@ -131,6 +131,7 @@ func (p *Project) report(result NodeResult) NodeResult {
 
 func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) NodeResult {
 	found := int64(-1)
+	d = discreet{d}
 	result := timed(node, Passed, func() (int64, string, error) {
 		query, err := p.compile(node, occasion{dialect: d.Dialect(), query: reading(ctx, d)})
 		if err != nil {
@@ -160,6 +161,6 @@ func runConsentTest(ctx context.Context, d warehouse.Driver, node *Node) NodeRes
 	check := *node
 	check.Kind, check.Name = Test, consentTest+node.Name
 	return timed(&check, Passed, func() (int64, string, error) {
-		return -1, "", builder{ctx: ctx, d: d, node: node}.checkAudience(node.Name)
+		return -1, "", builder{ctx: ctx, d: discreet{d}, node: node}.checkAudience(node.Name)
 	})
 }
