@@ -30,6 +30,7 @@ var allowed = map[string][]string{
 	"collector/visitor":            {},
 	"sql":                          {},
 	"sql/warehouse":                {},
+	"sql/runner/artifact":          {},
 	"sql/bigquery/identity":        {},
 	"consent/bits":                 {},
 	"consent/bits/bitstest":        {},
@@ -45,7 +46,7 @@ var allowed = map[string][]string{
 	// Engines: they import leaves, and never each other, a driver or the host.
 	"collector":  {"collector/jsontree", "collector/limit", "collector/personal", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/record", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
-	"sql/runner": {"sql/warehouse"},
+	"sql/runner": {"sql/runner/artifact", "sql/warehouse"},
 
 	// Drivers and plugins, and the suites that hold them to their contracts.
 	"sql/duckdb":                          {"sql/warehouse"},

@@ -96,6 +96,7 @@ func (p *Project) buildWithin(ctx context.Context, d warehouse.Driver, node *Nod
 	own := p.budgetOf(node)
 	estimator, bills := d.(warehouse.Estimator)
 	metered := bills && (own.limit > 0 || run.limit > 0)
+	d = discreet{d}
 	if metered {
 		d = &meter{Driver: d, estimator: estimator, own: own, run: run}
 	}

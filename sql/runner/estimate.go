@@ -52,7 +52,7 @@ type Estimate struct {
 // The error tells why nothing could be estimated; what is wrong with a node is
 // in its Estimate.
 func (p *Project) Estimate(ctx context.Context, d warehouse.Driver, selector string) ([]Estimate, error) {
-	names, err := p.buildable(selector)
+	names, err := p.selected(selector, isBuilt)
 	if err != nil {
 		return nil, err
 	}

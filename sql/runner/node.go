@@ -44,6 +44,7 @@ type Node struct {
 	Columns      []Column
 	Audience     *Audience // set for models under models/audiences
 
+	describedIn string   // the file of YAML about it, if there is one
 	inAudiences bool     // the file is in the folder audiences
 	sources     []string // that it reads, as "source.table"
 	maxBytes    *int64   // meta.max_bytes
@@ -59,6 +60,7 @@ type Node struct {
 // Column is what a project says about a column.
 type Column struct {
 	Name, Description string
+	DataType          string // as YAML has it; empty if it does not say
 }
 
 // Audience is what an audience declares in config.meta.audience.

@@ -40,12 +40,28 @@ type Options struct {
 	// Threads is how many nodes are built at once; zero means one.
 	Threads int
 
+	// Exclude is a selector for what no selector picks.
+	Exclude string
+
+	// Indirect says which tests a selector picks that it does not name.
+	Indirect Indirect
+
+	// State, if set, is what selectors of the methods state and result compare with.
+	State *State
+
+	// FailFast begins nothing more once a node has failed.
+	FailFast bool
+
 	// Target, if set, is a folder that Run and Test write compiled SQL to, since
 	// warehouses report errors by its lines.
 	Target string
 
 	// Logger, if set, is told what templates log.
 	Logger *slog.Logger
+
+	// Begin, if set, is called before each of so many nodes, by several goroutines
+	// at once.
+	Begin func(node Node, of int)
 
 	// Progress, if set, is called after each node, by one goroutine at a time.
 	Progress func(NodeResult)
@@ -61,11 +77,18 @@ type Project struct {
 	nodes   map[string]*Node
 	order   []string // names, each after those it depends on
 	sources map[string]source
-	forgets bool // a full refresh spares no state
+	macros  map[string]macro // of the project, by name
+	forgets bool             // a full refresh spares no state
+	only    selection        // if not nil, nothing else is picked
 }
 
 // source is a table that others fill.
-type source struct{ schema, table string }
+type source struct {
+	schema, table   string
+	path            string // the file that declares it
+	of, description string // of the source that the table is of, and of the table
+	columns         []Column
+}
 
 // Load reads a project. Its error is Problems, as many as could be found.
 func Load(options Options) (*Project, error) {
@@ -73,7 +96,9 @@ func Load(options Options) (*Project, error) {
 		options.Logger = slog.New(slog.DiscardHandler)
 	}
 	l := &loader{
-		Project:    &Project{options: options, engine: newEngine(), nodes: map[string]*Node{}, sources: map[string]source{}},
+		Project: &Project{
+			options: options, engine: newEngine(), nodes: map[string]*Node{}, sources: map[string]source{}, macros: map[string]macro{},
+		},
 		properties: map[string]properties{},
 	}
 	l.loadSettings()
@@ -119,6 +144,7 @@ func (l *loader) loadFiles() {
 		if path.Ext(file) == ".sql" {
 			if source, ok := l.read(file); ok {
 				l.problems = append(l.problems, l.engine.define(file, source)...)
+				maps.Copy(l.macros, macrosIn(file, source))
 			}
 		} else if isYAML(file) {
 			l.loadProperties(file)
@@ -206,7 +232,7 @@ func (l *loader) newNode(file string, kind Kind) *Node {
 	if p, ok := l.properties[string(kind)+" "+name]; ok {
 		p.used = true
 		l.properties[string(kind)+" "+name] = p
-		node.Description, node.Columns = p.description, p.columns
+		node.Description, node.Columns, node.describedIn = p.description, p.columns, p.path
 		node.config = node.config.merge(p.config)
 	}
 	return node

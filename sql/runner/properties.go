@@ -90,6 +90,8 @@ func (l *loader) loadColumn(f *yamlFile, item *yaml.Node, kind Kind, model strin
 			column.Name = f.text(e.node, "name")
 		case "description":
 			column.Description = strings.TrimSpace(f.text(e.node, "description"))
+		case "data_type":
+			column.DataType = l.renderText(f, e.node)
 		case "data_tests", "tests":
 			tests = f.list(e.node, e.key)
 		}
@@ -116,7 +118,10 @@ var testArguments = map[string][]string{
 // genericTest reads a test as YAML writes it: its name, or a mapping of its
 // name to arguments and config.
 func (f *yamlFile) genericTest(node *yaml.Node, model, column string) []*testSpec {
-	spec := &testSpec{model: model, column: column, severity: severityError, path: f.path, line: node.Line}
+	spec := &testSpec{model: model, column: column, severity: severityError, path: f.path, line: node.Line, arguments: map[string]any{}}
+	if column != "" {
+		spec.arguments["column_name"] = column
+	}
 	var body *yaml.Node
 	if node.Kind == yaml.ScalarNode {
 		spec.generic = node.Value
@@ -135,6 +140,7 @@ func (f *yamlFile) genericTest(node *yaml.Node, model, column string) []*testSpe
 		switch e.key {
 		case "arguments":
 			for _, argument := range f.entries(e.node, "the arguments of "+spec.generic, slices.Concat(allowed, []string{"column_name"})...) {
+				spec.arguments[argument.key] = f.value(argument.node)
 				f.testArgument(spec, argument)
 			}
 		case "config":
@@ -179,6 +185,8 @@ func (f *yamlFile) testConfig(spec *testSpec, node *yaml.Node) {
 			}
 		case "where":
 			spec.where = f.text(e.node, "where")
+		case "tags":
+			spec.tags = f.texts(e.node, "tags")
 		case "enabled":
 			spec.disabled = f.value(e.node) == false
 		}
@@ -187,12 +195,14 @@ func (f *yamlFile) testConfig(spec *testSpec, node *yaml.Node) {
 
 func (l *loader) loadSources(f *yamlFile, node *yaml.Node) {
 	for _, item := range f.list(node, "sources") {
-		var name, schema string
+		var name, schema, description string
 		var tables []*yaml.Node
 		for _, e := range f.entries(item, "a source", "name", "description", "schema", "database", "tables", "config", "loader", "loaded_at_field", "freshness", "quoting", "data_tests") {
 			switch e.key {
 			case "name":
 				name = f.text(e.node, "name")
+			case "description":
+				description = strings.TrimSpace(f.text(e.node, "description"))
 			case "schema":
 				schema = l.renderText(f, e.node)
 			case "tables":
@@ -207,20 +217,23 @@ func (l *loader) loadSources(f *yamlFile, node *yaml.Node) {
 			continue
 		}
 		for _, table := range tables {
-			l.loadSourceTable(f, table, name, schema)
+			l.loadSourceTable(f, table, name, source{schema: schema, path: f.path, of: description})
 		}
 	}
 }
 
-func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of, schema string) {
-	s := source{schema: schema}
+func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of string, s source) {
 	name := ""
 	for _, e := range f.entries(node, "a table of a source", "name", "description", "identifier", "columns", "config", "loaded_at_field", "freshness", "data_tests", "tests", "quoting") {
 		switch e.key {
 		case "name":
 			name = f.text(e.node, "name")
+		case "description":
+			s.description = strings.TrimSpace(f.text(e.node, "description"))
 		case "identifier":
 			s.table = f.text(e.node, "identifier")
+		case "columns":
+			s.columns = f.sourceColumns(e.node)
 		}
 	}
 	if s.table == "" {
@@ -231,6 +244,26 @@ func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of, schema string
 		return
 	}
 	l.sources[of+"."+name] = s
+}
+
+// sourceColumns reads what is said of the columns of a source's table.
+func (f *yamlFile) sourceColumns(node *yaml.Node) []Column {
+	var columns []Column
+	for _, item := range f.list(node, "columns") {
+		var c Column
+		for _, e := range f.entries(item, "a column") {
+			switch e.key {
+			case "name":
+				c.Name = f.text(e.node, "name")
+			case "description":
+				c.Description = strings.TrimSpace(f.text(e.node, "description"))
+			case "data_type":
+				c.DataType = f.text(e.node, "data_type")
+			}
+		}
+		columns = append(columns, c)
+	}
+	return columns
 }
 
 // renderText renders a text of YAML, in which vars may be used.
@@ -270,13 +303,12 @@ func (l *loader) attachTests() {
 
 func (l *loader) attachTest(spec *testSpec) {
 	if spec.name == "" {
-		parts := []string{spec.generic, spec.model}
-		if spec.column != "" {
-			parts = append(parts, spec.column)
-		}
-		spec.name = strings.Join(append(parts, spec.columns...), "_")
+		spec.name = spec.synthesized()
 	}
-	node := &Node{Name: spec.name, Kind: Test, Path: spec.path, DependsOn: []string{spec.model}, config: config{}, test: spec, Tags: l.nodes[spec.model].Tags}
+	node := &Node{
+		Name: spec.name, Kind: Test, Path: spec.path, DependsOn: []string{spec.model}, describedIn: spec.path,
+		config: config{"severity": spec.severity, "tags": spec.tags}, test: spec, Tags: spec.tags,
+	}
 	if spec.to != "" {
 		if m := refText.FindStringSubmatch(spec.to); m != nil {
 			if _, ok := l.nodes[m[1]]; !ok {
@@ -290,6 +322,7 @@ func (l *loader) attachTest(spec *testSpec) {
 				l.problem(spec.path, spec.line, "there is no source %s.%s", m[1], m[2])
 			}
 			spec.parent = s.schema + "." + s.table
+			node.sources = []string{m[1] + "." + m[2]}
 		} else {
 			l.problem(spec.path, spec.line, "to must be ref('…') or source('…', '…')")
 		}

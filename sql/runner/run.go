@@ -16,13 +16,11 @@ import (
 //
 // The error tells why nothing could be run; what failed is in the Results.
 func (p *Project) Run(ctx context.Context, d warehouse.Driver, selector string) (Results, error) {
-	names, err := p.buildable(selector)
+	names, err := p.selected(selector, isBuilt)
 	if err != nil {
 		return nil, err
 	}
-	run := &allowance{kind: RunBudget, limit: p.options.Budget.Run}
-	results := p.each(names, func(node *Node) NodeResult { return p.buildWithin(ctx, d, node, run) })
-	return results, ctx.Err()
+	return p.executeAll(ctx, d, p.planOf(names))
 }
 
 // RunAnew is Run, but builds tables from nothing that grow or keep state: what
@@ -33,84 +31,8 @@ func (p *Project) RunAnew(ctx context.Context, d warehouse.Driver, selector stri
 	return anew.Run(ctx, d, selector)
 }
 
-// buildable lists the selected nodes that a run builds, in their order.
-func (p *Project) buildable(selector string) ([]string, error) {
-	picked, err := p.pick(selector)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, name := range p.order {
-		if picked[name] && p.nodes[name].Kind != Test {
-			names = append(names, name)
-		}
-	}
-	return names, nil
-}
-
-// each runs nodes, at most Threads at once, in the order of the graph.
-func (p *Project) each(names []string, do func(*Node) NodeResult) Results {
-	waiting := map[string]int{} // how many of those it depends on are not done
-	children := map[string][]string{}
-	included := map[string]bool{}
-	for _, name := range names {
-		included[name] = true
-	}
-	ready := make(chan string, len(names))
-	for _, name := range names {
-		for _, on := range p.nodes[name].DependsOn {
-			if included[on] {
-				waiting[name]++
-				children[on] = append(children[on], name)
-			}
-		}
-		if waiting[name] == 0 {
-			ready <- name
-		}
-	}
-	done := make(chan NodeResult)
-	for range max(p.options.Threads, 1) {
-		go func() {
-			for name := range ready {
-				done <- do(p.nodes[name])
-			}
-		}()
-	}
-	defer close(ready)
-	return p.collect(len(names), done, ready, waiting, children)
-}
-
-// collect takes results until there are n, and lets nodes go whose turn it is.
-func (p *Project) collect(n int, done <-chan NodeResult, ready chan<- string, waiting map[string]int, children map[string][]string) Results {
-	var results Results
-	blocked := map[string]string{} // name to what failed
-	var record func(NodeResult)
-	record = func(result NodeResult) {
-		results = append(results, result)
-		if p.options.Progress != nil {
-			p.options.Progress(result)
-		}
-		for _, child := range children[result.Name] {
-			if result.Status == Failed || result.Status == Skipped {
-				blocked[child] = result.Name
-			}
-			waiting[child]--
-			if waiting[child] > 0 {
-				continue
-			}
-			if cause, ok := blocked[child]; ok {
-				node := p.nodes[child]
-				record(NodeResult{Name: child, Kind: node.Kind, Path: node.Path, Status: Skipped, Rows: -1, Bytes: -1, Message: "depends on " + cause})
-				continue
-			}
-			ready <- child
-		}
-	}
-	for len(results) < n {
-		record(<-done)
-	}
-	return results
-}
+// isBuilt tells a node that a run builds from a test.
+func isBuilt(n *Node) bool { return n.Kind != Test }
 
 // build makes one node in the warehouse.
 func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (rows int64, message string, err error) {
@@ -194,10 +116,7 @@ func (p *Project) keep(node *Node, query string) error {
 	if p.options.Target == "" {
 		return nil
 	}
-	file := filepath.Join(p.options.Target, "compiled", filepath.FromSlash(node.Path))
-	if node.test != nil && node.template == nil {
-		file = filepath.Join(file, node.Name+".sql")
-	}
+	file := filepath.Join(p.options.Target, "compiled", filepath.FromSlash(p.compiledFile(node)))
 	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
 		return fmt.Errorf("keep compiled SQL: %w", err)
 	}

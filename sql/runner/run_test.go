@@ -74,11 +74,11 @@ func TestRunOrderAndSelection(t *testing.T) {
 		selector string
 		want     []string
 	}{
-		{"one", []string{"one"}},
-		{"+three", []string{"inner", "one", "three", "two"}},
+		{"one", []string{"not_null_one_i", "one", "unique_one_i"}},
+		{"+three", []string{"inner", "not_null_one_i", "one", "three", "three_is_three", "two", "unique_one_i"}},
 		{"two+", []string{"three", "three_is_three", "two"}},
 		{"tag:first other", []string{"not_null_one_i", "one", "other", "unique_one_i"}},
-		{"path:models/deep", []string{"three", "two"}},
+		{"path:models/deep", []string{"three", "three_is_three", "two"}},
 		{"path:models/deep/two.sql", []string{"two"}},
 		{"t*", []string{"three", "three_is_three", "two"}},
 	}
@@ -256,9 +256,9 @@ select * from {{ ref('m') }} where id = 7
 		t.Fatal(err)
 	}
 	want := map[string]runner.Status{
-		"unique_together_m_id_kind": runner.Passed, "unique_together_m_kind": runner.Failed,
+		"unique_together_m_id__kind": runner.Passed, "unique_together_m_kind": runner.Failed,
 		"unique_m_id": runner.Failed, "not_null_m_id": runner.Passed, "warns": runner.Warned,
-		"relationships_m_id": runner.Failed, "accepted_values_m_kind": runner.Failed, "accepts_all": runner.Passed, "finds": runner.Failed,
+		"relationships_m_id__id__ref_parent_": runner.Failed, "accepted_values_m_kind__a__b": runner.Failed, "accepts_all": runner.Passed, "finds": runner.Failed,
 	}
 	if diff := cmp.Diff(want, statuses(results)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -3,7 +3,6 @@ package runner
 import (
 	"context"
 	"fmt"
-	"maps"
 	"strings"
 
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -29,6 +28,10 @@ type testSpec struct {
 	where    string
 	severity string
 	disabled bool
+
+	// arguments are those of a generic test as YAML has them.
+	arguments map[string]any
+	tags      []string
 
 	path string
 	line int
@@ -102,45 +105,21 @@ func severityOf(c config) string {
 	return severityError
 }
 
-// Test runs the selected tests; those of the selected models and seeds, unless
-// they also read something that these do not depend on; and, for each selected
-// audience, the check of its members, which every audience has.
+// Test runs the selected tests, among them those that read selected models and
+// seeds, as Options.Indirect has it; and, for each selected audience, the check
+// of its members, which every audience has.
 func (p *Project) Test(ctx context.Context, d warehouse.Driver, selector string) (Results, error) {
-	picked, err := p.pick(selector)
+	names, err := p.selected(selector, func(n *Node) bool { return n.Kind == Test || n.Audience != nil })
 	if err != nil {
 		return nil, err
 	}
-	reachable := maps.Clone(picked)
-	for name := range picked {
-		p.above(name, reachable)
-	}
-	var results Results
-	for _, name := range p.order {
-		if ctx.Err() != nil {
-			return results, ctx.Err()
+	results := p.execute(plan{names: names}, func(node *Node) NodeResult {
+		if node.Kind == Test {
+			return p.runTest(ctx, d, node)
 		}
-		node := p.nodes[name]
-		switch {
-		case node.Kind == Test && (picked[name] || node.testsOnly(picked, reachable)):
-			results = append(results, p.report(p.runTest(ctx, d, node)))
-		case node.Audience != nil && picked[name]:
-			results = append(results, p.report(runConsentTest(ctx, d, node)))
-		}
-	}
+		return runConsentTest(ctx, d, node)
+	})
 	return results, ctx.Err()
-}
-
-// testsOnly tells whether a test is about picked nodes, and reads no other than
-// them and what they depend on.
-func (n *Node) testsOnly(picked, reachable selection) bool {
-	about := false
-	for _, on := range n.DependsOn {
-		if !reachable[on] {
-			return false
-		}
-		about = about || picked[on]
-	}
-	return about
 }
 
 func (p *Project) report(result NodeResult) NodeResult {
@@ -152,6 +131,7 @@ func (p *Project) report(result NodeResult) NodeResult {
 
 func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) NodeResult {
 	found := int64(-1)
+	d = discreet{d}
 	result := timed(node, Passed, func() (int64, string, error) {
 		query, err := p.compile(node, occasion{dialect: d.Dialect(), query: reading(ctx, d)})
 		if err != nil {
@@ -174,10 +154,13 @@ func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) N
 	return result
 }
 
+// consentTest begins the name of the check that an audience's members consent.
+const consentTest = "audience_consent_"
+
 func runConsentTest(ctx context.Context, d warehouse.Driver, node *Node) NodeResult {
 	check := *node
-	check.Kind, check.Name = Test, "audience_consent_"+node.Name
+	check.Kind, check.Name = Test, consentTest+node.Name
 	return timed(&check, Passed, func() (int64, string, error) {
-		return -1, "", builder{ctx: ctx, d: d, node: node}.checkAudience(node.Name)
+		return -1, "", builder{ctx: ctx, d: discreet{d}, node: node}.checkAudience(node.Name)
 	})
 }
