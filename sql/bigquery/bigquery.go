@@ -187,8 +187,9 @@ func (d *db) EstimateBytes(ctx context.Context, query string, args ...any) (int6
 
 // dryRunResult is what BigQuery says about a query that it did not run.
 type dryRunResult struct {
-	kind  string // such as SELECT, INSERT, SCRIPT
-	bytes int64
+	kind   string // such as SELECT, INSERT, SCRIPT
+	bytes  int64
+	schema bigquery.Schema // of a query's rows
 }
 
 func (d *db) dryRun(ctx context.Context, statement statement) (dryRunResult, error) {
@@ -207,7 +208,7 @@ func (d *db) dryRun(ctx context.Context, statement statement) (dryRunResult, err
 	}
 	result := dryRunResult{bytes: status.Statistics.TotalBytesProcessed}
 	if details, ok := status.Statistics.Details.(*bigquery.QueryStatistics); ok {
-		result.kind = details.StatementType
+		result.kind, result.schema = details.StatementType, details.Schema
 	}
 	return result, nil
 }
@@ -217,11 +218,33 @@ func (d *db) Columns(ctx context.Context, schema, relation string) ([]warehouse.
 	if err != nil {
 		return nil, fmt.Errorf("%s.%s: %w", schema, relation, err)
 	}
+	return columnsOf(fields), nil
+}
+
+func columnsOf(fields bigquery.Schema) []warehouse.Column {
 	columns := make([]warehouse.Column, len(fields))
 	for i, field := range fields {
 		columns[i] = warehouse.Column{Name: field.Name, Type: typeOf(field)}
 	}
-	return columns, nil
+	return columns
+}
+
+func (d *db) Describe(ctx context.Context, query string) ([]warehouse.Column, error) {
+	if err := checkReads(query); err != nil {
+		return nil, fmt.Errorf("%w: %w", warehouse.ErrNotReadOnly, err)
+	}
+	statement, err := prepare(query, nil)
+	if err != nil {
+		return nil, err
+	}
+	result, err := d.dryRun(ctx, statement)
+	if err != nil {
+		return nil, err
+	}
+	if len(result.schema) == 0 {
+		return nil, errors.New("BigQuery answered a dry run without a schema")
+	}
+	return columnsOf(result.schema), nil
 }
 
 func (d *db) fields(ctx context.Context, schema, relation string) (bigquery.Schema, error) {

@@ -119,7 +119,13 @@ func (f *fake) insert(w http.ResponseWriter, r *http.Request) {
 		reply(w, map[string]any{
 			"jobReference": map[string]any{"projectId": "p", "jobId": id, "location": "EU"}, "configuration": body.Configuration,
 			"status":     map[string]any{"state": "DONE"},
-			"statistics": map[string]any{"totalBytesProcessed": "4096", "query": map[string]any{"statementType": f.kind(body.Configuration)}},
+			"statistics": map[string]any{"totalBytesProcessed": "4096", "query": map[string]any{
+				"statementType": f.kind(body.Configuration),
+				"schema": map[string]any{"fields": []any{
+					map[string]any{"name": "n", "type": "INTEGER"},
+					map[string]any{"name": "l", "type": "RECORD", "mode": "REPEATED", "fields": []any{map[string]any{"name": "x", "type": "NUMERIC"}}},
+				}},
+			}},
 		})
 		return
 	}

@@ -238,6 +238,20 @@ func TestEstimateBytes(t *testing.T) {
 	}
 }
 
+// What columns a query has is told by a dry run, too.
+func TestDescribe(t *testing.T) {
+	f := newFake(t)
+	d := open(t, f.config())
+	columns, err := d.Describe(t.Context(), "SELECT n, l FROM x")
+	want := []warehouse.Column{{Name: "n", Type: warehouse.Int64}, {Name: "l", Type: "ARRAY<STRUCT<x NUMERIC>>"}}
+	if diff := cmp.Diff(want, columns); diff != "" || err != nil || len(f.jobs) != 0 {
+		t.Errorf("%v, %d jobs (-want +got)\n%s", err, len(f.jobs), diff)
+	}
+	if _, err := d.Describe(t.Context(), "DELETE FROM x WHERE true"); !errors.Is(err, warehouse.ErrNotReadOnly) || len(f.dryRuns) != 1 {
+		t.Errorf("of a statement that writes: %v, %d dry runs", err, len(f.dryRuns))
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	for _, config := range []bigquery.Config{
 		{Location: "EU"},

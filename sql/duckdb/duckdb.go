@@ -342,6 +342,21 @@ func (d *db) Columns(ctx context.Context, schema, relation string) ([]warehouse.
 	return columns, nil
 }
 
+func (d *db) Describe(ctx context.Context, query string) ([]warehouse.Column, error) {
+	if !startsAsQuery(query) {
+		return nil, warehouse.ErrNotReadOnly
+	}
+	rows, err := warehouse.Collect(ctx, d, "SELECT column_name, column_type FROM (DESCRIBE\n"+query+"\n)")
+	if err != nil {
+		return nil, fmt.Errorf("describe a query: %w", err)
+	}
+	columns := make([]warehouse.Column, len(rows))
+	for i, row := range rows {
+		columns[i] = warehouse.Column{Name: row[0].(string), Type: warehouse.Type(row[1].(string))}
+	}
+	return columns, nil
+}
+
 func (d *db) Close() error {
 	return errors.Join(d.connector.Close(), d.lock.release())
 }

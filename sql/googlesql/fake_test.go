@@ -148,6 +148,17 @@ func (f *fake) Columns(_ context.Context, schema, relation string) ([]warehouse.
 	return f.analyzer.Columns(schema, relation)
 }
 
+func (f *fake) Describe(_ context.Context, query string) ([]warehouse.Column, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seen = append(f.seen, query)
+	columns, err := f.analyzer.Query(query)
+	if err != nil {
+		f.refused = append(f.refused, fmt.Errorf("%w\nin the query\n%s", err, query))
+	}
+	return columns, err
+}
+
 func (f *fake) Close() error { return nil }
 
 // err returns all that was refused.

@@ -12,9 +12,10 @@ import (
 
 // builder makes one node's table or view.
 type builder struct {
-	ctx  context.Context // the builder lives for one call of build
-	d    warehouse.Driver
-	node *Node
+	ctx   context.Context // the builder lives for one call of build
+	d     warehouse.Driver
+	node  *Node
+	types *types // of contracts
 }
 
 // existingKind is what a name stands for in the warehouse.
@@ -61,6 +62,9 @@ func (b builder) drop(name string, existing existingKind) error {
 }
 
 func (b builder) view(query string) error {
+	if err := b.checkContract(query); err != nil {
+		return err
+	}
 	if err := b.makeRoom(isView); err != nil {
 		return err
 	}
@@ -68,6 +72,9 @@ func (b builder) view(query string) error {
 }
 
 func (b builder) table(query string) (rows int64, message string, err error) {
+	if err := b.checkContract(query); err != nil {
+		return -1, "", err
+	}
 	if err := b.makeRoom(isTable); err != nil {
 		return -1, "", err
 	}
@@ -113,25 +120,26 @@ func (b builder) dropScratch(names ...string) {
 // add runs an incremental model that has run before. Its new rows are first
 // computed into a table, then brought in by one statement.
 func (b builder) add(query string) (rows int64, message string, err error) {
+	if err := b.checkContract(query); err != nil {
+		return -1, "", err
+	}
 	fresh := b.scratch("new")
 	defer b.dropScratch(fresh)
 	if err := b.create(fresh, query); err != nil {
 		return -1, "", err
 	}
-	have, err := b.columns(b.node.Name)
+	have, err := b.d.Columns(b.ctx, warehouse.SchemaModels, b.node.Name)
 	if err != nil {
 		return -1, "", err
 	}
-	got, err := b.columns(fresh)
+	got, err := b.d.Columns(b.ctx, warehouse.SchemaModels, fresh)
 	if err != nil {
 		return -1, "", err
 	}
-	slices.Sort(have)
-	sorted := slices.Sorted(slices.Values(got))
-	if !slices.Equal(have, sorted) {
-		return -1, "", fmt.Errorf("the columns changed from (%s) to (%s): build it anew with --full-refresh", strings.Join(have, ", "), strings.Join(sorted, ", "))
+	if err := sameTypes(have, got); err != nil {
+		return -1, "", err
 	}
-	if err := b.bringIn(fresh, got); err != nil {
+	if err := b.bringIn(fresh, namesOf(got)); err != nil {
 		return -1, "", err
 	}
 	added, err := b.count(fresh)
@@ -159,14 +167,6 @@ func (b builder) addition(from string, columns []string) string {
 		keys = nil
 	}
 	return addStatement(relation(b.node.Name), from, quoteAll(b.d.Dialect(), columns), quoteAll(b.d.Dialect(), keys))
-}
-
-func (b builder) columns(name string) ([]string, error) {
-	columns, err := b.d.Columns(b.ctx, warehouse.SchemaModels, name)
-	if err != nil {
-		return nil, err
-	}
-	return namesOf(columns), nil
 }
 
 func namesOf(columns []warehouse.Column) []string {

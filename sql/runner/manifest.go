@@ -41,7 +41,7 @@ func (p *Project) Manifest(of Invocation, now time.Time) artifact.Manifest {
 	}
 	for name := range p.sources {
 		id := p.sourceID(name)
-		m.Sources[id] = p.describeSource(name)
+		m.Sources[id] = p.describeSource(name, of.Dialect)
 		link(&m, id, nil)
 	}
 	for name, macro := range p.macros {
@@ -85,7 +85,7 @@ func (p *Project) describe(n *Node, dialect string) artifact.Node {
 	d := artifact.Node{
 		Schema: warehouse.SchemaModels, Name: n.Name, ResourceType: string(n.Kind), PackageName: p.name,
 		Path: below, OriginalFilePath: n.Path, UniqueID: p.uniqueID(n), FQN: p.fqn(n), Alias: n.Name, Checksum: checksumOf(n),
-		Config: n.fullConfig(), Tags: append([]string{}, n.Tags...), Description: n.Description, Columns: columnsOf(n.Columns),
+		Config: n.fullConfig(), Tags: append([]string{}, n.Tags...), Description: n.Description, Columns: columnsOf(n.Columns, dialect),
 		Meta: orEmpty(n.Meta), RawCode: n.source,
 		DependsOn: artifact.DependsOn{Macros: p.macroIDs(p.macrosOf(callsIn(n.source), ""))},
 	}
@@ -152,22 +152,22 @@ func (p *Project) parentIDs(n *Node) []string {
 	return slices.Compact(ids)
 }
 
-func (p *Project) describeSource(name string) artifact.Source {
+func (p *Project) describeSource(name, dialect string) artifact.Source {
 	s := p.sources[name]
 	of, table, _ := strings.Cut(name, ".")
 	return artifact.Source{
 		Schema: s.schema, Name: table, ResourceType: "source", PackageName: p.name, Path: s.path, OriginalFilePath: s.path,
 		UniqueID: p.sourceID(name), FQN: p.sourceFQN(name), SourceName: of, SourceDescription: s.of, Identifier: s.table,
-		Description: s.description, Columns: columnsOf(s.columns), RelationName: s.schema + "." + s.table,
+		Description: s.description, Columns: columnsOf(s.columns, dialect), RelationName: s.schema + "." + s.table,
 	}
 }
 
-func columnsOf(columns []Column) map[string]artifact.Column {
+func columnsOf(columns []Column, dialect string) map[string]artifact.Column {
 	all := map[string]artifact.Column{}
 	for _, c := range columns {
 		described := artifact.Column{Name: c.Name, Description: c.Description, Meta: map[string]any{}, Tags: []string{}}
-		if c.DataType != "" {
-			described.DataType = &c.DataType
+		if declared := c.TypeIn(dialect); declared != "" {
+			described.DataType = &declared
 		}
 		all[c.Name] = described
 	}

@@ -57,12 +57,6 @@ type Node struct {
 	test         *testSpec
 }
 
-// Column is what a project says about a column.
-type Column struct {
-	Name, Description string
-	DataType          string // as YAML has it; empty if it does not say
-}
-
 // Audience is what an audience declares in config.meta.audience.
 type Audience struct {
 	Entity  string
@@ -208,6 +202,7 @@ func (n *Node) settle() []fault {
 	default:
 		faults = append(faults, fault{"materialized", fmt.Sprintf("unknown materialization %q: it may be view, table, ephemeral, incremental or fixpoint", n.Materialized)})
 	}
+	faults = append(faults, n.readContract()...)
 	return append(faults, n.readLayout()...)
 }
 

@@ -77,6 +77,7 @@ type Project struct {
 	nodes   map[string]*Node
 	order   []string // names, each after those it depends on
 	sources map[string]source
+	types   *types           // of contracts
 	macros  map[string]macro // of the project, by name
 	forgets bool             // a full refresh spares no state
 	only    selection        // if not nil, nothing else is picked
@@ -97,7 +98,7 @@ func Load(options Options) (*Project, error) {
 	}
 	l := &loader{
 		Project: &Project{
-			options: options, engine: newEngine(), nodes: map[string]*Node{}, sources: map[string]source{}, macros: map[string]macro{},
+			options: options, engine: newEngine(), nodes: map[string]*Node{}, sources: map[string]source{}, macros: map[string]macro{}, types: &types{},
 		},
 		properties: map[string]properties{},
 	}
@@ -269,6 +270,7 @@ func (l *loader) resolve() {
 	}
 	l.dropDisabled()
 	l.checkProperties()
+	l.checkContracts()
 	l.checkAudiences()
 	if len(l.problems) > 0 {
 		return

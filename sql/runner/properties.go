@@ -76,13 +76,32 @@ func (l *loader) loadProperty(f *yamlFile, e entry, kind Kind, name string, p *p
 		}
 	case "meta", "tags", "access", "group", "docs":
 		f.report(&yaml.Node{Line: e.line}, "%q goes under config", e.key)
+	case "constraints":
+		f.report(&yaml.Node{Line: e.line}, noConstraints)
 	case "versions", "latest_version":
 		f.report(&yaml.Node{Line: e.line}, "versions of models are not supported: make a model of another name")
 	}
 }
 
+// noConstraints is why a table has none: not every warehouse that takes them
+// holds a table to them, so that a model would promise what only a test checks.
+const noConstraints = "constraints are not supported, since BigQuery does not enforce them: use data_tests"
+
+// dataType renders a data_type for each dialect.
+func (l *loader) dataType(f *yamlFile, node *yaml.Node) map[string]string {
+	types := map[string]string{}
+	for _, dialect := range dialects {
+		types[dialect] = strings.TrimSpace(l.renderText(f, node, dialect))
+		if types[dialect] == "" || strings.ContainsAny(types[dialect], ";\n") {
+			f.report(node, "data_type must be the name of a type, such as string or int64")
+			return nil
+		}
+	}
+	return types
+}
+
 func (l *loader) loadColumn(f *yamlFile, item *yaml.Node, kind Kind, model string, p *properties) {
-	column := Column{}
+	column := Column{path: f.path, line: item.Line}
 	var tests []*yaml.Node
 	for _, e := range f.entries(item, "a column", "name", "description", "data_type", "data_tests", "tests", "config", "quote", "constraints") {
 		switch e.key {
@@ -91,10 +110,16 @@ func (l *loader) loadColumn(f *yamlFile, item *yaml.Node, kind Kind, model strin
 		case "description":
 			column.Description = strings.TrimSpace(f.text(e.node, "description"))
 		case "data_type":
-			column.DataType = l.renderText(f, e.node)
+			column.types = l.dataType(f, e.node)
+		case "constraints":
+			f.report(&yaml.Node{Line: e.line}, noConstraints)
 		case "data_tests", "tests":
 			tests = f.list(e.node, e.key)
 		}
+	}
+	if slices.ContainsFunc(p.columns, func(c Column) bool { return c.Name == column.Name }) {
+		f.report(item, "the column %s of the %s %s is described twice: remove one", column.Name, kind, model)
+		return
 	}
 	if !identifier.MatchString(column.Name) {
 		f.report(item, "a column of the %s %s needs a name of letters, digits and _", kind, model)
@@ -204,7 +229,7 @@ func (l *loader) loadSources(f *yamlFile, node *yaml.Node) {
 			case "description":
 				description = strings.TrimSpace(f.text(e.node, "description"))
 			case "schema":
-				schema = l.renderText(f, e.node)
+				schema = l.renderText(f, e.node, "duckdb")
 			case "tables":
 				tables = f.list(e.node, "tables")
 			}
@@ -233,7 +258,7 @@ func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of string, s sour
 		case "identifier":
 			s.table = f.text(e.node, "identifier")
 		case "columns":
-			s.columns = f.sourceColumns(e.node)
+			s.columns = l.sourceColumns(f, e.node)
 		}
 	}
 	if s.table == "" {
@@ -247,7 +272,7 @@ func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of string, s sour
 }
 
 // sourceColumns reads what is said of the columns of a source's table.
-func (f *yamlFile) sourceColumns(node *yaml.Node) []Column {
+func (l *loader) sourceColumns(f *yamlFile, node *yaml.Node) []Column {
 	var columns []Column
 	for _, item := range f.list(node, "columns") {
 		var c Column
@@ -258,7 +283,7 @@ func (f *yamlFile) sourceColumns(node *yaml.Node) []Column {
 			case "description":
 				c.Description = strings.TrimSpace(f.text(e.node, "description"))
 			case "data_type":
-				c.DataType = f.text(e.node, "data_type")
+				c.types = l.dataType(f, e.node)
 			}
 		}
 		columns = append(columns, c)
@@ -266,8 +291,8 @@ func (f *yamlFile) sourceColumns(node *yaml.Node) []Column {
 	return columns
 }
 
-// renderText renders a text of YAML, in which vars may be used.
-func (l *loader) renderText(f *yamlFile, node *yaml.Node) string {
+// renderText renders a text of YAML for a dialect. It may use vars and target.
+func (l *loader) renderText(f *yamlFile, node *yaml.Node, dialect string) string {
 	text := f.text(node, "the text")
 	if !strings.Contains(text, "{{") {
 		return text
@@ -277,7 +302,7 @@ func (l *loader) renderText(f *yamlFile, node *yaml.Node) string {
 		f.report(node, "%s", problems[0].Message)
 		return ""
 	}
-	scope := scope{project: l.Project, node: &Node{Path: f.path}, occasion: occasion{dialect: "duckdb"}, seen: &references{}}
+	scope := scope{project: l.Project, node: &Node{Path: f.path}, occasion: occasion{dialect: dialect}, seen: &references{}}
 	rendered, err := parsed.render(scope.globals())
 	if err != nil {
 		f.report(node, "%s", asProblem(f.path, err).Message)

@@ -40,7 +40,7 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 		return -1, "", err
 	}
 	node = node.forRun()
-	b := builder{ctx: ctx, d: d, node: node}
+	b := builder{ctx: ctx, d: d, node: node, types: p.types}
 	if node.Kind == Seed {
 		return b.seed()
 	}

@@ -101,7 +101,7 @@ func (q query) changed(old *artifact.Manifest, of candidate, way string) bool {
 		return way == "" || way == "body"
 	}
 	if of.node == nil {
-		before, now := old.Sources[q.sourceID(of.name)], q.describeSource(of.name)
+		before, now := old.Sources[q.sourceID(of.name)], q.describeSource(of.name, old.Metadata.AdapterType)
 		return way == "" && before.RelationName != now.RelationName
 	}
 	if (way == "" || way == "macros") && q.macrosChanged(old, of.node) {

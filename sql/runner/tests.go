@@ -37,6 +37,16 @@ type testSpec struct {
 	line int
 }
 
+// Generic tells which generic test a test is, such as unique, and of which model
+// and column; all are empty for a query of the folder tests, and for what is no
+// test. A test of a whole model has no column.
+func (n *Node) Generic() (test, model, column string) {
+	if n.test == nil {
+		return "", "", ""
+	}
+	return n.test.generic, n.test.model, n.test.column
+}
+
 // missing names an argument that the test cannot do without.
 func (t *testSpec) missing() string {
 	switch t.generic {

@@ -52,6 +52,12 @@ type Driver interface {
 	// [ErrNoRelation].
 	Columns(ctx context.Context, schema, relation string) ([]Column, error)
 
+	// Describe lists the columns that a query would have, in order, without
+	// running it; asking is free. Unlike those of Columns, the types are in the
+	// warehouse's own words and exact: DuckDB tells HUGEINT from BIGINT, and
+	// BigQuery, whose results have no parameters, says NUMERIC.
+	Describe(ctx context.Context, query string) ([]Column, error)
+
 	// Close releases the warehouse for other processes. No call follows it.
 	Close() error
 }

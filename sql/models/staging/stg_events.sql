@@ -1,5 +1,6 @@
 {{ config(
     materialized='incremental',
+    on_schema_change='fail',
     incremental_strategy=insert_overwrite(),
     partition_by=by_day('received_at'),
     cluster_by=['source_id', 'type', 'event'],

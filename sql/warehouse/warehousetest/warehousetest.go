@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) warehouse.Driver) {
 		{"append is all or none", checkAppendAtomic},
 		{"read only", checkReadOnly},
 		{"columns", checkColumns},
+		{"describe", checkDescribe},
 		{"landing tables", checkLanding},
 		{"no relation", checkNoRelation},
 		{"estimates", checkEstimates},
@@ -296,6 +297,41 @@ func checkColumns(t *testing.T, d warehouse.Driver) {
 		if diff := cmp.Diff(everything(), got); diff != "" {
 			t.Errorf("Columns(%s): (-want +got)\n%s", relation, diff)
 		}
+	}
+}
+
+// checkDescribe compares the types of a query with those of constants, since
+// their names are the warehouse's own.
+func checkDescribe(t *testing.T, d warehouse.Driver) {
+	create(t, d, "wt_described", everything()...)
+	var nulls []string
+	for _, c := range everything() {
+		nulls = append(nulls, fmt.Sprintf("cast(null as %s) as %s", c.Type.In(d.Dialect()), c.Name))
+	}
+	want, err := d.Describe(t.Context(), "select "+strings.Join(nulls, ", "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Describe(t.Context(), "-- a comment\nwith w as (select * from "+models+".wt_described)\nselect * from w -- the end")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-constants +table)\n%s", diff)
+	}
+	for i, c := range everything() {
+		if got[i].Name != c.Name {
+			t.Errorf("column %d is %s, not %s", i, got[i].Name, c.Name)
+		}
+	}
+	if columns, err := d.Describe(t.Context(), "select * from "+models+".wt_nothing"); err == nil {
+		t.Errorf("of a table that is not there: %v", columns)
+	}
+	if _, err := d.Describe(t.Context(), "create table "+models+".wt_made as select 1 as i"); !errors.Is(err, warehouse.ErrNotReadOnly) {
+		t.Errorf("of a statement that writes: %v", err)
+	}
+	if _, err := d.Columns(t.Context(), models, "wt_made"); !errors.Is(err, warehouse.ErrNoRelation) {
+		t.Errorf("describing made a table: %v", err)
 	}
 }
 

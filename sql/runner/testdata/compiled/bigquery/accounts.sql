@@ -5,7 +5,7 @@ select
     min(first_seen_at) as first_seen_at,
     max(last_seen_at) as last_seen_at,
     count(*) as n_members,
-    countif(last_seen_at >= timestamp_add(current_timestamp(), interval -24 * 30 hour)) as n_active_30d,
+    cast(countif(last_seen_at >= timestamp_add(current_timestamp(), interval -24 * 30 hour)) as int64) as n_active_30d,
     cast(sum(n_events) as int64) as n_events,
     cast(sum(orders) as int64) as orders,
     sum(revenue) as revenue
