@@ -131,8 +131,9 @@ func TestParityOnBigQuery(t *testing.T) {
 	for _, row := range rows {
 		row["received_at"] = day.Add(90 * time.Minute)
 	}
+	const loose = "{{ config(contract={'enforced': false}) }}"
 	p := load(t, runner.Options{Dir: workspace(t, map[string]string{
-		"models/parity.sql": parity, "models/parity_of_rows.sql": parityOfRows, "models/parity_of_groups.sql": parityOfGroups,
+		"models/parity.sql": loose + parity, "models/parity_of_rows.sql": loose + parityOfRows, "models/parity_of_groups.sql": loose + parityOfGroups,
 	})})
 	var got []map[string][][]string
 	for _, d := range []warehouse.Driver{openTables(t), openBigQuery(t, bigquerytest.Projects(t))} {
@@ -164,7 +165,7 @@ func TestParityOnBigQuery(t *testing.T) {
 func TestEstimatesOnBigQuery(t *testing.T) {
 	d := openBigQuery(t, bigquerytest.Projects(t))
 	project := load(t, runner.Options{Dir: workspace(t, map[string]string{
-		"models/more.sql": "{{ config(materialized='incremental', unique_key='profile_id') }}select * from {{ ref('profiles') }}",
+		"models/more.sql": "{{ config(materialized='incremental', contract={'enforced': false}, unique_key='profile_id') }}select * from {{ ref('profiles') }}",
 	}), Budget: runner.Budget{Model: 1 << 30, Run: 1 << 30}})
 	for _, built := range []bool{false, true} {
 		estimates, err := project.Estimate(t.Context(), d, "")

@@ -480,7 +480,7 @@ func TestEstimateAgreesWithTheBuild(t *testing.T) {
 		d.sizes[table.Name] = int64(1000 + i)
 	}
 	p := load(t, runner.Options{Dir: workspace(t, map[string]string{
-		"models/more.sql": "{{ config(materialized='incremental', unique_key='profile_id') }}select profile_id from {{ ref('profiles') }}",
+		"models/more.sql": "{{ config(materialized='incremental', contract={'enforced': false}, unique_key='profile_id') }}select profile_id from {{ ref('profiles') }}",
 		"models/more.yml": "models: [{name: more}]",
 	}), Budget: runner.Budget{Run: 1 << 40}})
 	build(t, p, d, "")

@@ -35,7 +35,7 @@ func TestConditions(t *testing.T) {
 	}
 	files := map[string]string{}
 	for i, test := range tests {
-		files[fmt.Sprintf("models/audiences/try_%d.sql", i)] = "{{ config(meta={'audience': {'entity': 'profile', 'purpose': 'marketing', 'min_size': 1}}) }}\n{{ audience_members(" + test.members + ") }}\n"
+		files[fmt.Sprintf("models/audiences/try_%d.sql", i)] = "{{ config(contract={'enforced': false}, meta={'audience': {'entity': 'profile', 'purpose': 'marketing', 'min_size': 1}}) }}\n{{ audience_members(" + test.members + ") }}\n"
 	}
 	p := load(t, runner.Options{Dir: workspace(t, files), Vars: varsOfCases})
 	all := cases(t)

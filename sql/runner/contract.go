@@ -50,6 +50,9 @@ func (n *Node) readContract() []fault {
 	if !n.EnforcesContract() {
 		return nil
 	}
+	if n.Materialized == Incremental && n.config.text("on_schema_change") != "fail" {
+		return []fault{{"incremental", "beside a contract dbt wants config on_schema_change='fail', which is what the runner does"}}
+	}
 	if len(n.Columns) == 0 {
 		return []fault{{key, fmt.Sprintf("the contract of %s has no columns: describe each with its data_type in a file of YAML, or set config.contract to {enforced: false}", n.Name)}}
 	}

@@ -46,8 +46,9 @@ func TestContract(t *testing.T) {
 		} {
 			t.Run(materialized+"/"+test.name, func(t *testing.T) {
 				d := openEmpty(t)
-				build(t, load(t, runner.Options{Dir: project(contracted(", materialized: "+materialized, kept))}), d, "")
-				results, err := load(t, runner.Options{Dir: project(contracted(", materialized: "+materialized, test.query))}).Run(t.Context(), d, "")
+				config := ", on_schema_change: fail, materialized: " + materialized
+				build(t, load(t, runner.Options{Dir: project(contracted(config, kept))}), d, "")
+				results, err := load(t, runner.Options{Dir: project(contracted(config, test.query))}).Run(t.Context(), d, "")
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -152,6 +153,16 @@ func TestModelsAreDescribed(t *testing.T) {
 	}
 	if len(models) < 30 {
 		t.Fatalf("only %d models", len(models))
+	}
+	for _, n := range nodes {
+		if n.Kind != runner.Seed {
+			continue
+		}
+		for _, c := range n.Columns {
+			if n.Description == "" || c.Description == "" {
+				t.Errorf("the seed %s, column %s: no description", n.Name, c.Name)
+			}
+		}
 	}
 	for _, n := range models {
 		if n.Description == "" || !n.EnforcesContract() || len(n.Columns) == 0 {

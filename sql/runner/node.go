@@ -207,6 +207,9 @@ func (n *Node) settle() []fault {
 }
 
 func (n *Node) checkIncremental() []fault {
+	if change := n.config.text("on_schema_change"); change != "" && change != "ignore" && change != "fail" {
+		return []fault{{"on_schema_change", fmt.Sprintf("on_schema_change %q is not supported: use fail, and build anew with --full-refresh when columns change", change)}}
+	}
 	const key = "incremental_strategy"
 	switch strategy := n.config.text(key); strategy {
 	case "", "append", insertOverwrite:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -144,6 +145,19 @@ func (d *bigQuery) Columns(context.Context, string, string) ([]warehouse.Column,
 	return []warehouse.Column{{Name: "at", Type: warehouse.Timestamp}, {Name: "v", Type: warehouse.String}}, nil
 }
 
+// Describe takes each query for one of what Columns lists, but for the one that
+// asks for the names of types.
+func (d *bigQuery) Describe(ctx context.Context, query string) ([]warehouse.Column, error) {
+	var columns []warehouse.Column
+	for _, cast := range regexp.MustCompile(`cast\(null as (.+?)\) as c\d+`).FindAllStringSubmatch(query, -1) {
+		columns = append(columns, warehouse.Column{Type: warehouse.Type(strings.ToUpper(cast[1]))})
+	}
+	if columns != nil {
+		return columns, nil
+	}
+	return d.Columns(ctx, "", "")
+}
+
 type answer struct {
 	warehouse.Rows
 	rows [][]any
@@ -244,9 +258,17 @@ func (d *bigQuery) ReadOnly(_ context.Context, query string) (warehouse.Rows, er
 // of it that scans the landing table or the model itself does so on the affected
 // days, as constants. The text in full is there to be read in review.
 func TestAffectedDaysAreConstants(t *testing.T) {
-	d := &bigQuery{columns: []warehouse.Column{{Name: "received_at", Type: warehouse.Timestamp}}}
+	d := &bigQuery{}
 	target := t.TempDir()
-	runOnly(t, load(t, runner.Options{Dir: sqlproject.Files, Target: target}), d, "stg_events")
+	p := load(t, runner.Options{Dir: sqlproject.Files, Target: target})
+	nodes, err := p.List("stg_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range nodes[0].Columns {
+		d.columns = append(d.columns, warehouse.Column{Name: c.Name, Type: warehouse.Type(strings.ToUpper(c.TypeIn("bigquery")))})
+	}
+	runOnly(t, p, d, "stg_events")
 	if len(d.asked) != 1 {
 		t.Errorf("a run asks %d times for the affected days", len(d.asked))
 	}
