@@ -118,7 +118,7 @@ func (f *fake) insert(w http.ResponseWriter, r *http.Request) {
 		}
 		reply(w, map[string]any{
 			"jobReference": map[string]any{"projectId": "p", "jobId": id, "location": "EU"}, "configuration": body.Configuration,
-			"status":     map[string]any{"state": "DONE"},
+			"status": map[string]any{"state": "DONE"},
 			"statistics": map[string]any{"totalBytesProcessed": "4096", "query": map[string]any{
 				"statementType": f.kind(body.Configuration),
 				"schema": map[string]any{"fields": []any{

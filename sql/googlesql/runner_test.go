@@ -35,9 +35,10 @@ models:
   - name: audience
     config: {meta: {audience: {entity: profile, purpose: marketing, min_size: 1}}}
 `,
-		"models/sources.yml": "sources:\n  - name: sluis\n    tables: [{name: events}]\n",
-		"models/events.sql":  `select event_id, type, 1 as kept, {{ dbt.hash('event_id') }} as digest from {{ source('sluis', 'events') }}`,
-		"models/inner.sql":   `{{ config(materialized='ephemeral') }}select event_id, received_at from {{ source('sluis', 'events') }}`,
+		"macros/unique_together.sql": `{% test unique_together(model, columns) %}select {{ columns | join(', ') }} from {{ model }} group by {{ columns | join(', ') }} having count(*) > 1{% endtest %}`,
+		"models/sources.yml":         "sources:\n  - name: sluis\n    tables: [{name: events}]\n",
+		"models/events.sql":          `select event_id, type, 1 as kept, {{ dbt.hash('event_id') }} as digest from {{ source('sluis', 'events') }}`,
+		"models/inner.sql":           `{{ config(materialized='ephemeral') }}select event_id, received_at from {{ source('sluis', 'events') }}`,
 		"models/merged.sql": `{{ config(materialized='incremental', unique_key=['event_id', 'day']) }}
 select event_id, {{ dbt.date_trunc('day', 'received_at') }} as day, received_at as rows_at from {{ ref('inner') }} as i
 {% if is_incremental() %}where received_at > (select max(rows_at) from {{ this }}){% endif %}`,

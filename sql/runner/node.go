@@ -183,6 +183,9 @@ func (n *Node) settle() []fault {
 	for _, wrong := range n.readMaxBytes() {
 		faults = append(faults, fault{"max_bytes", wrong})
 	}
+	if n.Kind == Test {
+		return append(faults, n.readTestConfig()...)
+	}
 	if n.Kind != Model {
 		return faults
 	}

@@ -141,14 +141,10 @@ func (l *loader) problem(path string, line int, format string, args ...any) {
 // loadFiles reads everything but how things depend on each other. Macros come
 // first, since templates call them.
 func (l *loader) loadFiles() {
-	l.eachFile(l.settings.macroPaths, func(file string) {
-		if path.Ext(file) == ".sql" {
-			if source, ok := l.read(file); ok {
-				l.problems = append(l.problems, l.engine.define(file, source)...)
-				maps.Copy(l.macros, macrosIn(file, source))
-			}
-		} else if isYAML(file) {
-			l.loadProperties(file)
+	l.eachFile(l.settings.macroPaths, l.loadMacros)
+	l.eachFile(l.testFolders("generic"), func(file string) {
+		if !isYAML(file) { // those are read with the others of the folders of tests
+			l.loadMacros(file)
 		}
 	})
 	l.eachFile(slices.Concat(l.settings.modelPaths, l.settings.seedPaths, l.settings.testPaths), func(file string) {
@@ -158,7 +154,36 @@ func (l *loader) loadFiles() {
 	})
 	l.eachFile(l.settings.modelPaths, func(file string) { l.loadTemplate(file, Model) })
 	l.eachFile(l.settings.seedPaths, l.loadSeed)
-	l.eachFile(l.settings.testPaths, func(file string) { l.loadTemplate(file, Test) })
+	l.eachFile(l.settings.testPaths, func(file string) {
+		if !slices.ContainsFunc(l.testFolders("generic", "fixtures"), func(folder string) bool { return strings.HasPrefix(file, folder+"/") }) {
+			l.loadTemplate(file, Test)
+		}
+	})
+}
+
+// testFolders are those below the folders of tests that dbt has another use for:
+// generic, whose files are macros, and fixtures, which are rows for unit tests.
+func (l *loader) testFolders(names ...string) []string {
+	var folders []string
+	for _, tests := range l.settings.testPaths {
+		for _, name := range names {
+			folders = append(folders, path.Join(tests, name))
+		}
+	}
+	return folders
+}
+
+// loadMacros reads a file of macros, or of YAML beside them.
+func (l *loader) loadMacros(file string) {
+	switch {
+	case isYAML(file):
+		l.loadProperties(file)
+	case path.Ext(file) == ".sql":
+		if source, ok := l.read(file); ok {
+			l.problems = append(l.problems, l.engine.define(file, asMacros(source))...)
+			maps.Copy(l.macros, macrosIn(file, source))
+		}
+	}
 }
 
 func isYAML(file string) bool {
@@ -205,7 +230,7 @@ func (l *loader) loadTemplate(file string, kind Kind) {
 	node.template, problems = l.engine.parse(file, source)
 	l.problems = append(l.problems, problems...)
 	if kind == Test {
-		node.test = &testSpec{name: node.Name, severity: severityOf(node.config)}
+		node.test = &testSpec{name: node.Name}
 	}
 	l.add(node)
 }

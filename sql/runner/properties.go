@@ -1,8 +1,6 @@
 package runner
 
 import (
-	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -131,93 +129,6 @@ func (l *loader) loadColumn(f *yamlFile, item *yaml.Node, kind Kind, model strin
 	p.columns = append(p.columns, column)
 }
 
-// testArguments are the arguments of the tests that the runner has.
-var testArguments = map[string][]string{
-	"not_null":        nil,
-	"unique":          nil,
-	"accepted_values": {"values", "quote"},
-	"relationships":   {"to", "field"},
-	"unique_together": {"columns"},
-}
-
-// genericTest reads a test as YAML writes it: its name, or a mapping of its
-// name to arguments and config.
-func (f *yamlFile) genericTest(node *yaml.Node, model, column string) []*testSpec {
-	spec := &testSpec{model: model, column: column, severity: severityError, path: f.path, line: node.Line, arguments: map[string]any{}}
-	if column != "" {
-		spec.arguments["column_name"] = column
-	}
-	var body *yaml.Node
-	if node.Kind == yaml.ScalarNode {
-		spec.generic = node.Value
-	} else if entries := f.entries(node, "a test"); len(entries) == 1 {
-		spec.generic, body = entries[0].key, entries[0].node
-	} else {
-		f.report(node, "a test must be a name, or one name with its arguments")
-		return nil
-	}
-	allowed, ok := testArguments[spec.generic]
-	if !ok {
-		f.report(node, "unknown test %q: write it as a query in the folder tests, which returns the rows that are wrong", spec.generic)
-		return nil
-	}
-	for _, e := range f.entries(body, "the test "+spec.generic, "arguments", "config", "name", "description") {
-		switch e.key {
-		case "arguments":
-			for _, argument := range f.entries(e.node, "the arguments of "+spec.generic, slices.Concat(allowed, []string{"column_name"})...) {
-				spec.arguments[argument.key] = f.value(argument.node)
-				f.testArgument(spec, argument)
-			}
-		case "config":
-			f.testConfig(spec, e.node)
-		case "name":
-			spec.name = f.text(e.node, "name")
-		}
-	}
-	if missing := spec.missing(); missing != "" {
-		f.report(node, "the test %s needs %s, under arguments", spec.generic, missing)
-		return nil
-	}
-	return []*testSpec{spec}
-}
-
-func (f *yamlFile) testArgument(spec *testSpec, e entry) {
-	switch e.key {
-	case "values":
-		for _, item := range f.list(e.node, "values") {
-			spec.values = append(spec.values, f.value(item))
-		}
-	case "quote":
-		spec.unquoted = f.value(e.node) == false
-	case "to":
-		spec.to = f.text(e.node, "to")
-	case "field":
-		spec.field = f.text(e.node, "field")
-	case "columns":
-		spec.columns = f.texts(e.node, "columns")
-	case "column_name":
-		spec.column = f.text(e.node, "column_name")
-	}
-}
-
-func (f *yamlFile) testConfig(spec *testSpec, node *yaml.Node) {
-	for _, e := range f.entries(node, "the config of a test", "severity", "where", "tags", "meta", "enabled", "limit", "store_failures") {
-		switch e.key {
-		case "severity":
-			spec.severity = strings.ToLower(f.text(e.node, "severity"))
-			if spec.severity != severityError && spec.severity != severityWarn {
-				f.report(e.node, "severity must be error or warn")
-			}
-		case "where":
-			spec.where = f.text(e.node, "where")
-		case "tags":
-			spec.tags = f.texts(e.node, "tags")
-		case "enabled":
-			spec.disabled = f.value(e.node) == false
-		}
-	}
-}
-
 func (l *loader) loadSources(f *yamlFile, node *yaml.Node) {
 	for _, item := range f.list(node, "sources") {
 		var name, schema, description string
@@ -293,70 +204,24 @@ func (l *loader) sourceColumns(f *yamlFile, node *yaml.Node) []Column {
 
 // renderText renders a text of YAML for a dialect. It may use vars and target.
 func (l *loader) renderText(f *yamlFile, node *yaml.Node, dialect string) string {
-	text := f.text(node, "the text")
+	return l.renderInline(f.path, node.Line, f.text(node, "the text"), dialect)
+}
+
+func (l *loader) renderInline(path string, line int, text, dialect string) string {
 	if !strings.Contains(text, "{{") {
 		return text
 	}
-	parsed, problems := l.engine.parse(f.path, text)
+	parsed, problems := l.engine.parse(path, text)
 	if len(problems) > 0 {
-		f.report(node, "%s", problems[0].Message)
+		l.problem(path, line, "%s", problems[0].Message)
 		return ""
 	}
-	scope := scope{project: l.Project, node: &Node{Path: f.path}, occasion: occasion{dialect: dialect}, seen: &references{}}
+	scope := scope{project: l.Project, node: &Node{Path: path}, occasion: occasion{dialect: dialect}, seen: &references{}}
 	rendered, err := parsed.render(scope.globals())
 	if err != nil {
-		f.report(node, "%s", asProblem(f.path, err).Message)
+		l.problem(path, line, "%s", asProblem(path, err).Message)
 	}
 	return rendered
-}
-
-var (
-	refText    = regexp.MustCompile(`^\s*ref\(\s*['"](\w+)['"]\s*\)\s*$`)
-	sourceText = regexp.MustCompile(`^\s*source\(\s*['"](\w+)['"]\s*,\s*['"](\w+)['"]\s*\)\s*$`)
-)
-
-// attachTests makes nodes of the tests that YAML declares.
-func (l *loader) attachTests() {
-	for _, p := range l.properties {
-		for _, spec := range p.tests {
-			if _, ok := l.nodes[spec.model]; ok && !spec.disabled {
-				l.attachTest(spec)
-			}
-		}
-	}
-}
-
-func (l *loader) attachTest(spec *testSpec) {
-	if spec.name == "" {
-		spec.name = spec.synthesized()
-	}
-	node := &Node{
-		Name: spec.name, Kind: Test, Path: spec.path, DependsOn: []string{spec.model}, describedIn: spec.path,
-		config: config{"severity": spec.severity, "tags": spec.tags}, test: spec, Tags: spec.tags,
-	}
-	if spec.to != "" {
-		if m := refText.FindStringSubmatch(spec.to); m != nil {
-			if _, ok := l.nodes[m[1]]; !ok {
-				l.problem(spec.path, spec.line, "there is no model %q to refer to", m[1])
-			}
-			spec.parent = relation(m[1])
-			node.DependsOn = append(node.DependsOn, m[1])
-		} else if m := sourceText.FindStringSubmatch(spec.to); m != nil {
-			s, ok := l.sources[m[1]+"."+m[2]]
-			if !ok {
-				l.problem(spec.path, spec.line, "there is no source %s.%s", m[1], m[2])
-			}
-			spec.parent = s.schema + "." + s.table
-			node.sources = []string{m[1] + "." + m[2]}
-		} else {
-			l.problem(spec.path, spec.line, "to must be ref('…') or source('…', '…')")
-		}
-	}
-	if other, ok := l.nodes[node.Name]; ok {
-		l.problem(spec.path, spec.line, "the test %s is there twice, also in %s: remove one", node.Name, fmt.Sprintf("%s:%d", other.Path, other.testLine()))
-		return
-	}
-	l.nodes[node.Name] = node
 }
 
 func (n *Node) testLine() int {

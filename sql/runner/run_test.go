@@ -223,6 +223,10 @@ seeds:
 
 func TestTestsFindWrongRows(t *testing.T) {
 	p := load(t, runner.Options{Dir: project(`
+-- macros/unique_together.sql --
+{% test unique_together(model, columns) %}
+select {{ columns | join(', ') }} from {{ model }} group by {{ columns | join(', ') }} having count(*) > 1
+{% endtest %}
 -- models/parent.sql --
 select 1 as id
 -- models/m.sql --

@@ -44,7 +44,7 @@ const settingsFile = "dbt_project.yml"
 var otherSettings = []string{
 	"version", "config-version", "profile", "target-path", "clean-targets", "log-path", "packages-install-path",
 	"require-dbt-version", "docs-paths", "asset-paths", "analysis-paths", "snapshot-paths", "flags", "query-comment",
-	"quoting", "dispatch", "data_tests", "tests", "snapshots", "exposures", "unit_tests",
+	"quoting", "dispatch", "snapshots", "exposures", "unit_tests",
 }
 
 func (l *loader) loadSettings() {
@@ -61,7 +61,7 @@ func (l *loader) loadSettings() {
 		}
 		return
 	}
-	known := append([]string{"name", "model-paths", "macro-paths", "seed-paths", "test-paths", "vars", "models", "seeds", "on-run-start", "on-run-end"}, otherSettings...)
+	known := append([]string{"name", "model-paths", "macro-paths", "seed-paths", "test-paths", "vars", "models", "seeds", "data_tests", "tests", "on-run-start", "on-run-end"}, otherSettings...)
 	entries := f.entries(root, settingsFile, known...)
 	for _, e := range entries {
 		if e.key == "name" {
@@ -107,6 +107,8 @@ func (l *loader) loadSetting(f *yamlFile, e entry) {
 		l.loadFolders(f, Model, e.node)
 	case "seeds":
 		l.loadFolders(f, Seed, e.node)
+	case "data_tests", "tests":
+		l.loadFolders(f, Test, e.node)
 	}
 }
 

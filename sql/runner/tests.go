@@ -2,7 +2,9 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -15,23 +17,22 @@ const (
 
 // testSpec is a test: a query for the rows that are wrong.
 type testSpec struct {
-	name     string
-	generic  string // not_null, unique, …; empty for a query of the folder tests
-	model    string
-	column   string
-	columns  []string
+	name    string
+	generic string // not_null, unique, …; empty for a query of the folder tests
+	model   string
+	column  string
+
+	// Of the runner's own tests:
 	values   []any
 	unquoted bool
-	to       string
 	field    string
 	parent   string // the relation that to means
-	where    string
-	severity string
-	disabled bool
 
-	// arguments are those of a generic test as YAML has them.
+	// arguments and config are those of a generic test as YAML has them, and
+	// where is its filter by dialect, with its Jinja rendered.
 	arguments map[string]any
-	tags      []string
+	config    config
+	where     map[string]string
 
 	path string
 	line int
@@ -47,51 +48,81 @@ func (n *Node) Generic() (test, model, column string) {
 	return n.test.generic, n.test.model, n.test.column
 }
 
-// missing names an argument that the test cannot do without.
-func (t *testSpec) missing() string {
-	switch t.generic {
-	case "not_null", "unique":
-		if t.column == "" {
-			return "column_name"
-		}
-	case "accepted_values":
-		switch {
-		case t.column == "":
-			return "column_name"
-		case len(t.values) == 0:
-			return "values"
-		}
-	case "relationships":
-		switch {
-		case t.column == "":
-			return "column_name"
-		case t.to == "":
-			return "to"
-		case t.field == "":
-			return "field"
-		}
-	case "unique_together":
-		if len(t.columns) == 0 {
-			return "columns"
+// testConfigKeys are what YAML may say under the config of a test.
+var testConfigKeys = []string{"severity", "where", "tags", "meta", "enabled", "limit", "warn_if", "error_if", "fail_calc", "store_failures", "store_failures_as"}
+
+// bound is a comparison with the number of wrong rows.
+var bound = regexp.MustCompile(`^\s*((=|!=|<>|<=?|>=?)\s*-?\d+|(not\s+)?between\s+-?\d+\s+and\s+-?\d+)\s*$`)
+
+// readTestConfig checks what the config says of a test, and takes it over.
+func (n *Node) readTestConfig() []fault {
+	var faults []fault
+	report := func(key, format string, args ...any) {
+		faults = append(faults, fault{key, fmt.Sprintf(format, args...)})
+	}
+	n.Tags = asTexts(n.config["tags"])
+	severity := strings.ToLower(n.config.text("severity"))
+	switch severity {
+	case "":
+		severity = severityError
+	case severityError, severityWarn:
+	default:
+		report("severity", "severity must be error or warn")
+	}
+	n.config["severity"] = severity
+	for _, key := range []string{"warn_if", "error_if"} {
+		if value, ok := n.config[key]; ok && !bound.MatchString(strings.ToLower(fmt.Sprint(value))) {
+			report(key, "%s must compare the number of rows with another, as in \">10\"", key)
 		}
 	}
-	return ""
+	if limit, ok := n.config["limit"]; ok && limit != nil {
+		if number, isInt := limit.(int); !isInt || number < 1 {
+			report("limit", "limit must be a number of rows, of at least 1")
+		}
+	}
+	if calc, ok := n.config["fail_calc"]; ok && calc != nil {
+		if text, isText := calc.(string); !isText || strings.TrimSpace(text) == "" {
+			report("fail_calc", "fail_calc must be an expression, such as count(*)")
+		}
+	}
+	if n.config["store_failures"] == true || n.config["store_failures_as"] != nil {
+		report("store_failures", "store_failures is not supported, since the rows would be kept where no erasure looks: run the compiled query, or make a model of it")
+	}
+	if _, ok := n.config["where"]; ok && n.test.generic == "" {
+		report("where", "where is for generic tests: filter in the query")
+	}
+	return faults
+}
+
+// verdictQuery asks what dbt asks of a test's query: how many rows are wrong,
+// and whether that is to be warned of or is an error.
+func (n *Node) verdictQuery(query string) string {
+	text := func(key, otherwise string) string {
+		if value := n.config.text(key); value != "" {
+			return value
+		}
+		return otherwise
+	}
+	limit := ""
+	if rows, ok := n.config["limit"].(int); ok {
+		limit = fmt.Sprintf("\nlimit %d", rows)
+	}
+	calc := text("fail_calc", "count(*)")
+	return fmt.Sprintf("select cast(%[1]s as int64) as failures, %[1]s %[2]s as should_warn, %[1]s %[3]s as should_error from (\n%[4]s%[5]s\n) as wrong",
+		calc, text("warn_if", "!= 0"), text("error_if", "!= 0"), query, limit)
 }
 
 // query returns the test's query.
 func (t *testSpec) query(dialect string) (string, error) {
 	rows := relation(t.model)
-	if t.where != "" {
-		rows = "(select * from " + rows + " where " + t.where + ")"
+	if where := t.where[dialect]; where != "" {
+		rows = "(select * from " + rows + " where " + where + ")"
 	}
 	switch t.generic {
 	case "not_null":
 		return fmt.Sprintf("select %[1]s from %[2]s as t where %[1]s is null", t.column, rows), nil
 	case "unique":
 		return fmt.Sprintf("select %[1]s from %[2]s as t where %[1]s is not null group by %[1]s having count(*) > 1", t.column, rows), nil
-	case "unique_together":
-		list := strings.Join(t.columns, ", ")
-		return fmt.Sprintf("select %[1]s from %[2]s as t group by %[1]s having count(*) > 1", list, rows), nil
 	case "accepted_values":
 		values := make([]string, len(t.values))
 		for i, value := range t.values {
@@ -106,13 +137,6 @@ func (t *testSpec) query(dialect string) (string, error) {
 			t.column, rows, t.parent, t.field), nil
 	}
 	return "", fmt.Errorf("unknown test %q", t.generic)
-}
-
-func severityOf(c config) string {
-	if strings.EqualFold(c.text("severity"), severityWarn) {
-		return severityWarn
-	}
-	return severityError
 }
 
 // Test runs the selected tests, among them those that read selected models and
@@ -139,8 +163,10 @@ func (p *Project) report(result NodeResult) NodeResult {
 	return result
 }
 
+// runTest runs a test. Its result has the number of wrong rows also where that
+// many are allowed.
 func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) NodeResult {
-	found := int64(-1)
+	var v verdict
 	d = discreet{d}
 	result := timed(node, Passed, func() (int64, string, error) {
 		query, err := p.compile(node, occasion{dialect: d.Dialect(), query: reading(ctx, d)})
@@ -150,18 +176,53 @@ func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) N
 		if err := p.keep(node, query); err != nil {
 			return -1, "", err
 		}
-		found, err = builder{ctx: ctx, d: d, node: node}.number("select count(*) from (\n" + query + "\n) as wrong")
-		return found, "", err
+		v, err = ask(ctx, d, node.verdictQuery(query))
+		return v.failures, "", err
 	})
-	if found <= 0 {
+	if result.Status == Failed {
 		return result
 	}
-	result.Message = fmt.Sprintf("%d rows are wrong", found)
-	result.Status = Failed
-	if node.test.severity == severityWarn || severityOf(node.config) == severityWarn {
-		result.Status = Warned
-	}
+	result.Status, result.Message = v.of(node)
 	return result
+}
+
+// verdict is the answer to a verdictQuery.
+type verdict struct {
+	failures    int64
+	warn, error bool
+}
+
+func ask(ctx context.Context, d warehouse.Driver, query string) (verdict, error) {
+	rows, err := warehouse.Collect(ctx, d, query)
+	if err != nil {
+		return verdict{failures: -1}, err
+	}
+	if len(rows) == 1 && len(rows[0]) == 3 {
+		failures, counted := rows[0][0].(int64)
+		warn, warned := rows[0][1].(bool)
+		wrong, judged := rows[0][2].(bool)
+		if counted && warned && judged {
+			return verdict{failures, warn, wrong}, nil
+		}
+	}
+	return verdict{failures: -1}, errors.New("the test's fail_calc gives no number")
+}
+
+// of is the status of a test that came to a verdict, and what to say of it.
+func (v verdict) of(node *Node) (Status, string) {
+	because := func(key string) string {
+		if bound := node.config.text(key); bound != "" {
+			return fmt.Sprintf("%d rows are wrong (%s: %s)", v.failures, key, bound)
+		}
+		return fmt.Sprintf("%d rows are wrong", v.failures)
+	}
+	switch {
+	case v.error && node.config.text("severity") != severityWarn:
+		return Failed, because("error_if")
+	case v.warn:
+		return Warned, because("warn_if")
+	}
+	return Passed, ""
 }
 
 // consentTest begins the name of the check that an audience's members consent.
