@@ -85,7 +85,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Flags: []cli.Flag{workspaceFlag()},
 		Commands: []*cli.Command{
 			initCommand(), upCommand(), demoCommand(), collectorCommand(), tailCommand(), snippetCommand(),
-			trackingCommand(), consentCommand(), generateCommand(), modelsCommand(), syncCommand(), destinationsCommand(), subjectCommand(), sqlCommand(),
+			trackingCommand(), consentCommand(), generateCommand(), modelsCommand(), syncCommand(), destinationsCommand(), subjectCommand(),
+			explainCommand(), sqlCommand(),
 			ledgerCommand(), keysCommand(), doctorCommand(), proveCommand(), pseudonymServiceCommand(), pluginCommand(),
 		},
 		Writer:         stdout,
