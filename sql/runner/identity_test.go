@@ -75,7 +75,7 @@ func TestIdentityInTime(t *testing.T) {
 			p := load(t, runner.Options{
 				Dir: edited(t, changed), FullRefresh: full, Vars: map[string]any{"as_of": fmt.Sprintf("2026-04-%02d 00:00:00", day)},
 			})
-			build(t, p, d, identityModels)
+			runOnly(t, p, d, identityModels)
 			if got := profilesOf(t, d); got != want {
 				t.Errorf("%s, full refresh %t: %s, not %s", what, full, got, want)
 			}
@@ -440,7 +440,7 @@ e4,2026-03-02 10:00,anonymous_id:desk user_id:bob,identity
 e5,2026-03-03 10:00,anonymous_id:desk user_id:cas,identity
 `)))
 	limits := "kind,neighbour_kind,max_neighbours,window_days,policy\nanonymous_id,user_id,1,,last_auth\n"
-	build(t, load(t, runner.Options{Dir: edited(t, map[string]string{"seeds/identity_pair_limits.csv": limits})}), d, identityModels)
+	runOnly(t, load(t, runner.Options{Dir: edited(t, map[string]string{"seeds/identity_pair_limits.csv": limits})}), d, identityModels)
 	if got := profilesOf(t, d); got != "ann(ann ann_mail) bob(bob) desk(cas desk)" {
 		t.Error(got)
 	}
