@@ -151,26 +151,20 @@ func generateInto(c *cli.Context, w *workspace.Workspace, world *generate.World,
 	if err := errors.Join(err, truth.Close()); err != nil {
 		return total, err
 	}
-	given, err := erasedOf(dir)
-	if err != nil || len(given.UserIDs) == 0 {
+	erased, err := generate.Erasures(dir)
+	if err != nil || len(erased.People) == 0 {
 		return total, err
 	}
 	if c.String("to") != "" {
-		fmt.Fprintf(c.App.ErrWriter, "%d people asked to be erased; see %s.\n", len(given.UserIDs), filepath.Join(dir, generate.ErasureFile))
+		fmt.Fprintf(c.App.ErrWriter, "%d people ask to be erased, which is for you to do; see %s.\n", len(erased.People), filepath.Join(dir, generate.ErasureFile))
 		return total, nil
 	}
 	s, err := newSubjects(ctx, w, "sluis generate", newLogger(c), c.App.ErrWriter)
 	if err != nil {
 		return total, err
 	}
-	_, err = s.Erase(ctx, given)
+	_, err = s.Erase(ctx, subject.Given{Emails: erased.IDs["email"], UserIDs: erased.IDs["user_id"], AnonymousIDs: erased.IDs["anonymous_id"]})
 	return total, err
-}
-
-// erasedOf are the identifiers of those who are to be erased.
-func erasedOf(dir string) (given subject.Given, err error) {
-	ids, err := generate.Erasures(dir)
-	return subject.Given{Emails: ids["email"], UserIDs: ids["user_id"], AnonymousIDs: ids["anonymous_id"]}, err
 }
 
 // writeKeyOf is that of a source by its id; of the first one for none.

@@ -80,21 +80,19 @@ func measureGenerated(c *cli.Context, w *workspace.Workspace, pseudonym generate
 	if err != nil {
 		return f, err
 	}
-	gone := make(map[string]bool)
-	for kind, ids := range erased {
+	for kind, ids := range erased.IDs {
 		for _, id := range ids {
 			token, err := pseudonym(kind, id)
 			if err != nil {
 				return f, err
 			}
-			gone[token] = true
+			f.Erased++
 			if _, ok := profiles[token]; ok {
 				f.Present++
 			}
 		}
 	}
-	f.Erased = len(gone)
-	if f.Identity, err = generate.Measure(f.Truth, profiles, gone, pseudonym); err != nil {
+	if f.Identity, err = generate.Measure(f.Truth, profiles, erased.People, pseudonym); err != nil {
 		return f, err
 	}
 	f.Sessions, err = generate.MeasureSessions(f.Truth, visits, pseudonym)

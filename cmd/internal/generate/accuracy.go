@@ -56,10 +56,10 @@ type SharedIdentifiers struct {
 type Pseudonyms func(kind, id string) (string, error)
 
 // Measure compares profiles, by their identifiers, with the truth in a folder.
-// Those of the erased, by their pseudonyms, are passed over.
+// What people were erased of is passed over.
 func Measure(dir string, profiles map[string]string, erased map[string]bool, pseudonym Pseudonyms) (Accuracy, error) {
 	m := measurement{
-		profiles: profiles, erased: erased, sizes: make(map[string]int64), people: make(map[string]int64),
+		profiles: profiles, erased: erased, passed: make(map[string]bool), sizes: make(map[string]int64), people: make(map[string]int64),
 		shared: make(map[string]*sharedOne), of: make(map[personIn]int64), sharers: make(map[string]bool),
 	}
 	err := readTruth(dir, PersonFile, func(row []string) error { return m.read(row, pseudonym) })
@@ -84,6 +84,7 @@ type measurement struct {
 	Accuracy
 	profiles map[string]string
 	erased   map[string]bool
+	passed   map[string]bool  // identifiers of the erased, which others may use too
 	sizes    map[string]int64 // of profiles, of what the truth knows
 	people   map[string]int64 // people by profile, by what they alone used
 	shared   map[string]*sharedOne
@@ -106,10 +107,8 @@ func (m *measurement) read(row []string, pseudonym Pseudonyms) error {
 		return err
 	}
 	profile, ok := m.profiles[token]
-	if m.erased[token] {
-		if ok {
-			m.matched++
-		}
+	if m.erased[person] {
+		m.passed[token] = true
 		return nil
 	}
 	if len(person) > 4 && person[:4] == "bot-" {
@@ -193,6 +192,11 @@ func (m *measurement) result() Accuracy {
 		m.Largest = max(m.Largest, n)
 	}
 	m.Profiles = int64(len(m.sizes))
+	for token := range m.passed {
+		if _, ok := m.profiles[token]; ok && m.shared[token] == nil {
+			m.matched++
+		}
+	}
 	m.Strangers = int64(len(m.profiles)) - m.matched
 	m.Precision = ratio(m.Right, m.Joined)
 	m.Recall = ratio(m.Found, m.Knowable)

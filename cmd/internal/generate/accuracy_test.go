@@ -103,10 +103,11 @@ func TestMeasureByHand(t *testing.T) {
 		{"user_id", "u2", "p-2", "false", "2.0"},
 		{"anonymous_id", "tv", "p-2", "true", ""},
 		{"anonymous_id", "gone", "p-3", "false", "3.0"},
+		{"anonymous_id", "tv", "p-3", "true", ""},
 		{"anonymous_id", "crawler", "bot-4", "false", ""},
 	})
 	profiles := map[string]string{"a1": "A", "u1": "A", "tv": "A", "a2": "B", "u2": "C", "crawler": "D", "unknown": "E"}
-	got, err := Measure(dir, profiles, map[string]bool{"gone": true}, plain)
+	got, err := Measure(dir, profiles, map[string]bool{"p-3": true}, plain)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func TestMeasureByHand(t *testing.T) {
 	}
 
 	profiles["u2"] = "A" // two people in one profile, by the device they share
-	if got, err = Measure(dir, profiles, map[string]bool{"gone": true}, plain); err != nil {
+	if got, err = Measure(dir, profiles, map[string]bool{"p-3": true}, plain); err != nil {
 		t.Fatal(err)
 	}
 	if got.Joined != 6 || got.Right != 4 || got.PeoplePerProfile != 1.5 {

@@ -344,12 +344,19 @@ func (t *Truth) choices(arrived []request) {
 	}
 }
 
-// Erasures reads the identifiers of those who are to be erased, by kind.
-func Erasures(dir string) (map[string][]string, error) {
-	ids := make(map[string][]string)
+// Erased are those who are to be erased.
+type Erased struct {
+	People map[string]bool     // as the truth calls them
+	IDs    map[string][]string // by kind: those that nobody else uses
+}
+
+// Erasures reads who is to be erased.
+func Erasures(dir string) (Erased, error) {
+	e := Erased{People: make(map[string]bool), IDs: make(map[string][]string)}
 	err := readTruth(dir, ErasureFile, func(row []string) error {
-		ids[row[0]] = append(ids[row[0]], row[1])
+		e.IDs[row[0]] = append(e.IDs[row[0]], row[1])
+		e.People[row[2]] = true
 		return nil
 	})
-	return ids, err
+	return e, err
 }
