@@ -27,6 +27,12 @@ func times(n int, channels string, converted bool) []path {
 	return slices.Repeat([]path{{channels, converted}}, n)
 }
 
+// givenJourneys is attribution_journeys made of a table, as far as it matters here.
+const givenJourneys = `select kind, journey_id, place, visits, outcome, channel,
+	cast(null as string) as profile_id, cast(null as string) as conversion_id, cast(null as string) as session_id, cast(null as string) as campaign,
+	cast(null as {{ dbt.type_timestamp() }}) as converted_at, cast(null as {{ dbt.type_timestamp() }}) as started_at
+from {{ source('given', 'journeys') }}`
+
 // channelModels builds attribution_markov and attribution_shapley over journeys by
 // kind of conversion, and returns the effects and shares of channels by model and
 // kind. So that many sets of journeys need one build, each is a kind.
@@ -34,7 +40,7 @@ func channelModels(t *testing.T, most int, kinds map[string][]path) map[string]m
 	t.Helper()
 	p := load(t, runner.Options{
 		Dir: workspace(t, map[string]string{
-			"models/attribution/attribution_journeys.sql": "select * from {{ source('given', 'journeys') }}",
+			"models/attribution/attribution_journeys.sql": givenJourneys,
 			"models/attribution/given.yml":                "sources: [{name: given, schema: sluis_sync, tables: [{name: journeys}]}]\n",
 		}),
 		Vars: map[string]any{"attribution_channels": most},

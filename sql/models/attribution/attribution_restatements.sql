@@ -2,7 +2,8 @@
     materialized='incremental',
     incremental_strategy=replace_rows(),
     unique_key='restatement_id',
-    full_refresh=false
+    full_refresh=false,
+    on_schema_change='fail'
 ) }}
 -- What each run of the models changed about what days are attributed: late events,
 -- a login that links two devices, a refund, a withdrawal or other settings change

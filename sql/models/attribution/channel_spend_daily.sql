@@ -1,13 +1,7 @@
 -- What was spent on each channel and campaign on each day, also where it was
 -- nothing: a chart over days and channels has no holes. Currencies are kept apart.
-with spent as (
-    select day, channel, campaign, currency, sum(spend) as spend
-    from {{ ref('stg_spend') }}
-    group by day, channel, campaign, currency
-),
-
-channels as (
-    select distinct channel, campaign, currency from {{ ref('stg_spend') }}
+with channels as (
+    select channel, campaign, currency from {{ ref('stg_spend') }}
     union distinct
     select channel, cast(null as string) as campaign, '{{ var('currency') }}' as currency from {{ ref('sessions') }}
 ),
@@ -28,5 +22,5 @@ days as (
 select d.day, c.channel, c.campaign, c.currency, cast(coalesce(s.spend, 0) as {{ exact() }}) as spend
 from days as d
 cross join channels as c
-left join spent as s
+left join {{ ref('stg_spend') }} as s
     on s.day = d.day and s.channel = c.channel and s.currency = c.currency and coalesce(s.campaign, '') = coalesce(c.campaign, '')
