@@ -31,7 +31,7 @@ func TestModelsOnBigQuery(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c.check(t, project, d)
+			c.check(t, c.project(t, project), d)
 		})
 	}
 }

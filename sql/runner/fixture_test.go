@@ -32,6 +32,8 @@ var varsOfCases = map[string]any{"as_of": asOf, "own_hosts": []any{"shop.example
 // TestModels builds the models from what each file of testdata/models says
 // landed, and compares with the rows that it wants. A table or column that is
 // not mentioned is empty or of no interest; @x is the profile that x founded.
+// What is wanted of a model may be of some rows only, as in
+// "want/sessions where page_views > 1.csv".
 func TestModels(t *testing.T) {
 	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: varsOfCases})
 	for _, c := range cases(t) {
@@ -42,7 +44,7 @@ func TestModels(t *testing.T) {
 			}
 			d := w.open()
 			defer d.Close()
-			c.check(t, project, d)
+			c.check(t, c.project(t, project), d)
 		})
 	}
 }
@@ -51,6 +53,7 @@ func TestModels(t *testing.T) {
 type modelCase struct {
 	name   string
 	landed map[string][]byte
+	files  map[string]string // of the project, where a team's own differ
 	wanted []txtar.File // by model, of which some columns may be in one and others in another
 }
 
@@ -66,10 +69,12 @@ func cases(t testing.TB) []modelCase {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := modelCase{name: strings.TrimSuffix(filepath.Base(file), ".txtar"), landed: map[string][]byte{}}
+		c := modelCase{name: strings.TrimSuffix(filepath.Base(file), ".txtar"), landed: map[string][]byte{}, files: map[string]string{}}
 		for _, f := range archive.Files {
 			if model, ok := strings.CutPrefix(f.Name, "want/"); ok {
 				c.wanted = append(c.wanted, txtar.File{Name: strings.TrimSuffix(model, ".csv"), Data: f.Data})
+			} else if strings.HasPrefix(f.Name, "seeds/") {
+				c.files[f.Name] = string(f.Data)
 			} else {
 				c.landed[strings.TrimSuffix(f.Name, ".csv")] = f.Data
 			}
@@ -77,6 +82,16 @@ func cases(t testing.TB) []modelCase {
 		all = append(all, c)
 	}
 	return all
+}
+
+// project is the one that the case is about: that of all, or one with files of its
+// own.
+func (c modelCase) project(t *testing.T, all *runner.Project) *runner.Project {
+	t.Helper()
+	if len(c.files) == 0 {
+		return all
+	}
+	return load(t, runner.Options{Dir: workspace(t, c.files), Vars: varsOfCases})
 }
 
 // check builds the models in a warehouse where the case has landed.
@@ -87,7 +102,8 @@ func (c modelCase) check(t *testing.T, project *runner.Project, d warehouse.Driv
 		model := wanted.Name
 		header, want := parseCSV(t, wanted.Data)
 		got := rowsOf(t, d, founders, "SELECT "+strings.Join(header, ", ")+" FROM sluis_models."+model)
-		plainly(t, d, model, header, got)
+		table, _, _ := strings.Cut(model, " ")
+		plainly(t, d, table, header, got)
 		slices.SortFunc(want, slices.Compare)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (%s): (-want +got)\n%s", model, strings.Join(header, ", "), diff)

@@ -75,7 +75,8 @@ func outcome(t *testing.T, p *runner.Project, d warehouse.Driver) map[string][][
 	all := map[string][][]string{}
 	for _, model := range []string{
 		"identity_map", "consent_profile", "profiles", "pricing_and_chat", "profile_traits", "profile_traits_history",
-		"sessions", "conversions", "attribution_credits", "attribution_report",
+		"sessions", "conversions", "attribution_journeys", "attribution_credits", "attribution_markov", "attribution_shapley", "attribution_report", "time_to_convert",
+		"funnel_daily", "retention_weekly", "product_usage",
 	} {
 		all[model] = rowsOf(t, d, nil, "SELECT * FROM "+model)
 	}

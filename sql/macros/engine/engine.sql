@@ -172,3 +172,17 @@
 {% macro duckdb__exact() -%}
     decimal(38, 9)
 {%- endmacro %}
+
+{#- The AS of a query in WITH, in a long chain of them: it has DuckDB compute this one
+    by itself. Its optimizer would else take time that doubles with each link. -#}
+{% macro as_computed() -%}
+    {{ return(adapter.dispatch('as_computed')()) }}
+{%- endmacro %}
+
+{% macro default__as_computed() -%}
+    as
+{%- endmacro %}
+
+{% macro duckdb__as_computed() -%}
+    as materialized
+{%- endmacro %}

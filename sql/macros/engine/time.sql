@@ -70,3 +70,41 @@
 {% macro duckdb__days_between(first, last) -%}
     select cast(day as date) as day from generate_series({{ first }}, {{ last }}, interval 1 day) as series(day)
 {%- endmacro %}
+
+{#- The first day of a date's month, and of its week, which is a Monday. -#}
+{% macro month_of(day) -%}
+    {{ return(adapter.dispatch('month_of')(day)) }}
+{%- endmacro %}
+
+{% macro default__month_of(day) -%}
+    date_trunc({{ day }}, month)
+{%- endmacro %}
+
+{% macro duckdb__month_of(day) -%}
+    cast(date_trunc('month', {{ day }}) as date)
+{%- endmacro %}
+
+{% macro week_of(day) -%}
+    {{ return(adapter.dispatch('week_of')(day)) }}
+{%- endmacro %}
+
+{% macro default__week_of(day) -%}
+    date_trunc({{ day }}, isoweek)
+{%- endmacro %}
+
+{% macro duckdb__week_of(day) -%}
+    cast(date_trunc('week', {{ day }}) as date)
+{%- endmacro %}
+
+{#- A date as the number of days since 1970. -#}
+{% macro day_number(day) -%}
+    {{ return(adapter.dispatch('day_number')(day)) }}
+{%- endmacro %}
+
+{% macro default__day_number(day) -%}
+    unix_date({{ day }})
+{%- endmacro %}
+
+{% macro duckdb__day_number(day) -%}
+    date_diff('day', date '1970-01-01', {{ day }})
+{%- endmacro %}

@@ -1,29 +1,20 @@
--- Which visits a conversion is owed to, by each model. The visits of the same
--- person, on whatever device, that began in the days before count, the one in
--- which it happened among them. Credits are decimals, of which the last visit
+-- Which visits of its journey a conversion is owed to, by each model that looks at
+-- one journey at a time. Credits are decimals, of which the last visit
 -- takes what rounding leaves, and a conversion without a visit is unattributed: so
 -- for every model credits add up to the conversions, and values to the revenue.
-with visits as (
-    select m.profile_id, s.session_id, s.started_at, s.channel, s.utm_campaign as campaign
-    from sluis_models.sessions as s
-    join sluis_models.identity_map as m on m.node_key = s.node_key
-),
-
-journeys as (
+with journeys as (
     select
-        c.conversion_id,
+        j.conversion_id,
         c.value,
-        v.session_id,
-        v.channel,
-        v.campaign,
-        (epoch_us(c.converted_at) - epoch_us(v.started_at)) / 86400000000 as age_days,
-        row_number() over (partition by c.conversion_id order by v.started_at, v.session_id) as place,
-        count(*) over (partition by c.conversion_id) as visits,
-        count(*) over (partition by c.conversion_id, v.channel) as of_channel
-    from sluis_models.conversions as c
-    join visits as v on v.profile_id = c.profile_id
-    where v.started_at <= c.converted_at
-        and v.started_at >= (c.converted_at + to_hours(-24 * 30))
+        j.session_id,
+        j.channel,
+        j.campaign,
+        (epoch_us(j.converted_at) - epoch_us(j.started_at)) / 86400000000 as age_days,
+        j.place,
+        j.visits,
+        count(*) over (partition by j.conversion_id, j.channel) as of_channel
+    from sluis_models.attribution_journeys as j
+    join sluis_models.conversions as c on c.conversion_id = j.conversion_id
 ),
 
 placed as (

@@ -1,0 +1,45 @@
+-- Of the people who came first in a week, how many came again in each week after
+-- it, up to now: a triangle, with the weeks in which nobody came in it. Weeks begin
+-- on Mondays; what counts as coming is the var active_when.
+with active as (
+    select distinct profile_id, date_trunc(date(occurred_at, 'UTC'), isoweek) as week_start
+    from (
+    select e.*
+    from sluis_models.profile_events as e
+    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
+    where coalesce('analytics' in unnest(e.purposes), false)
+) as e
+    where occurred_at < current_timestamp() and (true)
+),
+
+members as (
+    select profile_id, week_start, min(week_start) over (partition by profile_id) as cohort_week
+    from active
+),
+
+counted as (
+    select cohort_week, week_start, count(*) as people
+    from members
+    group by cohort_week, week_start
+),
+
+days as (
+    select day from unnest(generate_date_array((select min(week_start) from active), date(current_timestamp(), 'UTC'))) as day
+),
+
+triangle as (
+    select c.cohort_week, c.people as cohort_size, d.day as week_start
+    from counted as c
+    cross join days as d
+    where c.week_start = c.cohort_week and d.day = date_trunc(d.day, isoweek) and d.day >= c.cohort_week
+)
+
+select
+    t.cohort_week,
+    cast((unix_date(t.week_start) - unix_date(t.cohort_week)) / 7 as int64) as week,
+    cast(t.cohort_size as int64) as cohort_size,
+    cast(coalesce(c.people, 0) as int64) as people,
+    cast(cast(coalesce(c.people, 0) as float64) / nullif(cast(t.cohort_size as float64), 0) as numeric) as share,
+    unix_date(t.week_start) + 7 <= unix_date(date(current_timestamp(), 'UTC')) as is_final
+from triangle as t
+left join counted as c on c.cohort_week = t.cohort_week and c.week_start = t.week_start
