@@ -29,6 +29,7 @@ var allowed = map[string][]string{
 	"collector/snippet":            {},
 	"collector/visitor":            {},
 	"sql":                          {},
+	"sql/runner/jinja":             {},
 	"sql/warehouse":                {},
 	"sql/runner/artifact":          {},
 	"sql/bigquery/identity":        {},
@@ -46,7 +47,7 @@ var allowed = map[string][]string{
 	// Engines: they import leaves, and never each other, a driver or the host.
 	"collector":  {"collector/jsontree", "collector/limit", "collector/personal", "collector/schema", "collector/snippet", "collector/spool", "collector/visitor", "consent", "consent/record", "consent/seal"},
 	"sync":       {"plugins/destination", "sql/warehouse"},
-	"sql/runner": {"sql/runner/artifact", "sql/warehouse"},
+	"sql/runner": {"sql/runner/artifact", "sql/runner/jinja", "sql/warehouse"},
 
 	// Drivers and plugins, and the suites that hold them to their contracts.
 	"sql/duckdb":                          {"sql/warehouse"},
@@ -104,7 +105,6 @@ var owners = map[string][]string{
 	"github.com/cloudflare/circl":                    {"consent/seal"},
 	"github.com/santhosh-tekuri/jsonschema":          {"collector/schema"},
 	"github.com/parquet-go/":                         {"collector"},
-	"github.com/nikolalohinski/gonja":                {"sql/runner"},
 	"github.com/hashicorp/go-plugin":                 {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
 	"cloud.google.com/go/bigquery":                   {"sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/grpc":                         {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},

@@ -1,25 +1,13 @@
 package runner
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/nikolalohinski/gonja/v2/builtins"
-	gonjaconfig "github.com/nikolalohinski/gonja/v2/config"
-	"github.com/nikolalohinski/gonja/v2/exec"
-	"github.com/nikolalohinski/gonja/v2/loaders"
-	"github.com/nikolalohinski/gonja/v2/nodes"
+	"github.com/sluis-cdp/sluis/sql/runner/jinja"
 )
 
-// engine renders Jinja. Everything else in the package is free of the library
-// that does it.
+// engine renders Jinja. Everything else in the package is free of what does it.
 type engine interface {
 	// define makes the macros of a file callable from all templates.
 	define(path, source string) []Problem
@@ -32,17 +20,22 @@ type engine interface {
 // template is a parsed template. It may be rendered concurrently.
 type template interface {
 	// render resolves names in globals, whose values are plain values of Go,
-	// function, object or callable. An error is a Problem.
+	// function, object, callable or values of the package jinja. An error is a
+	// Problem.
 	render(globals map[string]any) (string, error)
 }
 
-// function is what a template may call.
+// function is what a template may call. Its arguments are plain values of Go;
+// objects come as the text that they print as.
 type function func(args []any, named map[string]any) (any, error)
 
-// object is what a template may ask for attributes. It prints as String says.
+// object is what a template may ask for attributes. It prints as text says; one
+// without text cannot be printed.
 type object struct {
 	attributes map[string]any
 	text       string
+	// missing, if set, refuses attributes that are not there, with a remedy.
+	missing func(name string) error
 }
 
 // macroName stands for the macro of that name, as the result of a function.
@@ -54,365 +47,133 @@ type callable struct {
 	attributes map[string]any
 }
 
-// What a template could otherwise take down the process with.
-const (
-	maxDepth = 100
-	maxRange = 100_000
-)
+// pythonic is the engine: sql/runner/jinja, for the values of this package.
+type pythonic struct{ *jinja.Engine }
 
-// gonja is the engine. lint keeps from it what it would render wrongly.
-type gonja struct {
-	environment *exec.Environment
-	config      *gonjaconfig.Config
-	defined     map[string]*nodes.Macro
+func newEngine() engine { return pythonic{jinja.New()} }
+
+func (e pythonic) define(path, source string) []Problem {
+	if err := e.Define(path, source); err != nil {
+		return []Problem{problemOf(path, err)}
+	}
+	return nil
 }
 
-func newEngine() *gonja {
-	strict := gonjaconfig.New()
-	strict.StrictUndefined = true
-	strict.KeepTrailingNewline = false
-	return &gonja{
-		environment: &exec.Environment{
-			Context:           exec.EmptyContext(),
-			Filters:           builtins.Filters,
-			Tests:             builtins.Tests,
-			ControlStructures: builtins.ControlStructures,
-			Methods:           builtins.Methods,
-		},
-		config:  strict,
-		defined: map[string]*nodes.Macro{},
-	}
-}
+func (e pythonic) macros() []string { return e.Macros() }
 
-func (g *gonja) define(path, source string) []Problem {
-	parsed, problems := g.read(path, source)
-	if len(problems) > 0 {
-		return problems
-	}
-	for name, macro := range parsed.Macros() {
-		if _, ok := g.defined[name]; ok {
-			problems = append(problems, Problem{Path: path, Message: fmt.Sprintf("the macro %q is defined twice in the project: rename one", name)})
-		}
-		g.defined[name] = macro
-	}
-	return problems
-}
-
-func (g *gonja) macros() []string { return slices.Sorted(maps.Keys(g.defined)) }
-
-func (g *gonja) parse(path, source string) (template, []Problem) {
-	parsed, problems := g.read(path, source)
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	return &gonjaTemplate{engine: g, path: path, parsed: parsed}, nil
-}
-
-func (g *gonja) read(path, source string) (parsed *exec.Template, problems []Problem) {
-	linted, problems := lint(path, source)
-	if len(problems) > 0 {
-		return nil, problems
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			parsed, problems = nil, []Problem{{Path: path, Message: "the template cannot be read: look for braces or quotes that are not closed"}}
-		}
-	}()
-	parsed, err := exec.NewTemplate(path, g.config, single{path, linted}, g.environment)
+func (e pythonic) parse(path, source string) (template, []Problem) {
+	parsed, err := e.Parse(path, source)
 	if err != nil {
-		return nil, []Problem{explain(path, linted, err)}
+		return nil, []Problem{problemOf(path, err)}
 	}
-	return parsed, nil
+	return pythonicTemplate{path, parsed}, nil
 }
 
-// single is a loader of one template: there is no including of others.
-type single struct{ path, source string }
-
-func (s single) Read(path string) (io.Reader, error) {
-	if path != s.path {
-		return nil, errors.New("templates cannot include others")
-	}
-	return strings.NewReader(s.source), nil
-}
-func (s single) Resolve(path string) (string, error)    { return path, nil }
-func (s single) Inherit(string) (loaders.Loader, error) { return s, nil }
-
-type gonjaTemplate struct {
-	engine *gonja
+type pythonicTemplate struct {
 	path   string
-	parsed *exec.Template
+	parsed *jinja.Template
 }
 
-func (t *gonjaTemplate) render(globals map[string]any) (text string, err error) {
-	run := &rendering{macros: map[string]func(*exec.VarArgs) *exec.Value{}}
-	defer func() {
-		if r := recover(); r != nil {
-			text, err = "", Problem{Path: t.path, Message: fmt.Sprintf("the template cannot be rendered: %v", r)}
-		}
-	}()
-	context := exec.EmptyContext()
+func (t pythonicTemplate) render(globals map[string]any) (string, error) {
+	exported := make(map[string]any, len(globals))
 	for name, value := range globals {
-		context.Set(name, run.export(value))
+		exported[name] = export(value)
 	}
-	for _, none := range []string{"none", "None"} {
-		context.Set(none, nil)
+	text, err := t.parsed.Render(exported)
+	if err != nil {
+		return "", problemOf(t.path, err)
 	}
-	context.Set("range", run.export(function(boundedRange)))
-	context.Set("namespace", mustGet(builtins.GlobalFunctions, "namespace"))
-	context.Set("return", func(params *exec.VarArgs) (*exec.Value, error) { return nil, run.giveBack(params) })
-
-	environment := *t.engine.environment
-	environment.Context = context
-	var out bytes.Buffer
-	renderer := exec.NewRenderer(&environment, &out, t.engine.config, single{}, t.parsed)
-	for name, node := range t.engine.defined {
-		macro, err := exec.MacroNodeToFunc(node, renderer)
-		if err != nil {
-			return "", Problem{Path: t.path, Message: fmt.Sprintf("macro %s: %v", name, err)}
-		}
-		run.macros[name] = run.macro(name, macro)
-		context.Set(name, run.macros[name])
-	}
-	if err := renderer.Execute(); err != nil {
-		if run.cause != nil {
-			return "", Problem{Path: t.path, Line: lineOf(err.Error()), Message: run.cause.Error()}
-		}
-		return "", explain(t.path, "", err)
-	}
-	return out.String(), nil
+	return text, nil
 }
 
-func mustGet(context *exec.Context, name string) any {
-	value, _ := context.Get(name)
-	return value
-}
-
-// rendering is the state of one rendering, which stays in one goroutine.
-type rendering struct {
-	macros map[string]func(*exec.VarArgs) *exec.Value
-	frames []frame
-	// cause is the first error of a function of ours. The library makes text
-	// of it and wraps it many times.
-	cause error
-}
-
-// frame is a macro being called.
-type frame struct {
-	returned bool
-	value    *exec.Value
-}
-
-var errReturned = errors.New("return")
-
-// macro adds to a macro what dbt adds: return. It is carried out as an error,
-// which ends the macro, and is taken back here.
-func (r *rendering) macro(name string, macro exec.Macro) func(*exec.VarArgs) *exec.Value {
-	return func(params *exec.VarArgs) *exec.Value {
-		if len(r.frames) >= maxDepth {
-			return exec.AsValue(r.fail(fmt.Errorf("macro %s: macros call each other without end", name)))
-		}
-		r.frames = append(r.frames, frame{})
-		result := macro(params)
-		done := r.frames[len(r.frames)-1]
-		r.frames = r.frames[:len(r.frames)-1]
-		if done.returned {
-			return done.value
-		}
-		return result
+// problemOf says of an error where the template at path leads to it, and by
+// which macros it got there.
+func problemOf(path string, err error) Problem {
+	located, ok := err.(*jinja.Error) //nolint:errorlint // it is the engine's own, and not wrapped
+	if !ok {
+		return Problem{Path: path, Message: err.Error()}
 	}
-}
-
-func (r *rendering) giveBack(params *exec.VarArgs) error {
-	if len(r.frames) == 0 || len(params.Args) != 1 {
-		return r.fail(errors.New("return takes one value, and works inside macros of the macros folder"))
+	p := Problem{Path: located.Path, Line: located.Line, Message: located.Message}
+	if len(located.Calls) == 0 {
+		return p
 	}
-	top := &r.frames[len(r.frames)-1]
-	top.returned, top.value = true, params.Args[0]
-	return errReturned
-}
-
-func (r *rendering) fail(err error) error {
-	if r.cause == nil {
-		r.cause = err
+	var trail []string
+	for _, call := range located.Calls {
+		trail = append(trail, fmt.Sprintf("%s, %s:%d", call.Macro, p.Path, p.Line))
+		p.Path, p.Line = call.Path, call.Line
 	}
-	return err
+	p.Message += " (in the macro " + strings.Join(trail, ", called by ") + ")"
+	return p
 }
 
-// export turns one of our values into one of the library's.
-func (r *rendering) export(value any) any {
+// export turns one of our values into one of the engine's.
+func export(value any) any {
 	switch v := value.(type) {
 	case function:
-		return r.function(v)
+		return v.exported()
+	case macroName:
+		return jinja.MacroName(v)
 	case callable:
-		return newCallFunc(r.function(v.call), r.exportAll(v.attributes))
+		return &jinja.Object{Call: v.call.exported(), Attributes: exportAll(v.attributes)}
 	case object:
-		return &printed{r.exportAll(v.attributes), v.text}
+		return &jinja.Object{Attributes: exportAll(v.attributes), Text: v.text, Missing: v.missing}
 	}
 	return value
 }
 
-func (r *rendering) exportAll(values map[string]any) map[string]any {
+func exportAll(values map[string]any) map[string]any {
 	exported := make(map[string]any, len(values))
 	for name, value := range values {
-		exported[name] = r.export(value)
+		exported[name] = export(value)
 	}
 	return exported
 }
 
-func (r *rendering) function(f function) func(*exec.VarArgs) (*exec.Value, error) {
-	return func(params *exec.VarArgs) (*exec.Value, error) {
-		args := make([]any, len(params.Args))
-		for i, arg := range params.Args {
-			args[i] = plain(arg)
-		}
-		named := make(map[string]any, len(params.KwArgs))
-		for name, arg := range params.KwArgs {
-			named[name] = plain(arg)
-		}
-		value, err := f(args, named)
-		if err != nil {
-			return nil, r.fail(err)
-		}
-		if name, ok := value.(macroName); ok {
-			macro, found := r.macros[string(name)]
-			if !found {
-				return nil, r.fail(fmt.Errorf("there is no macro %q", string(name)))
-			}
-			return exec.AsValue(macro), nil
-		}
-		return exec.AsValue(r.export(value)), nil
-	}
-}
-
-// printed is an object for the library.
-type printed struct {
-	attributes map[string]any
-	text       string
-}
-
-func (p *printed) String() string { return p.text }
-
-func (p *printed) GetAttribute(name string) (*exec.Value, bool) {
-	value, ok := p.attributes[name]
-	return exec.AsValue(value), ok
-}
-
-// callFunc is a callable for the library, which calls nothing but functions. A
-// function has no room for attributes, so it is asked for them by a call.
-type callFunc func(*exec.VarArgs) (*exec.Value, error)
-
-type attributeName string
-
-func newCallFunc(call func(*exec.VarArgs) (*exec.Value, error), attributes map[string]any) callFunc {
-	return func(params *exec.VarArgs) (*exec.Value, error) {
-		if len(params.Args) == 1 {
-			if name, ok := params.Args[0].Interface().(attributeName); ok {
-				value, found := attributes[string(name)]
-				if !found {
-					return nil, fmt.Errorf("there is no %q here", string(name))
-				}
-				return exec.AsValue(value), nil
+func (f function) exported() jinja.Func {
+	return func(args []any, named *jinja.Dict) (any, error) {
+		plains := make([]any, len(args))
+		for i, arg := range args {
+			var err error
+			if plains[i], err = imported(arg); err != nil {
+				return nil, err
 			}
 		}
-		return call(params)
-	}
-}
-
-func (f callFunc) GetAttribute(name string) (*exec.Value, bool) {
-	value, err := f(&exec.VarArgs{Args: []*exec.Value{exec.AsValue(attributeName(name))}})
-	if err != nil {
-		return exec.AsValue(err), false
-	}
-	return value, true
-}
-
-// plain turns a value of the library into string, int, float64, bool, nil,
-// []any or map[string]any.
-func plain(value *exec.Value) any {
-	switch {
-	case value == nil || value.IsNil():
-		return nil
-	case value.IsString():
-		return value.String()
-	case value.IsBool():
-		return value.Bool()
-	case value.IsInteger():
-		return value.Integer()
-	case value.IsFloat():
-		return value.Float()
-	case value.IsDict():
-		entries := map[string]any{}
-		value.Iterate(func(_, _ int, key, entry *exec.Value) bool {
-			entries[key.String()] = plain(entry)
-			return true
-		}, func() {})
-		return entries
-	case value.IsList():
-		elements := []any{}
-		value.Iterate(func(_, _ int, element, _ *exec.Value) bool {
-			elements = append(elements, plain(element))
-			return true
-		}, func() {})
-		return elements
-	}
-	if p, ok := value.Interface().(*printed); ok {
-		return p.text
-	}
-	return value.Interface()
-}
-
-// boundedRange is range, for as many elements as a template may need.
-func boundedRange(args []any, named map[string]any) (any, error) {
-	bounds := [3]int{0, 0, 1}
-	for i, arg := range args {
-		n, ok := arg.(int)
-		if !ok || i > 2 {
-			return nil, errors.New("range takes one to three integers")
+		byName := map[string]any{}
+		for name, arg := range named.All() {
+			v, err := imported(arg)
+			if err != nil {
+				return nil, err
+			}
+			byName[fmt.Sprint(name)] = v
 		}
-		bounds[i] = n
+		v, err := f(plains, byName)
+		return export(v), err
 	}
-	start, stop, step := bounds[0], bounds[1], bounds[2]
-	if len(args) == 1 {
-		start, stop = 0, bounds[0]
+}
+
+// imported turns a value of the engine into a plain one.
+func imported(v any) (any, error) {
+	if err := jinja.Undefined(v); err != nil {
+		return nil, err
 	}
-	if len(args) == 0 || len(named) > 0 || step == 0 {
-		return nil, errors.New("range takes one to three integers, the third not zero")
-	}
-	elements := []any{}
-	for i := start; (step > 0 && i < stop) || (step < 0 && i > stop); i += step {
-		if len(elements) == maxRange {
-			return nil, fmt.Errorf("range is limited to %d elements", maxRange)
+	return textOfObjects(jinja.Plain(v)), nil
+}
+
+// textOfObjects puts the text of what prints, such as a relation, for it.
+func textOfObjects(v any) any {
+	switch v := v.(type) {
+	case *jinja.Object:
+		if v.Text != "" {
+			return v.Text
 		}
-		elements = append(elements, i)
+	case []any:
+		for i := range v {
+			v[i] = textOfObjects(v[i])
+		}
+	case map[string]any:
+		for key := range v {
+			v[key] = textOfObjects(v[key])
+		}
 	}
-	return elements, nil
-}
-
-var lineNumber = regexp.MustCompile(`(?i)line[ =:]+(\d+)`)
-
-// lineOf finds the innermost line that the library's message tells.
-func lineOf(message string) int {
-	all := lineNumber.FindAllStringSubmatch(message, -1)
-	if len(all) == 0 {
-		return 0
-	}
-	line, err := strconv.Atoi(all[len(all)-1][1])
-	if err != nil {
-		return 0
-	}
-	return line
-}
-
-// explain makes a problem of an error of the library, whose text may hold the
-// whole template.
-func explain(path, source string, err error) Problem {
-	message := err.Error()
-	if source != "" {
-		message = strings.ReplaceAll(message, "failed to parse template '"+source+"': ", "")
-	}
-	message = strings.Join(strings.Fields(message), " ")
-	if len(message) > 400 {
-		message = message[:200] + " … " + message[len(message)-200:]
-	}
-	return Problem{Path: path, Line: lineOf(err.Error()), Message: message}
+	return v
 }

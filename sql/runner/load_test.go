@@ -87,14 +87,14 @@ func TestLoadRefuses(t *testing.T) {
 		{"var", "-- models/a.sql --\nselect {{ var('nope') }}\n", []string{`models/a.sql:1: the var "nope" has no value: add it under vars`}},
 		{"environment", "-- models/a.sql --\nselect '{{ env_var('HOME') }}'\n", []string{`models/a.sql:1: env_var("HOME") is refused`}},
 		{"environment not set", "-- models/a.sql --\nselect '{{ env_var('SLUIS_X') }}'\n", []string{"SLUIS_X is not set"}},
-		{"macro twice", "-- macros/a.sql --\n{% macro m() %}1{% endmacro %}\n-- macros/b.sql --\n{% macro m() %}2{% endmacro %}\n", []string{`macros/b.sql: the macro "m" is defined twice`}},
+		{"macro twice", "-- macros/a.sql --\n{% macro m() %}1{% endmacro %}\n-- macros/b.sql --\n{% macro m() %}2{% endmacro %}\n", []string{`macros/b.sql:1: the macro "m" is defined twice in the project, also in macros/a.sql:1`}},
 		{"macro without end", "-- macros/a.sql --\n{% macro m() %}{{ m() }}{% endmacro %}\n-- models/a.sql --\nselect {{ m() }}\n", []string{"macros call each other without end"}},
 		{"audience undeclared", "-- models/audiences/a.sql --\nselect 1\n", []string{"models/audiences/a.sql: the audience a must say whom it lists and what for"}},
 		{"audience faults", "-- dbt_project.yml --\nname: p\nvars: {purposes: [marketing]}\n-- models/audiences/a.sql --\n{{ config(meta={'audience': {'entity': 'robot', 'purpose': 'fun'}}) }}select 1\n", []string{"entity: profile", "purpose, one of marketing", "min_size of at least 1"}},
 		{"audience elsewhere", "-- models/a.sql --\n{{ config(meta={'audience': {'entity': 'profile'}}) }}select 1\n", []string{"needs meta.audience.purpose"}},
 		{"audience of another purpose", "-- dbt_project.yml --\nname: p\nvars: {purposes: [marketing, sale]}\n-- models/consent_profile.sql --\nselect 1\n-- models/audiences/buyers.sql --\n{{ config(meta={'audience': {'entity': 'profile', 'purpose': 'marketing', 'min_size': 1}}) }}select 1\n-- models/audiences/b.sql --\n{{ config(meta={'audience': {'entity': 'profile', 'purpose': 'sale', 'min_size': 1}}) }}\nselect * from {{ ref('buyers') }}\n", []string{"models/audiences/b.sql:2: the audience b is for sale and reads buyers, which is for marketing"}},
 		{"audience without verdicts", "-- dbt_project.yml --\nname: p\nvars: {purposes: [marketing]}\n-- models/audiences/a.sql --\n{{ config(meta={'audience': {'entity': 'profile', 'purpose': 'marketing', 'min_size': 1}}) }}select 1\n", []string{`no model or seed "consent_profile"`}},
-		{"all at once", "-- models/a.sql --\nselect {{ l.append(1) }}\n-- models/b.sql --\nselect {{ 1 // 2 }}\n-- models/c.yml --\nmodel: []\n", []string{"models/a.sql:1:", "models/b.sql:1:", `models/c.yml:1: unknown key "model"`}},
+		{"all at once", "-- models/a.sql --\nselect {{ a b }}\n-- models/b.sql --\n{% include 'a' %}\n-- models/c.yml --\nmodel: []\n", []string{"models/a.sql:1:", "models/b.sql:1:", `models/c.yml:1: unknown key "model"`}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
