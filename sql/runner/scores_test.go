@@ -115,7 +115,7 @@ func TestScoresAreThoseOfLifetimes(t *testing.T) {
 		}
 		w.land("events", inSpool(rows))
 		d := w.open()
-		build(t, load(t, runner.Options{Dir: sqlproject.Files, Vars: vars}), d, "+score_rfm")
+		build(t, load(t, runner.Options{Dir: sqlproject.Files, Indirect: runner.Cautious, Vars: vars}), d, "+score_rfm")
 		compareLifetimes(t, d, customers)
 		compareFifths(t, d, customers)
 		if err := d.Close(); err != nil {
@@ -194,7 +194,7 @@ func scoresOf(t *testing.T, rows []map[string]any, columns string) [][]string {
 	w.land("events", inSpool(rows))
 	d := w.open()
 	defer d.Close()
-	p := load(t, runner.Options{Dir: sqlproject.Files, Vars: map[string]any{
+	p := load(t, runner.Options{Dir: sqlproject.Files, Indirect: runner.Cautious, Vars: map[string]any{
 		"as_of": asOf, "bgnbd": map[string]any{"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426, "unit_days": 7},
 	}})
 	build(t, p, d, "+score_rfm +score_intent")
