@@ -161,7 +161,8 @@ func newSubjects(ctx context.Context, w *workspace.Workspace, holder string, log
 	return subject.New(config), nil
 }
 
-// audiencesOf lists what the project declares.
+// audiencesOf lists what the project declares, but for audiences of accounts:
+// nobody is a member of those.
 func audiencesOf(w *workspace.Workspace, logger *slog.Logger) ([]subject.Audience, error) {
 	project, err := loadProject(w, false, logger, nil)
 	if err != nil {
@@ -173,7 +174,7 @@ func audiencesOf(w *workspace.Workspace, logger *slog.Logger) ([]subject.Audienc
 	}
 	var all []subject.Audience
 	for _, n := range nodes {
-		if n.Audience != nil {
+		if n.Audience != nil && n.Audience.Entity == runner.EntityProfile {
 			all = append(all, subject.Audience{Name: n.Name, Purpose: n.Audience.Purpose, MinSize: n.Audience.MinSize})
 		}
 	}

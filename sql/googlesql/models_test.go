@@ -19,7 +19,7 @@ import (
 // it: the query by itself, to point at the line, and the statements that
 // build and test it.
 func TestModels(t *testing.T) {
-	project := load(t, runner.Options{Dir: sqlproject.Files})
+	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: examples(t)})
 	d := newFake(t)
 	built, err := project.Run(t.Context(), d, "")
 	if err != nil {
@@ -71,7 +71,7 @@ func TestModels(t *testing.T) {
 // BigQuery. Many functions that mean something else on each of them, such as
 // sha256, json_value and bare numeric, have another type there.
 func TestSameColumns(t *testing.T) {
-	project := load(t, runner.Options{Dir: sqlproject.Files})
+	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: examples(t)})
 	d := newFake(t)
 	embedded, err := duckdb.Open(t.Context(), duckdb.Config{Path: filepath.Join(t.TempDir(), "w.duckdb"), Landing: t.TempDir()})
 	if err != nil {
@@ -107,6 +107,21 @@ func TestSameColumns(t *testing.T) {
 			}
 		}
 	}
+}
+
+// examples is the vars under which all that the project has is built: audiences
+// that are examples too, and a model that wants a fit.
+func examples(t *testing.T) map[string]any {
+	t.Helper()
+	files, err := fs.Glob(sqlproject.Files, "models/audiences/*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	audiences := make([]any, len(files))
+	for i, file := range files {
+		audiences[i] = strings.TrimSuffix(filepath.Base(file), ".sql")
+	}
+	return map[string]any{"audiences": audiences, "bgnbd": map[string]any{"r": 0.243, "alpha": 4.414, "a": 0.793, "b": 2.426, "unit_days": 7}}
 }
 
 func load(t testing.TB, options runner.Options) *runner.Project {

@@ -52,24 +52,29 @@ d2,2026-03-03 10:00,2026-03-03 10:00,user_id:dan,marketing identity,,/
 	run("2026-03-05 00:00:00", true)
 	_, want := parseCSV(t, []byte(strings.TrimPrefix(`
 run,audience,profile_id,action,reason,noticed_at
+1,asked_about_prices,,defined,definition,2026-03-02 00:00
 1,asked_about_prices,,entered,criteria,2026-03-02 00:00
 1,asked_about_prices,,entered,criteria,2026-03-02 00:00
 1,asked_about_prices,@ann,entered,criteria,2026-03-02 00:00
 1,asked_about_prices,@bob,entered,criteria,2026-03-02 00:00
+1,colleagues_of_customers,,defined,definition,2026-03-02 00:00
+1,good_customers,,defined,definition,2026-03-02 00:00
+1,lapsed_customers,,defined,definition,2026-03-02 00:00
 1,lapsed_customers,@dan,entered,criteria,2026-03-02 00:00
+1,pricing_and_chat,,defined,definition,2026-03-02 00:00
 1,pricing_and_chat,,entered,criteria,2026-03-02 00:00
 1,pricing_and_chat,,entered,criteria,2026-03-02 00:00
 1,pricing_and_chat,@ann,entered,criteria,2026-03-02 00:00
 1,pricing_and_chat,@bob,entered,criteria,2026-03-02 00:00
-2,asked_about_prices,,exited,gone,2026-03-04 00:00
-2,asked_about_prices,,exited,gone,2026-03-04 00:00
+2,asked_about_prices,,exited,erased,2026-03-04 00:00
+2,asked_about_prices,,exited,merged,2026-03-04 00:00
 2,asked_about_prices,@bob,exited,consent,2026-03-04 00:00
-2,asked_about_prices,@eve,entered,criteria,2026-03-04 00:00
+2,asked_about_prices,@eve,entered,merged,2026-03-04 00:00
 2,lapsed_customers,@dan,exited,criteria,2026-03-04 00:00
-2,pricing_and_chat,,exited,gone,2026-03-04 00:00
-2,pricing_and_chat,,exited,gone,2026-03-04 00:00
+2,pricing_and_chat,,exited,erased,2026-03-04 00:00
+2,pricing_and_chat,,exited,merged,2026-03-04 00:00
 2,pricing_and_chat,@bob,exited,consent,2026-03-04 00:00
-2,pricing_and_chat,@eve,entered,criteria,2026-03-04 00:00
+2,pricing_and_chat,@eve,entered,merged,2026-03-04 00:00
 `, "\n")))
 	got := rowsOf(t, d, founders(t, d), "SELECT run, audience, profile_id, action, reason, noticed_at FROM sluis_models.audience_events")
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -254,33 +254,48 @@ func (b builder) audience(query string) (rows int64, message string, err error) 
 // checkAudience returns an error unless each member consents to the purpose
 // and the audience is empty or large enough.
 func (b builder) checkAudience(name string) error {
-	wrong, err := b.number("select count(*) from (" + consentQuery(b.d.Dialect(), relation(name), b.node.Audience.Purpose) + ") as wrong")
-	if err != nil {
+	a := b.node.Audience
+	wrong, err := b.number("select count(*) from (" + a.consentQuery(b.d.Dialect(), relation(name)) + ") as wrong")
+	switch {
+	case err != nil:
 		return fmt.Errorf("check consent: %w", err)
-	}
-	if wrong > 0 {
-		return fmt.Errorf("%d members do not consent to %s, so nobody is published: build the audience with the macro audience_members", wrong, b.node.Audience.Purpose)
+	case wrong > 0 && a.Entity == EntityAccount:
+		return fmt.Errorf("of %d accounts fewer than %d members consent to %s, so none is published: build the audience with the macro audience_members", wrong, a.MinMembersConsenting, a.Purpose)
+	case wrong > 0:
+		return fmt.Errorf("%d members do not consent to %s, so nobody is published: build the audience with the macro audience_members", wrong, a.Purpose)
 	}
 	size, err := b.count(name)
 	if err != nil {
 		return err
 	}
-	if size > 0 && size < int64(b.node.Audience.MinSize) {
-		return fmt.Errorf("%d members are fewer than min_size (%d), so nobody is published: build the audience with the macro audience_members", size, b.node.Audience.MinSize)
+	if size > 0 && size < int64(a.MinSize) {
+		return fmt.Errorf("%d members are fewer than min_size (%d), so nobody is published: build the audience with the macro audience_members", size, a.MinSize)
 	}
 	return nil
 }
 
 const (
-	// consentModel has the verdicts that audiences are held against.
+	// consentModel has the verdicts that audiences are held against, eventsModel
+	// who belongs to which account.
 	consentModel = "consent_profile"
+	eventsModel  = "profile_events"
 	// consentHook does for dbt what checkAudience does here.
 	consentHook = "{{ audience_check(ref('consent_profile')) }}"
 )
 
-// consentQuery finds members of a relation who do not consent. It joins the verdict in its
-// own way, not by the macro that it checks.
-func consentQuery(dialect, members, purpose string) string {
-	return fmt.Sprintf(`select a.profile_id from %s as a left join %s as c on c.profile_id = a.profile_id and c.purpose = %s and c.allowed where c.profile_id is null`,
-		members, relation(consentModel), literal(dialect, purpose))
+// consentQuery finds members of a relation who do not consent, or accounts of
+// which too few do. It joins the verdict in its own way, not by the macro that
+// it checks.
+func (a *Audience) consentQuery(dialect, members string) string {
+	purpose := literal(dialect, a.Purpose)
+	if a.Entity != EntityAccount {
+		return fmt.Sprintf(`select a.profile_id from %s as a left join %s as c on c.profile_id = a.profile_id and c.purpose = %s and c.allowed where c.profile_id is null`,
+			members, relation(consentModel), purpose)
+	}
+	usable := fmt.Sprintf("list_contains(e.purposes, %s)", purpose)
+	if dialect == "bigquery" {
+		usable = purpose + " in unnest(e.purposes)"
+	}
+	return fmt.Sprintf(`select a.account_id from %s as a left join (select e.group_id, count(distinct e.profile_id) as n from %s as e join %s as c on c.profile_id = e.profile_id and c.purpose = %s and c.allowed where %s group by e.group_id) as m on m.group_id = a.account_id where coalesce(m.n, 0) < %d`,
+		members, relation(eventsModel), relation(consentModel), purpose, usable, a.MinMembersConsenting)
 }

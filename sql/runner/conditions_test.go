@@ -34,10 +34,12 @@ func TestConditions(t *testing.T) {
 		{`all_of=["group_id = 'globex'"], none_of=[account_any(did("event = 'Order Completed'"))]`, []string{"@gus"}},
 	}
 	files := map[string]string{}
+	var names []string
 	for i, test := range tests {
+		names = append(names, fmt.Sprint("try_", i))
 		files[fmt.Sprintf("models/audiences/try_%d.sql", i)] = "{{ config(contract={'enforced': false}, meta={'audience': {'entity': 'profile', 'purpose': 'marketing', 'min_size': 1}}) }}\n{{ audience_members(" + test.members + ") }}\n"
 	}
-	p := load(t, runner.Options{Dir: workspace(t, files), Vars: varsOfCases})
+	p := load(t, runner.Options{Dir: workspace(t, files), Vars: map[string]any{"as_of": asOf, "audiences": followed(names...)}})
 	all := cases(t)
 	i := slices.IndexFunc(all, func(c modelCase) bool { return c.name == "accounts" })
 	w := newWorld(t)
@@ -47,10 +49,10 @@ func TestConditions(t *testing.T) {
 	d := w.open()
 	defer d.Close()
 	build(t, p, d, "")
-	names := founders(t, d)
+	people := founders(t, d)
 	for i, test := range tests {
 		var got []string
-		for _, row := range rowsOf(t, d, names, fmt.Sprintf("SELECT profile_id FROM sluis_models.try_%d", i)) {
+		for _, row := range rowsOf(t, d, people, fmt.Sprintf("SELECT profile_id FROM sluis_models.try_%d", i)) {
 			got = append(got, row[0])
 		}
 		if diff := cmp.Diff(test.want, got); diff != "" {

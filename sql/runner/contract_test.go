@@ -132,7 +132,7 @@ func TestTypesOfTableThatGrows(t *testing.T) {
 // their readers rely on: a description, columns with descriptions and types
 // that are checked, and a test of the grain.
 func TestModelsAreDescribed(t *testing.T) {
-	p := load(t, runner.Options{Dir: sqlproject.Files})
+	p := load(t, runner.Options{Dir: sqlproject.Files, Vars: map[string]any{"audiences": followed(examples...)}})
 	nodes, err := p.List("")
 	if err != nil {
 		t.Fatal(err)

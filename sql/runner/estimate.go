@@ -125,8 +125,8 @@ func (p *Project) outline(ctx context.Context, d warehouse.Driver, node *Node) (
 	statements = append(statements, query)
 	switch {
 	case node.Audience != nil:
-		nobody := standIn(d.Dialect(), []warehouse.Column{{Name: "profile_id", Type: warehouse.String}})
-		return append(statements, consentQuery(d.Dialect(), nobody, node.Audience.Purpose)), true, nil
+		nobody := standIn(d.Dialect(), []warehouse.Column{{Name: node.Audience.key(), Type: warehouse.String}})
+		return append(statements, node.Audience.consentQuery(d.Dialect(), nobody)), true, nil
 	case node.Materialized == View:
 		return nil, false, nil // who reads it pays for it
 	case node.Materialized == Fixpoint:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/csv"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+	"go.yaml.in/yaml/v3"
 
 	sqlproject "github.com/sluis-cdp/sluis/sql"
 	"github.com/sluis-cdp/sluis/sql/duckdb"
@@ -52,6 +54,7 @@ func TestModels(t *testing.T) {
 // modelCase is a file of testdata/models: CSV by landing table and by model.
 type modelCase struct {
 	name   string
+	vars   map[string]any // besides those of all cases, by vars.yml
 	landed map[string][]byte
 	files  map[string]string // of the project, where a team's own differ
 	wanted []txtar.File // by model, of which some columns may be in one and others in another
@@ -71,7 +74,11 @@ func cases(t testing.TB) []modelCase {
 		}
 		c := modelCase{name: strings.TrimSuffix(filepath.Base(file), ".txtar"), landed: map[string][]byte{}, files: map[string]string{}}
 		for _, f := range archive.Files {
-			if model, ok := strings.CutPrefix(f.Name, "want/"); ok {
+			if f.Name == "vars.yml" {
+				if err := yaml.Unmarshal(f.Data, &c.vars); err != nil {
+					t.Fatalf("%s: %v", file, err)
+				}
+			} else if model, ok := strings.CutPrefix(f.Name, "want/"); ok {
 				c.wanted = append(c.wanted, txtar.File{Name: strings.TrimSuffix(model, ".csv"), Data: f.Data})
 			} else if strings.HasPrefix(f.Name, "seeds/") {
 				c.files[f.Name] = string(f.Data)
@@ -96,6 +103,11 @@ func (c modelCase) project(t *testing.T, all *runner.Project) *runner.Project {
 
 // check builds the models in a warehouse where the case has landed.
 func (c modelCase) check(t *testing.T, project *runner.Project, d warehouse.Driver) {
+	if c.vars != nil {
+		vars := maps.Clone(varsOfCases)
+		maps.Copy(vars, c.vars)
+		project = load(t, runner.Options{Dir: sqlproject.Files, Vars: vars})
+	}
 	build(t, project, d, "")
 	founders := founders(t, d)
 	for _, wanted := range c.wanted {

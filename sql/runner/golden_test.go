@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "write the compiled SQL that tests compa
 // TestCompiledSQL shows in review what a change of a macro does to all models,
 // for both dialects.
 func TestCompiledSQL(t *testing.T) {
-	p := load(t, runner.Options{Dir: sqlproject.Files, Indirect: runner.Empty})
+	p := load(t, runner.Options{Dir: sqlproject.Files, Indirect: runner.Empty, Vars: map[string]any{"audiences": followed(examples...)}})
 	for _, dialect := range []string{"duckdb", "bigquery"} {
 		compiled, err := p.Compile(dialect, "resource_type:model")
 		if err != nil {

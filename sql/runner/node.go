@@ -59,10 +59,22 @@ type Node struct {
 
 // Audience is what an audience declares in config.meta.audience.
 type Audience struct {
-	Entity  string
+	Entity  string // EntityProfile or EntityAccount
 	Purpose string
 	MinSize int
+	// MinMembersConsenting is how many people of an account have to agree to the
+	// purpose before it is published.
+	MinMembersConsenting int
 }
+
+// What an audience lists.
+const (
+	EntityProfile = "profile"
+	EntityAccount = "account"
+)
+
+// key is the column that identifies a member.
+func (a *Audience) key() string { return a.Entity + "_id" }
 
 // config is what dbt calls a node's config. Keys that only mean something to
 // dbt or to another warehouse are accepted and kept.
@@ -234,6 +246,10 @@ func (n *Node) isAudience() bool {
 	return n.Kind == Model && (declared || n.inAudiences)
 }
 
+// audienceKeys are what meta.audience may have. A key that is not known could be
+// a limit that is misspelt, and would limit nothing.
+var audienceKeys = []string{"entity", "purpose", "min_size", "min_members_consenting"}
+
 // readAudience checks what an audience declares.
 func (n *Node) readAudience(purposes []string) []string {
 	declared, ok := n.Meta["audience"].(map[string]any)
@@ -241,21 +257,35 @@ func (n *Node) readAudience(purposes []string) []string {
 		return []string{fmt.Sprintf("the audience %s must say whom it lists and what for, as in config: {meta: {audience: {entity: profile, purpose: marketing, min_size: 50}}}", n.Name)}
 	}
 	var wrong []string
-	a := &Audience{}
+	report := func(format string, args ...any) {
+		wrong = append(wrong, fmt.Sprintf("the audience %s "+format, append([]any{n.Name}, args...)...))
+	}
+	for _, key := range slices.Sorted(maps.Keys(declared)) {
+		if !slices.Contains(audienceKeys, key) {
+			report("has an unknown meta.audience.%s: it may have %s; what is your own goes beside it, under meta", key, strings.Join(audienceKeys, ", "))
+		}
+	}
+	a := &Audience{MinMembersConsenting: 1}
 	a.Entity, _ = declared["entity"].(string)
 	a.Purpose, _ = declared["purpose"].(string)
 	a.MinSize, _ = declared["min_size"].(int)
-	if a.Entity != "profile" {
-		wrong = append(wrong, fmt.Sprintf("the audience %s needs meta.audience.entity: profile", n.Name))
+	if a.Entity != EntityProfile && a.Entity != EntityAccount {
+		report("needs meta.audience.entity: profile, or account")
 	}
 	if !slices.Contains(purposes, a.Purpose) {
-		wrong = append(wrong, fmt.Sprintf("the audience %s needs meta.audience.purpose, one of %s (vars.purposes in dbt_project.yml)", n.Name, strings.Join(purposes, ", ")))
+		report("needs meta.audience.purpose, one of %s (vars.purposes in dbt_project.yml)", strings.Join(purposes, ", "))
 	}
 	if a.MinSize < 1 {
-		wrong = append(wrong, fmt.Sprintf("the audience %s needs meta.audience.min_size of at least 1", n.Name))
+		report("needs meta.audience.min_size of at least 1")
+	}
+	if least, ok := declared["min_members_consenting"]; ok {
+		a.MinMembersConsenting, _ = least.(int)
+		if a.Entity != EntityAccount || a.MinMembersConsenting < 1 {
+			report("has a meta.audience.min_members_consenting that is not at least 1, of accounts")
+		}
 	}
 	if n.Materialized == Ephemeral {
-		wrong = append(wrong, fmt.Sprintf("the audience %s cannot be ephemeral: make it a table or a view", n.Name))
+		report("cannot be ephemeral: make it a table or a view")
 	}
 	n.Audience = a
 	return wrong

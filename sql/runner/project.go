@@ -288,9 +288,12 @@ func (l *loader) resolve() {
 			for _, wrong := range node.readAudience(asTexts(l.vars["purposes"])) {
 				l.problem(node.Path, 0, "%s", wrong)
 			}
-			// Its members are checked against this model, whether or not its query
-			// reads it.
+			// Its members are checked against these models, whether or not its query
+			// reads them.
 			node.DependsOn = append(node.DependsOn, consentModel)
+			if node.Audience != nil && node.Audience.Entity == EntityAccount {
+				node.DependsOn = append(node.DependsOn, eventsModel)
+			}
 		}
 	}
 	l.dropDisabled()
@@ -307,20 +310,61 @@ func (l *loader) resolve() {
 	}
 }
 
-// checkAudiences holds audiences that are made of others to one purpose: what
-// people agreed to for one tells nobody's audience for another.
+// checkAudiences holds audiences to one purpose: what people agreed to for one
+// tells nobody's audience for another. An audience may read events, which know
+// what they may be used for, and models that say so in meta.purpose.
 func (l *loader) checkAudiences() {
+	l.checkAudienceList()
 	for _, name := range slices.Sorted(maps.Keys(l.nodes)) {
 		node := l.nodes[name]
 		if node.Audience == nil {
 			continue
 		}
 		for _, on := range slices.Compact(slices.Sorted(slices.Values(node.DependsOn))) {
-			other := l.nodes[on]
-			if other != nil && other.Audience != nil && other.Audience.Purpose != node.Audience.Purpose {
-				l.problem(node.Path, lineWith(node.source, on), "the audience %s is for %s and reads %s, which is for %s: an audience is made of those for the same purpose",
-					name, node.Audience.Purpose, on, other.Audience.Purpose)
+			if other := l.nodes[on]; other != nil {
+				l.checkAudienceReads(node, other)
 			}
+		}
+	}
+}
+
+func (l *loader) checkAudienceReads(node, other *Node) {
+	line := lineWith(node.source, other.Name)
+	purpose := node.Audience.Purpose
+	switch declared, _ := other.Meta["purpose"].(string); {
+	case other.Kind == Seed || other.Name == consentModel || other.Name == eventsModel:
+	case other.Audience != nil && other.Audience.Purpose != purpose:
+		l.problem(node.Path, line, "the audience %s is for %s and reads %s, which is for %s: an audience is made of those for the same purpose",
+			node.Name, purpose, other.Name, other.Audience.Purpose)
+	case other.Audience != nil:
+	case declared == "":
+		l.problem(node.Path, line, "the audience %s is for %s and reads %s, which does not say what for: if it tells only what may be used for %s, it says so as in config: {meta: {purpose: %s}}",
+			node.Name, purpose, other.Name, purpose, purpose)
+	case declared != purpose:
+		l.problem(node.Path, line, "the audience %s is for %s and reads %s, which is for %s (meta.purpose): an audience is made of what is for the same purpose",
+			node.Name, purpose, other.Name, declared)
+	}
+}
+
+// listVar has the audiences whose members are followed. dbt has to know them
+// when it reads the project, so that they are listed; that none is forgotten is
+// checked here.
+const listVar = "audiences"
+
+func (l *loader) checkAudienceList() {
+	listed, ok := l.vars[listVar]
+	if !ok {
+		return // nothing follows them
+	}
+	names := asTexts(listed)
+	for _, name := range slices.Sorted(maps.Keys(l.nodes)) {
+		if l.nodes[name].Audience != nil && !slices.Contains(names, name) {
+			l.problem(settingsFile, l.settings.varLines[listVar], "the audience %s (%s) is not listed, so that nobody would remember who enters and leaves it: add it to vars.%s", name, l.nodes[name].Path, listVar)
+		}
+	}
+	for _, name := range names {
+		if node := l.nodes[name]; node == nil || node.Audience == nil {
+			l.problem(settingsFile, l.settings.varLines[listVar], "vars.%s lists %s, and there is no such audience: remove it there, or add a file for it to models/audiences", listVar, name)
 		}
 	}
 }

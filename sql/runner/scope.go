@@ -81,7 +81,7 @@ func (s scope) graph() map[string]any {
 	for name, node := range s.project.nodes {
 		if node.Kind == Model {
 			nodes["model."+s.project.name+"."+name] = map[string]any{
-				"name": name, "resource_type": string(node.Kind), "config": map[string]any{"meta": node.Meta},
+				"name": name, "resource_type": string(node.Kind), "config": map[string]any{"meta": node.Meta}, "checksum": map[string]any{"checksum": checksumOf(node).Checksum},
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 type settings struct {
 	modelPaths, macroPaths, seedPaths, testPaths []string
 	folders                                      map[Kind][]folder
+	varLines                                     map[string]int
 }
 
 // folder is a config for all nodes below a path.
@@ -50,7 +51,7 @@ var otherSettings = []string{
 func (l *loader) loadSettings() {
 	l.settings = settings{
 		modelPaths: []string{"models"}, macroPaths: []string{"macros"}, seedPaths: []string{"seeds"}, testPaths: []string{"tests"},
-		folders: map[Kind][]folder{},
+		folders: map[Kind][]folder{}, varLines: map[string]int{},
 	}
 	l.vars = map[string]any{}
 	f, root := readYAML(l.options.Dir, settingsFile)
@@ -91,11 +92,11 @@ func (l *loader) loadSetting(f *yamlFile, e entry) {
 		for _, v := range f.entries(e.node, "vars") {
 			if v.key == l.name && v.node.Kind == yaml.MappingNode {
 				for _, own := range f.entries(v.node, "vars") {
-					l.vars[own.key] = f.value(own.node)
+					l.vars[own.key], l.settings.varLines[own.key] = f.value(own.node), own.line
 				}
 				continue
 			}
-			l.vars[v.key] = f.value(v.node)
+			l.vars[v.key], l.settings.varLines[v.key] = f.value(v.node), v.line
 		}
 	case "on-run-start", "on-run-end":
 		for _, hook := range f.texts(e.node, e.key) {

@@ -32,6 +32,18 @@ func workspace(t *testing.T, own map[string]string) fs.FS {
 	return files
 }
 
+// followed is the var audiences, with more than the project lists.
+func followed(more ...string) []any {
+	names := []any{"asked_about_prices", "colleagues_of_customers", "good_customers", "lapsed_customers", "pricing_and_chat"}
+	for _, name := range more {
+		names = append(names, name)
+	}
+	return names
+}
+
+// examples are the audiences that are built once they are listed.
+var examples = []string{"abandoned_carts", "active_accounts", "churn_risk", "high_intent", "lookalike_seed", "new_customers"}
+
 // An audience of a team's own: with an exception, a purpose of their own, and
 // a size below which nobody is listed.
 func TestAudienceOfOnesOwn(t *testing.T) {
@@ -66,7 +78,7 @@ e6,2026-03-01 10:00,anonymous_id:d,analytics,,/pricing
 			"models/profiles/_profiles.yml": profiles.String(),
 		}
 	}
-	vars := map[string]any{"purposes": []any{"identity", "analytics", "marketing", "loyalty"}}
+	vars := map[string]any{"purposes": []any{"identity", "analytics", "marketing", "loyalty"}, "audiences": followed("undecided")}
 
 	build(t, load(t, runner.Options{Dir: workspace(t, audience("2")), Vars: vars, Indirect: runner.Buildable}), d, "+undecided profiles")
 	got := rowsOf(t, d, founders(t, d), "SELECT profile_id FROM undecided")

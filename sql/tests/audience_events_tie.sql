@@ -1,13 +1,17 @@
--- Who entered an audience and did not leave it is a member, if the profile is still
--- there.
-with latest as (
-    select audience, profile_id, action
-    from {{ ref('audience_events') }}
-    where profile_id is not null
-    qualify row_number() over (partition by audience, profile_id order by run desc) = 1
+-- Who entered an audience and did not leave it is a member of it, and nobody else is,
+-- if the audience is followed. Nobody is in it twice at a time.
+with open_memberships as (
+    select audience, coalesce(profile_id, account_id) as member, count(*) as n
+    from {{ ref('audience_membership') }}
+    where valid_to is null
+    group by audience, coalesce(profile_id, account_id)
+),
+
+members as (
+    select audience, coalesce(profile_id, account_id) as member from {{ ref('audience_members') }}
 )
 
-select l.profile_id
-from latest as l
-left join {{ ref('pricing_and_chat') }} as m on m.profile_id = l.profile_id
-where l.audience = 'pricing_and_chat' and (l.action = 'entered') <> (m.profile_id is not null)
+select o.audience as open_in, m.audience as member_of
+from open_memberships as o
+full join members as m on m.audience = o.audience and m.member = o.member
+where o.audience is null or m.audience is null or o.n > 1

@@ -235,7 +235,31 @@ var models = []model{
 		{"conversions", []string{"conversion_date", "kind", "value"}},
 	}},
 	{"north_star", true, false, 1, nil},
-	{"audience_events", false, false, 1, []read{{"profiles", []string{"profile_id"}}, {"consent_profile", []string{"profile_id", "purpose", "allowed"}}}},
+	{"audience_members", true, false, 1, nil}, // of the audiences, which are small beside events
+	{"audience_events", false, false, 1, []read{
+		{"profiles", []string{"profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+		{"identity_map", []string{"node_key", "profile_id", "founder_node"}},
+		// Who belongs to which account, once an audience is of accounts.
+		{"stg_events", []string{"event_id", "purposes", "group_id"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+	}},
+	{"audience_membership", true, false, 1, nil},
+	{"audience_sizes", true, false, 1, []read{{"stg_events", nil}, {"stg_identifiers", nil}, {"identity_map", nil}, {"consent_profile", nil}}},
+	{"audience_overlap", true, false, 1, nil},
+	{"score_churn", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "properties"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"score_rfm", true, false, 1, nil},
+	{"score_intent", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "page_path"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
 	{"pricing_and_chat", false, true, audiences, []read{
 		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "page_path"}},
 		{"stg_identifiers", []string{"event_id", "node_key"}},

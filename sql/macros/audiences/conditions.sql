@@ -1,5 +1,6 @@
 {#- What somebody did, or what is known of them, for audience_members. All of it is
     told by the events that may be used for the audience's purpose, by those alone.
+    Of an account it is told by the events that carry its group_id.
 
     where     which events, in SQL on the columns of profile_events
     at_least  how many of them
@@ -25,14 +26,22 @@
     {{ return({'kind': 'trait', 'of': of, 'where': condition}) }}
 {%- endmacro %}
 
-{#- They are in another audience, which must be for the same purpose. One that is
-    too small to be published has nobody in it. -#}
+{#- They are in another audience, which must be for the same purpose; if that is of
+    accounts, they belong to one of these. An audience that is too small to be
+    published has nobody in it. -#}
 {% macro in_audience(name) -%}
     {{ return({'kind': 'in_audience', 'name': name}) }}
 {%- endmacro %}
 
-{#- Somebody, everybody or nobody of an account that they belong to fulfils a
-    condition; who belongs to it is told by the events' group_id. -#}
+{#- A model that has a row for each of them, such as score_intent, has one that
+    fulfils a condition. It must say in config.meta.purpose that it is for the
+    audience's purpose. -#}
+{% macro scored(model, condition) -%}
+    {{ return({'kind': 'scored', 'model': model, 'where': condition}) }}
+{%- endmacro %}
+
+{#- Somebody, everybody or nobody of the account, or of one that they belong to,
+    fulfils a condition; who belongs to it is told by the events' group_id. -#}
 {% macro account_any(condition) -%}
     {{ return({'kind': 'account', 'who': 'any', 'of': as_condition(condition)}) }}
 {%- endmacro %}
@@ -51,55 +60,72 @@
     {{ return(condition) }}
 {%- endmacro %}
 
-{#- Who fulfils a condition, or for did_not who does not, and since when. It reads
-    the query evidence of audience_members. -#}
-{% macro fulfilled(condition) -%}
+{#- Who fulfils a condition, or for did_not who does not, and since when, by the
+    column that identifies them. It reads the queries evidence and people of
+    audience_members. -#}
+{% macro fulfilled(condition, key='profile_id') -%}
 {%- set kind = condition['kind'] -%}
-{%- set recent = '' -%}
+{%- set also = '' if key == 'profile_id' else ' and ' ~ key ~ ' is not null' -%}
 {%- if condition.get('days', 0) -%}
-{%- set recent = ' and occurred_at >= ' ~ add_hours('as_of', '-24 * ' ~ condition['days']) -%}
+{%- set also = also ~ ' and occurred_at >= ' ~ add_hours('as_of', '-24 * ' ~ condition['days']) -%}
 {%- endif -%}
 {%- if kind in ['did', 'did_not'] and condition['at_least'] == 1 -%}
-select profile_id, min(occurred_at) as met_at
+select {{ key }}, min(occurred_at) as met_at
     from evidence
-    where ({{ condition['where'] }}){{ recent }}
-    group by profile_id
+    where ({{ condition['where'] }}){{ also }}
+    group by {{ key }}
 {%- elif kind == 'did' -%}
-select profile_id, occurred_at as met_at
+select {{ key }}, occurred_at as met_at
     from evidence
-    where ({{ condition['where'] }}){{ recent }}
-    qualify row_number() over (partition by profile_id order by occurred_at, event_id) = {{ condition['at_least'] }}
+    where ({{ condition['where'] }}){{ also }}
+    qualify row_number() over (partition by {{ key }} order by occurred_at, event_id) = {{ condition['at_least'] }}
 {%- elif kind == 'then_within' -%}
-select profile_id, min(occurred_at) as met_at
+select {{ key }}, min(occurred_at) as met_at
     from (
         select
-            profile_id,
+            {{ key }},
             occurred_at,
             coalesce({{ condition['second'] }}, false) as is_second,
             {{ micros('occurred_at') }} - max(case when {{ condition['where'] }} then {{ micros('occurred_at') }} end)
-                over (partition by profile_id order by coalesce({{ micros('occurred_at') }}, 0) range between unbounded preceding and 1 preceding) as gap
+                over (partition by {{ key }} order by coalesce({{ micros('occurred_at') }}, 0) range between unbounded preceding and 1 preceding) as gap
         from evidence
-        where true{{ recent }}
+        where true{{ also }}
     ) as followed
     where is_second and gap <= {{ condition['hours'] }} * 3600000000
-    group by profile_id
+    group by {{ key }}
 {%- elif kind == 'trait' -%}
-select profile_id, coalesce(met_at, {{ as_of() }}) as met_at
+select {{ key }}, coalesce(met_at, {{ as_of() }}) as met_at
     from (
-    {{ select_traits([condition['of'], trait_min('met_at', 'occurred_at', type='time')], 'evidence', 'profile_id') | indent(4) }}
+    {{ select_traits([condition['of'], trait_min('met_at', 'occurred_at', type='time')], 'evidence', key) | indent(4) }}
     ) as traits
-    where {{ condition['where'] }}
+    where ({{ condition['where'] }}){{ also }}
 {%- elif kind == 'in_audience' -%}
-select profile_id, entered_at as met_at
+{%- set entity = audience_declared(condition['name'], 'entity', 'profile') -%}
+{%- if entity ~ '_id' == key -%}
+select {{ key }}, entered_at as met_at
     from {{ ref(condition['name']) }}
+{%- elif entity == 'account' -%}
+select belongs.profile_id, min(account.entered_at) as met_at
+    from (select distinct group_id, profile_id from evidence where group_id is not null) as belongs
+    join {{ ref(condition['name']) }} as account on account.account_id = belongs.group_id
+    group by belongs.profile_id
+{%- else -%}
+{#- Named, or dbt would not know that it is needed. -#}
+{%- set named = ref(condition['name']) -%}
+{%- if execute %}{{ exceptions.raise_compiler_error('the audience ' ~ condition['name'] ~ ' is of people: ask for it by account_any, account_all or account_none') }}{% endif -%}
+{%- endif -%}
+{%- elif kind == 'scored' -%}
+select scored.{{ key }}, met.met_at
+    from (select distinct {{ key }} from {{ ref(condition['model']) }} where {{ condition['where'] }}) as scored
+    join {% if key == 'profile_id' %}people{% else %}companies{% endif %} as met on met.{{ key }} = scored.{{ key }}
 {%- elif kind == 'account' -%}
 {%- if condition['of']['kind'] == 'did_not' %}{{ exceptions.raise_compiler_error('did_not cannot be asked of an account: use account_none with did') }}{% endif -%}
-select belongs.profile_id, min(coalesce(account.met_at, belongs.since)) as met_at
+select belongs.{{ key }}, min(coalesce(account.met_at, belongs.since)) as met_at
     from (
-        select group_id, profile_id, min(occurred_at) as since
+        select group_id, {{ key }}, min(occurred_at) as since
         from evidence
         where group_id is not null
-        group by group_id, profile_id
+        group by group_id, {{ key }}
     ) as belongs
     join (
         select
@@ -114,7 +140,7 @@ select belongs.profile_id, min(coalesce(account.met_at, belongs.since)) as met_a
         group by member.group_id
     ) as account on account.group_id = belongs.group_id
     where account.n_fulfilling {% if condition['who'] == 'any' %}> 0{% elif condition['who'] == 'all' %}= account.n{% else %}= 0{% endif %}
-    group by belongs.profile_id
+    group by belongs.{{ key }}
 {%- else -%}
 {{ exceptions.raise_compiler_error('there is no kind of condition called ' ~ kind) }}
 {%- endif -%}

@@ -16,6 +16,7 @@ people as (
     group by profile_id
 ),
 
+
 exception_1 as (
     select profile_id, entered_at as met_at
     from sluis_models.lapsed_customers
@@ -39,7 +40,7 @@ choices as (
     ) as evidence
     group by profile_id
     ) as traits
-    where revenue >= 100
+    where (revenue >= 100)
         )
         union all (
     select profile_id, occurred_at as met_at

@@ -16,6 +16,7 @@ people as (
     group by profile_id
 ),
 
+
 condition_1 as (
     select profile_id, min(occurred_at) as met_at
     from (

@@ -16,6 +16,7 @@ people as (
     group by profile_id
 ),
 
+
 condition_1 as (
     select belongs.profile_id, min(coalesce(account.met_at, belongs.since)) as met_at
     from (

@@ -1,0 +1,64 @@
+-- People who put something into a cart within the last week, and bought nothing
+-- after that.
+with evidence as (
+    select e.*, current_timestamp() as as_of
+    from (
+    select e.*
+    from sluis_models.profile_events as e
+    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'marketing' and c.allowed
+    where coalesce('marketing' in unnest(e.purposes), false)
+) as e
+    where e.occurred_at < current_timestamp()
+),
+
+people as (
+    select profile_id, min(occurred_at) as met_at
+    from evidence
+    group by profile_id
+),
+
+
+condition_1 as (
+    select profile_id, min(occurred_at) as met_at
+    from evidence
+    where (event = 'Product Added') and occurred_at >= timestamp_add(as_of, interval -24 * 7 hour)
+    group by profile_id
+),
+
+exception_1 as (
+    select profile_id, min(occurred_at) as met_at
+    from (
+        select
+            profile_id,
+            occurred_at,
+            coalesce(event = 'Order Completed', false) as is_second,
+            unix_micros(occurred_at) - max(case when event = 'Product Added' then unix_micros(occurred_at) end)
+                over (partition by profile_id order by coalesce(unix_micros(occurred_at), 0) range between unbounded preceding and 1 preceding) as gap
+        from evidence
+        where true and occurred_at >= timestamp_add(as_of, interval -24 * 7 hour)
+    ) as followed
+    where is_second and gap <= 168 * 3600000000
+    group by profile_id
+),
+
+matched as (
+    select
+        people.profile_id,
+        greatest(people.met_at, condition_1.met_at) as entered_at
+    from people
+    join condition_1 on condition_1.profile_id = people.profile_id
+    left join exception_1 on exception_1.profile_id = people.profile_id
+    where true
+        and exception_1.profile_id is null
+),
+
+members as (
+    select matched.profile_id, matched.entered_at
+    from matched
+    join sluis_models.consent_profile as consent
+        on consent.profile_id = matched.profile_id and consent.purpose = 'marketing' and consent.allowed
+)
+
+select profile_id, entered_at
+from members
+where (select count(*) from members) >= 1

@@ -1,0 +1,55 @@
+-- Whom others should be like: people who bought three times within a year and looked
+-- at pages within the last month. For advertising, so that fewer than a hundred of
+-- them publish nobody.
+with evidence as (
+    select e.*, current_timestamp() as as_of
+    from (
+    select e.*
+    from sluis_models.profile_events as e
+    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'advertising' and c.allowed
+    where coalesce('advertising' in unnest(e.purposes), false)
+) as e
+    where e.occurred_at < current_timestamp()
+),
+
+people as (
+    select profile_id, min(occurred_at) as met_at
+    from evidence
+    group by profile_id
+),
+
+
+condition_1 as (
+    select profile_id, occurred_at as met_at
+    from evidence
+    where (event = 'Order Completed') and occurred_at >= timestamp_add(as_of, interval -24 * 365 hour)
+    qualify row_number() over (partition by profile_id order by occurred_at, event_id) = 3
+),
+
+condition_2 as (
+    select profile_id, min(occurred_at) as met_at
+    from evidence
+    where (type = 'page') and occurred_at >= timestamp_add(as_of, interval -24 * 30 hour)
+    group by profile_id
+),
+
+matched as (
+    select
+        people.profile_id,
+        greatest(people.met_at, condition_1.met_at, condition_2.met_at) as entered_at
+    from people
+    join condition_1 on condition_1.profile_id = people.profile_id
+    join condition_2 on condition_2.profile_id = people.profile_id
+    where true
+),
+
+members as (
+    select matched.profile_id, matched.entered_at
+    from matched
+    join sluis_models.consent_profile as consent
+        on consent.profile_id = matched.profile_id and consent.purpose = 'advertising' and consent.allowed
+)
+
+select profile_id, entered_at
+from members
+where (select count(*) from members) >= 100
