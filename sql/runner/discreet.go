@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -53,6 +54,14 @@ type discreetError struct {
 
 func (e *discreetError) Error() string { return e.text }
 func (e *discreetError) Unwrap() error { return e.err }
+
+// inTheirWords is what the warehouse said, to be compared and never shown.
+func inTheirWords(err error) string {
+	if e, ok := errors.AsType[*discreetError](err); ok {
+		return e.err.Error()
+	}
+	return err.Error()
+}
 
 func discreetly(err error, query string) error {
 	if err == nil {

@@ -225,7 +225,7 @@ func (b builder) replace(query string) error {
 		return b.d.Exec(b.ctx, "create or replace table "+relation(b.node.Name)+b.node.layout(b.d.Dialect())+" as\n"+query)
 	}
 	err := create(query)
-	if err == nil || !strings.Contains(err.Error(), errRelaid) {
+	if err == nil || !strings.Contains(inTheirWords(err), errRelaid) {
 		return err
 	}
 	rows := b.scratch("relaid")
