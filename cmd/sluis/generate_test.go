@@ -59,6 +59,19 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// With one device of a hundred shared, limits keep people apart, and join what can be
+// known to belong together.
+func TestGenerateWithSharedDevices(t *testing.T) {
+	dir := newWorkspace(t)
+	made(t, nil, "generate", "--workspace", dir, "--people", "2500", "--shared", "0.01")
+	made(t, nil, "models", "run", "--workspace", dir, "--select", "+identity_map +sessions")
+	var f generateFindings
+	made(t, &f, "generate", "check", "--workspace", dir, "--json", "--min-precision", "0.999", "--min-recall", "0.99")
+	if f.Identity.Shared.Identifiers < 20 || f.Identity.Shared.Wrong > 0 || f.Sessions.Exact != f.Sessions.Sessions {
+		t.Errorf("%+v", f)
+	}
+}
+
 // Whoever is made up to be erased is erased, by all that they are known by.
 func TestGenerateErases(t *testing.T) {
 	dir := newWorkspace(t)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"time"
 )
 
@@ -260,13 +259,4 @@ func (w *World) program(p *person, r *rand.Rand) {
 	for i, start := range w.starts(r, 1+r.IntN(3)) {
 		p.visits = append(p.visits, visit{n: i, start: start, answered: p.answers, agreed: everything})
 	}
-}
-
-// number is a person's, or another thing's, in a text.
-func number(seed uint64, n ...int) string {
-	text := strconv.FormatUint(seed, 10)
-	for _, i := range n {
-		text += "-" + strconv.Itoa(i)
-	}
-	return text
 }

@@ -88,7 +88,7 @@ func try(ctx context.Context, client *http.Client, url string, r Request) (wait 
 	if err != nil {
 		return 0, fmt.Errorf("sending to the collector: %w", err)
 	}
-	defer response.Body.Close() //nolint:errcheck // read to its end
+	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
 	if err != nil {
 		return 0, fmt.Errorf("sending to the collector: %w", err)

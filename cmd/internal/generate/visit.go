@@ -168,8 +168,8 @@ func (s *script) buy() {
 			currency = "USD"
 		}
 		s.path = "/checkout"
-		s.track("Order Completed", fmt.Sprintf(`{"order_id":"o-%s","total":%d.%02d,"currency":%q}`,
-			number(s.w.Seed, s.p.n, v.n), 5+r.IntN(60)+r.IntN(60), r.IntN(100), currency))
+		s.track("Order Completed", fmt.Sprintf(`{"order_id":"o-%d-%d-%d","total":%d.%02d,"currency":%q}`,
+			s.w.Seed, s.p.n, v.n, 5+r.IntN(60)+r.IntN(60), r.IntN(100), currency))
 	}
 }
 
