@@ -15,6 +15,8 @@ type engine interface {
 	parse(path, source string) (template, []Problem)
 	// macros lists the names of all macros.
 	macros() []string
+	// has tells whether there is a macro of the name; dbt's begin with "dbt.".
+	has(name string) bool
 }
 
 // template is a parsed template. It may be rendered concurrently.
@@ -50,7 +52,15 @@ type callable struct {
 // pythonic is the engine: sql/runner/jinja, for the values of this package.
 type pythonic struct{ *jinja.Engine }
 
-func newEngine() engine { return pythonic{jinja.New()} }
+func newEngine() engine {
+	e := jinja.New()
+	if err := e.DefineIn("dbt", "dbt", portableMacros); err != nil {
+		panic(err) // it is part of the program
+	}
+	return pythonic{e}
+}
+
+func (e pythonic) has(name string) bool { return e.Has(name) }
 
 func (e pythonic) define(path, source string) []Problem {
 	if err := e.Define(path, source); err != nil {

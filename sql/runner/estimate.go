@@ -114,9 +114,9 @@ func (p *Project) outline(ctx context.Context, d warehouse.Driver, node *Node) (
 	}
 	// What a template asks is known only once it was asked, and is billed as in
 	// a build.
-	asked := func(sql string) ([][]any, error) {
+	asked := func(sql string) (answer, error) {
 		statements = append(statements, sql)
-		return warehouse.All(d.ReadOnly(ctx, sql))
+		return reading(ctx, d)(sql)
 	}
 	query, err := p.compile(node, occasion{d.Dialect(), incremental, asked, node.config})
 	if err != nil {

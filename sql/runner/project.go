@@ -16,6 +16,9 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -73,14 +76,20 @@ type Project struct {
 	options Options
 	name    string
 	vars    map[string]any
-	engine  engine
-	nodes   map[string]*Node
-	order   []string // names, each after those it depends on
-	sources map[string]source
-	types   *types           // of contracts
-	macros  map[string]macro // of the project, by name
-	forgets bool             // a full refresh spares no state
-	only    selection        // if not nil, nothing else is picked
+	// varNodes are those of dbt_project.yml as they stand there: templates see
+	// the order of their keys.
+	varNodes map[string]*yaml.Node
+	// started and invocation are run_started_at and invocation_id of templates.
+	started    time.Time
+	invocation string
+	engine     engine
+	nodes      map[string]*Node
+	order      []string // names, each after those it depends on
+	sources    map[string]source
+	types      *types           // of contracts
+	macros     map[string]macro // of the project, by name
+	forgets    bool             // a full refresh spares no state
+	only       selection        // if not nil, nothing else is picked
 }
 
 // source is a table that others fill.
@@ -98,7 +107,7 @@ func Load(options Options) (*Project, error) {
 	}
 	l := &loader{
 		Project: &Project{
-			options: options, engine: newEngine(), nodes: map[string]*Node{}, sources: map[string]source{}, macros: map[string]macro{}, types: &types{},
+			options: options, engine: newEngine(), started: time.Now(), invocation: newInvocation(), nodes: map[string]*Node{}, sources: map[string]source{}, macros: map[string]macro{}, types: &types{},
 		},
 		properties: map[string]properties{},
 	}

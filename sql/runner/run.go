@@ -105,9 +105,15 @@ func (n *Node) forRun() *Node {
 }
 
 // reading runs the queries of templates.
-func reading(ctx context.Context, d warehouse.Driver) func(sql string) ([][]any, error) {
-	return func(sql string) ([][]any, error) {
-		return warehouse.All(d.ReadOnly(ctx, sql))
+func reading(ctx context.Context, d warehouse.Driver) func(sql string) (answer, error) {
+	return func(sql string) (answer, error) {
+		rows, err := d.ReadOnly(ctx, sql)
+		if err != nil {
+			return answer{}, err
+		}
+		found := answer{columns: rows.Columns()}
+		found.rows, err = warehouse.All(rows, nil)
+		return found, err
 	}
 }
 

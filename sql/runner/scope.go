@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,7 +16,7 @@ type occasion struct {
 	dialect     string
 	incremental bool // the node adds to what is there
 	// query runs a query that only reads; nil where there is no warehouse.
-	query func(sql string) ([][]any, error)
+	query func(sql string) (answer, error)
 	// config, if not nil, takes the partitions that the template configures: for
 	// a run it knows more than when the project was read.
 	config config
@@ -29,6 +30,8 @@ type scope struct {
 	// seen is set when a project is read: then references are collected and
 	// nothing has to exist yet.
 	seen *references
+	// results are what statements of the template answered, by their names.
+	results map[string]answer
 }
 
 // references are what a template named when it was rendered.
@@ -39,36 +42,46 @@ type references struct {
 }
 
 func (s scope) globals() map[string]any {
-	reading := s.seen != nil
+	s.results = map[string]answer{}
 	constant := func(value any) function {
 		return func([]any, map[string]any) (any, error) { return value, nil }
 	}
-	return map[string]any{
+	all := s.context()
+	maps.Copy(all, map[string]any{
 		"ref":    function(s.ref),
 		"source": function(s.source),
 		"config": callable{call: s.configure, attributes: map[string]any{
-			"get":     function(s.configGet),
-			"require": function(s.configGet),
+			"get":          function(s.configGet),
+			"require":      function(s.configRequire),
+			"set":          function(s.configSet),
+			"meta_get":     function(s.metaGet),
+			"meta_require": function(s.metaRequire),
 		}},
-		"var":                 callable{call: s.variable, attributes: map[string]any{"has_var": function(s.hasVariable)}},
-		"env_var":             function(s.environment),
-		"this":                relationObject(warehouse.SchemaModels, s.node.Name),
-		"target":              object{attributes: map[string]any{"name": s.dialect, "type": s.dialect, "schema": warehouse.SchemaModels, "threads": max(s.project.options.Threads, 1)}, text: s.dialect},
-		"model":               object{attributes: map[string]any{"name": s.node.Name, "resource_type": string(s.node.Kind)}, text: s.node.Name},
-		"execute":             !reading,
+		"var":     callable{call: s.variable, attributes: map[string]any{"has_var": function(s.hasVariable)}},
+		"env_var": function(s.environment),
+		"this":    relationObject(warehouse.SchemaModels, s.node.Name),
+		"target": object{
+			attributes: map[string]any{
+				"name": s.dialect, "target_name": s.dialect, "type": s.dialect, "schema": warehouse.SchemaModels, "dataset": warehouse.SchemaModels,
+				"threads": max(s.project.options.Threads, 1), "database": unprintable, "project": unprintable,
+			},
+			text:    s.dialect,
+			missing: refuse("target.%s is not supported: use target.type, target.name, target.schema or a var"),
+		},
+		"model": object{
+			attributes: s.project.nodeFacts(s.node),
+			text:       s.node.Name,
+			missing:    refuse("model.%s is not supported: the name, tags, description and config of a model can be asked"),
+		},
+		"execute":             s.seen == nil,
 		"is_incremental":      constant(s.incremental),
 		"should_full_refresh": constant(s.project.refreshes(s.node)),
 		"run_query":           function(s.runQuery),
 		"log":                 function(s.log),
 		"print":               function(s.log),
-		"adapter":             object{attributes: map[string]any{"dispatch": function(s.dispatch)}},
-		"exceptions": object{attributes: map[string]any{
-			"raise_compiler_error": function(raise),
-			"warn":                 function(s.log),
-		}},
-		"dbt":   object{attributes: portable(s.dialect)},
-		"graph": object{attributes: map[string]any{"nodes": s.graph()}},
-	}
+		"graph":               object{attributes: map[string]any{"nodes": s.graph()}, missing: refuse("graph.%s is not supported: graph.nodes has the models")},
+	})
+	return all
 }
 
 // graph is what dbt tells of the models by their ids, as far as templates need
@@ -80,19 +93,12 @@ func (s scope) graph() map[string]any {
 	}
 	for name, node := range s.project.nodes {
 		if node.Kind == Model {
-			nodes["model."+s.project.name+"."+name] = map[string]any{
-				"name": name, "resource_type": string(node.Kind), "config": map[string]any{"meta": node.Meta}, "checksum": map[string]any{"checksum": checksumOf(node).Checksum},
-			}
+			facts := s.project.nodeFacts(node)
+			facts["checksum"] = map[string]any{"checksum": checksumOf(node).Checksum}
+			nodes["model."+s.project.name+"."+name] = facts
 		}
 	}
 	return nodes
-}
-
-func relationObject(schema, name string) object {
-	return object{
-		attributes: map[string]any{"schema": schema, "name": name, "identifier": name},
-		text:       schema + "." + name,
-	}
 }
 
 func (s scope) ref(args []any, named map[string]any) (any, error) {
@@ -181,29 +187,46 @@ func (s scope) configGet(args []any, named map[string]any) (any, error) {
 	return named["default"], nil
 }
 
-// runQuery asks the warehouse while a model is rendered for a run. As under
-// dbt, there is no answer while the project is read.
-func (s scope) runQuery(args []any, _ map[string]any) (any, error) {
-	sql, ok := firstText(args)
-	switch {
-	case !ok || len(args) != 1:
-		return nil, errors.New("run_query takes a query")
-	case s.seen != nil:
-		return nil, nil
-	case s.query == nil:
-		return nil, errors.New("run_query needs a warehouse, and none is open: ask only in a run, as in {% if is_incremental() %}")
+func (s scope) configRequire(args []any, named map[string]any) (any, error) {
+	if value, err := s.configGet(args, named); err != nil || value != nil {
+		return value, err
 	}
-	rows, err := s.query(sql)
+	return nil, fmt.Errorf("config.require: the model has no config %q: add it to its config", args[0])
+}
+
+func (s scope) configSet(args []any, _ map[string]any) (any, error) {
+	name, ok := firstText(args)
+	if !ok || len(args) != 2 {
+		return nil, errors.New("config.set takes a name and a value")
+	}
+	return s.configure(nil, map[string]any{name: args[1]})
+}
+
+func (s scope) metaGet(args []any, named map[string]any) (any, error) {
+	name, ok := firstText(args)
+	if !ok {
+		return nil, errors.New("config.meta_get takes a name and a default")
+	}
+	meta, err := s.configGet([]any{"meta"}, nil)
 	if err != nil {
-		// Lines that the warehouse tells are those of the query, not of the file.
-		message, _, _ := strings.Cut(err.Error(), "\n")
-		return nil, errors.New("run_query: " + message)
+		return nil, err
 	}
-	all := make([]any, len(rows))
-	for i, row := range rows {
-		all[i] = row
+	if of, ok := meta.(map[string]any); ok {
+		if value, ok := of[name]; ok {
+			return value, nil
+		}
 	}
-	return object{attributes: map[string]any{"rows": all}}, nil
+	if len(args) > 1 {
+		return args[1], nil
+	}
+	return named["default"], nil
+}
+
+func (s scope) metaRequire(args []any, named map[string]any) (any, error) {
+	if value, err := s.metaGet(args, named); err != nil || value != nil {
+		return value, err
+	}
+	return nil, fmt.Errorf("config.meta_require: the model has no meta %q: add it under meta in its config", args[0])
 }
 
 func firstText(args []any) (string, bool) {
@@ -218,6 +241,9 @@ func (s scope) variable(args []any, named map[string]any) (any, error) {
 	name, ok := firstText(args)
 	if !ok {
 		return nil, errors.New("var takes a name and a default")
+	}
+	if node, ok := s.project.varNodes[name]; ok {
+		return ordered(node, 0)
 	}
 	if value, ok := s.project.vars[name]; ok {
 		return value, nil

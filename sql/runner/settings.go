@@ -53,7 +53,7 @@ func (l *loader) loadSettings() {
 		modelPaths: []string{"models"}, macroPaths: []string{"macros"}, seedPaths: []string{"seeds"}, testPaths: []string{"tests"},
 		folders: map[Kind][]folder{}, varLines: map[string]int{},
 	}
-	l.vars = map[string]any{}
+	l.vars, l.varNodes = map[string]any{}, map[string]*yaml.Node{}
 	f, root := readYAML(l.options.Dir, settingsFile)
 	defer func() { l.problems = append(l.problems, f.problems...) }()
 	if root == nil {
@@ -76,6 +76,7 @@ func (l *loader) loadSettings() {
 		l.loadSetting(f, e)
 	}
 	maps.Copy(l.vars, l.options.Vars)
+	maps.DeleteFunc(l.varNodes, func(name string, _ *yaml.Node) bool { _, given := l.options.Vars[name]; return given })
 }
 
 func (l *loader) loadSetting(f *yamlFile, e entry) {

@@ -239,6 +239,16 @@ func (r *run) member(v any, name string) (any, bool, error) {
 		return found, ok, nil
 	case *loopValue:
 		return v.attribute(name)
+	case *mapped:
+		found, ok := v.member(name)
+		return found, ok, nil
+	case *Table:
+		found, ok := v.member(name)
+		return found, ok, nil
+	case moment:
+		return v.member(name)
+	case span:
+		return v.member(name)
 	case Tuple:
 		if name == "grouper" || name == "list" {
 			return nil, false, errorf("%s of a group is not supported: loop over both, as in for key, rows in t | groupby('x')", name)
@@ -808,7 +818,12 @@ func (s *callStatement) run(f *frame) error {
 	if err != nil {
 		return err
 	}
-	_ = named.Set("caller", &macroValue{macro: s.caller, scope: f.scope, path: f.r.path})
+	caller := any(&macroValue{macro: s.caller, scope: f.scope, path: f.r.path})
+	if _, isHosts := of.(*Object); isHosts { // functions of the host's call functions
+		body := caller
+		caller = &Object{Call: func(args []any, named *Dict) (any, error) { return f.r.call(body, args, named, s.line()) }}
+	}
+	_ = named.Set("caller", caller)
 	v, err := f.r.call(of, args, named, s.call.line())
 	if err != nil {
 		return err

@@ -630,17 +630,6 @@ func sortFilter(r *run, v any, a []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := v.(*Set); !ok {
-		if items, err = elements(v); err != nil {
-			if d, isDict := v.(*Dict); !isDict || !d.unknown {
-				return nil, err
-			}
-			items, err = collect(v, false)
-			if err != nil {
-				return nil, err
-			}
-		}
-	}
 	items = slices.Clone(items)
 	then := caseOf(a[1])
 	keys := []func(any) (any, error){r.attributeKey(a[2], then)}
@@ -664,10 +653,23 @@ func sortFilter(r *run, v any, a []any) (any, error) {
 		}
 		return all, nil
 	}, given(a[0]) && truth(a[0]))
-	if _, isSet := v.(*Set); isSet && err == nil && then != nil {
+	if err == nil && !isOrdered(v) && (then != nil || given(a[2])) {
 		err = tied(items, keys[0])
 	}
 	return &List{items}, err
+}
+
+// isOrdered tells whether the order of a value's elements is known.
+func isOrdered(v any) bool {
+	switch v := v.(type) {
+	case *Set:
+		return v.dict.Len() < 2
+	case *Dict:
+		return v.ordered() == nil
+	case view:
+		return v.dict.ordered() == nil
+	}
+	return true
 }
 
 // tied refuses a sorted set if two of it are alike, since which came first is chance.

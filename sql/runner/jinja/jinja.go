@@ -16,6 +16,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // The bounds of a rendering.
@@ -86,7 +87,15 @@ func New() *Engine { return &Engine{defined: map[string]*definition{}} }
 // Define makes the macros of a file callable; a test x becomes the macro
 // test_x, as in dbt. Nothing else of the file is looked at, but for what would
 // be taken for something that runs.
-func (e *Engine) Define(path, source string) error {
+func (e *Engine) Define(path, source string) error { return e.define("", path, source) }
+
+// DefineIn makes the macros of a file known as namespace.name: functions may
+// return them as a MacroName, and templates cannot call them by name.
+func (e *Engine) DefineIn(namespace, path, source string) error {
+	return e.define(namespace+".", path, source)
+}
+
+func (e *Engine) define(prefix, path, source string) error {
 	statements, err := parse(path, source)
 	if err != nil {
 		return err
@@ -99,16 +108,20 @@ func (e *Engine) Define(path, source string) error {
 			}
 			continue
 		}
-		if other, ok := e.defined[m.macro.name]; ok {
+		name := prefix + m.macro.name
+		if other, ok := e.defined[name]; ok {
 			return &Error{Path: path, Line: s.line(), Message: fmt.Sprintf("the macro %q is defined twice in the project, also in %s:%d: rename one", m.macro.name, other.path, other.macro.line)}
 		}
-		e.defined[m.macro.name] = &definition{m.macro, path}
+		e.defined[name] = &definition{m.macro, path}
 	}
 	return nil
 }
 
-// Macros returns the names of all macros, sorted.
-func (e *Engine) Macros() []string { return slices.Sorted(maps.Keys(e.defined)) }
+// Macros returns the names of the macros that templates can call, sorted.
+func (e *Engine) Macros() []string {
+	names := slices.Sorted(maps.Keys(e.defined))
+	return slices.DeleteFunc(names, func(name string) bool { return strings.Contains(name, ".") })
+}
 
 // Has tells whether there is a macro of the name.
 func (e *Engine) Has(name string) bool { return e.defined[name] != nil }
@@ -277,6 +290,8 @@ func Value(v any) any {
 		return int(v)
 	case int32:
 		return int(v)
+	case time.Time:
+		return Moment(v)
 	}
 	return v
 }
@@ -319,7 +334,9 @@ func plain(v any, depth int) any {
 		return all(v)
 	case *Set:
 		return all(v.dict.keys)
-	case rangeValue, view, *iterator:
+	case moment:
+		return v.String()
+	case rangeValue, view, *iterator, *mapped, *Table:
 		items, err := collect(v, false)
 		if err != nil {
 			return nil

@@ -37,6 +37,9 @@ func binary(op string, a, b any) (any, error) {
 			}
 		}
 	}
+	if v, ok, err := timeBinary(op, a, b); ok || err != nil {
+		return v, err
+	}
 	ai, af, aInt, aOK := number(a)
 	bi, bf, bInt, bOK := number(b)
 	if !aOK || !bOK {
@@ -376,6 +379,10 @@ func each(v any, ordered bool) (func() (any, bool, error), error) {
 			}
 		}
 		return eachKey(v.dict, false, func(i int) any { return v.dict.keys[i] })
+	case *mapped:
+		return each(Tuple(v.values), ordered)
+	case *Table:
+		return each(v.rows(), ordered)
 	case *undefined:
 	default:
 		return nil, errorf("a %s has no elements to go through", typeName(v))
@@ -447,6 +454,10 @@ func length(v any) (int, error) {
 		return v.dict.Len(), nil
 	case *undefined:
 		return 0, nil
+	case *mapped:
+		return len(v.values), nil
+	case *Table:
+		return len(v.Rows), nil
 	}
 	return 0, errorf("a %s has no length: make a list of it", typeName(v))
 }
@@ -455,6 +466,13 @@ func length(v any) (int, error) {
 func item(v, key any) (any, bool, error) {
 	if d, ok := v.(*Dict); ok {
 		value, ok := d.Get(key)
+		return value, ok, nil
+	}
+	if t, ok := v.(*Table); ok {
+		v = t.rows()
+	}
+	if m, ok := v.(*mapped); ok {
+		value, ok := m.item(key)
 		return value, ok, nil
 	}
 	i, ok := integer(key)

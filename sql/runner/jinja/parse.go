@@ -523,7 +523,10 @@ func (p *parser) argument(args *arguments) error {
 	case p.current().kind == nameToken && p.tokens[p.at+1].kind == operatorToken && p.tokens[p.at+1].text == "=":
 		name := p.next().text
 		p.next()
-		misplaced = args.starStar != nil || slices.Contains(args.names, name)
+		if slices.Contains(args.names, name) {
+			return p.fail("the argument %s is given twice: remove one", name)
+		}
+		misplaced = args.starStar != nil
 		var value expr
 		value, err = p.expression()
 		args.names, args.named = append(args.names, name), append(args.named, value)
@@ -534,7 +537,7 @@ func (p *parser) argument(args *arguments) error {
 		args.positional = append(args.positional, value)
 	}
 	if err == nil && misplaced {
-		return p.fail("the arguments are out of order: first those without names, then *, then those with names, each once, then **")
+		return p.fail("the arguments are out of order: first those without names, then *, then those with names, then **")
 	}
 	return err
 }

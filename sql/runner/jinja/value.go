@@ -243,6 +243,14 @@ func typeName(v any) string {
 		return "macro"
 	case *Object:
 		return "object"
+	case *Table, *mapped:
+		return "table"
+	case moment:
+		return "date"
+	case span:
+		return "timedelta"
+	case *loopValue:
+		return "loop"
 	}
 	return fmt.Sprintf("%T", v)
 }
@@ -328,6 +336,12 @@ func truth(v any) bool {
 		return v.len() > 0
 	case view:
 		return v.dict.Len() > 0
+	case *mapped:
+		return len(v.values) > 0
+	case *Table:
+		return len(v.Rows) > 0
+	case span:
+		return v.length != 0
 	}
 	return true
 }
@@ -349,6 +363,8 @@ func str(v any) (string, error) {
 			return "", nil
 		}
 		return "", v.err()
+	case moment:
+		return v.String(), nil
 	case *Object:
 		if v.Text == "" {
 			return "", errorf("this cannot be printed: name what of it you mean")
@@ -634,6 +650,9 @@ func equalOther(a, b any, depth int) (bool, error) {
 		return false, nil
 	case *namespace, *iterator, *macroValue, *method:
 		return a == b, nil
+	case moment, span:
+		c, ok := timeOrder(a, b)
+		return ok && c == 0, nil
 	}
 	return false, errorf("a %s cannot be compared", typeName(a))
 }
@@ -661,6 +680,9 @@ func compare(a, b any, depth int) (int, error) {
 		if bt, ok := textOf(b); ok {
 			return strings.Compare(at, bt), nil
 		}
+	}
+	if c, ok := timeOrder(a, b); ok {
+		return c, nil
 	}
 	as, bs := sequence(a), sequence(b)
 	if as == nil || bs == nil || fmt.Sprintf("%T", a) != fmt.Sprintf("%T", b) {
