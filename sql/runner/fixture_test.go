@@ -57,7 +57,7 @@ type modelCase struct {
 	vars   map[string]any // besides those of all cases, by vars.yml
 	landed map[string][]byte
 	files  map[string]string // of the project, where a team's own differ
-	wanted []txtar.File // by model, of which some columns may be in one and others in another
+	wanted []txtar.File      // by model, of which some columns may be in one and others in another
 }
 
 func cases(t testing.TB) []modelCase {

@@ -81,7 +81,7 @@ func TestReadsAreTrueToTheModels(t *testing.T) {
 		nodes[node.Name] = node
 	}
 	// Few rows, or none for this shop, which sells to no companies.
-	small := []string{"identifier_kinds", "data_quality", "metrics_daily", "account_members", "audience_events", "score_churn"}
+	small := []string{"identifier_kinds", "data_quality", "metrics_daily", "account_members", "audience_events", "score_churn", "channel_spend", "channel_spend_daily", "attribution_markov", "attribution_shapley"}
 	said := map[string]bool{}
 	for _, m := range models {
 		said[m.name] = true

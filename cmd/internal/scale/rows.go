@@ -26,7 +26,8 @@ var columnBytes = map[string]float64{
 	"consent_necessary": 1, "consent_identity": 1, "consent_analytics": 1, "consent_personalization": 1,
 	"consent_marketing": 1, "consent_advertising": 1, "consent_sale": 1,
 	"session_id": 29, "started_at": 8, "ended_at": 8, "start_date": 8, "page_views": 8, "entry_page": 13.1, "exit_page": 11, "channel": 16,
-	"conversion_id": 61, "kind": 17, "converted_at": 8, "conversion_date": 8, "order_id": 14, "value": 15, "currency": 5, "model": 10, "campaign": 15, "credit": 13,
+	"conversion_id": 61, "kind": 17, "converted_at": 8, "conversion_date": 8, "order_id": 14, "value": 15, "gross_value": 15, "is_refunded": 1, "currency": 5,
+	"journey_id": 29, "place": 8, "visits": 8, "model": 10, "campaign": 15, "credit": 13,
 	"page_views_30d": 8, "sources": 12, "favourite_page": 0, "first_source": 12, "last_source": 12, "last_page": 11, "plan": 20, "orders": 8, "revenue": 15,
 	"revenue_90d": 15, "average_order": 15, "smallest_order": 15, "largest_order": 15, "last_order_at": 8,
 	// the syncer
@@ -107,7 +108,11 @@ var relations = []relation{
 		"session_id", "node_key", "started_at", "ended_at", "start_date", "n_events", "page_views", "entry_page", "exit_page", "channel",
 		"utm_source", "utm_medium", "utm_campaign", "click_id_kind", "referrer_host",
 	}},
-	{"conversions", 0, ordersPerPerson, []string{"conversion_id", "profile_id", "kind", "converted_at", "conversion_date", "order_id", "value", "currency"}},
+	{"conversions", 0, ordersPerPerson, []string{"conversion_id", "profile_id", "kind", "converted_at", "conversion_date", "order_id", "gross_value", "value", "currency", "is_refunded"}},
+	// A visit is in the journey of one conversion at most of those who do not order often, or in one without.
+	{"attribution_journeys", 1 / eventsPerVisit, 0, []string{
+		"journey_id", "kind", "profile_id", "conversion_id", "converted_at", "outcome", "place", "visits", "session_id", "started_at", "channel", "campaign",
+	}},
 	{"attribution_credits", 0, ordersPerPerson * (3 + 4*visitsPerOrder), []string{"conversion_id", "model", "session_id", "channel", "campaign", "credit", "value"}},
 	{"state", 0, syncs * syncedShare, []string{
 		"sync", "key", "profile_id", "row_hash", "mapping_version", "present", "unsure", "resend", "status", "op", "change_id", "intent",
@@ -209,10 +214,24 @@ var models = []model{
 		{"identity_map", []string{"node_key", "profile_id"}},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
-	{"attribution_credits", false, false, 1, []read{
+	{"attribution_journeys", false, false, 1, []read{
 		{"sessions", []string{"session_id", "node_key", "started_at", "channel", "utm_campaign"}},
-		{"conversions", []string{"conversion_id", "profile_id", "converted_at", "value"}},
+		{"conversions", []string{"conversion_id", "profile_id", "kind", "converted_at"}},
 		{"identity_map", []string{"node_key", "profile_id"}},
+	}},
+	{"attribution_credits", false, false, 1, []read{
+		{"attribution_journeys", []string{"conversion_id", "session_id", "channel", "campaign", "converted_at", "started_at", "place", "visits"}},
+		{"conversions", []string{"conversion_id", "value"}},
+	}},
+	{"attribution_markov", false, false, 1, []read{{"attribution_journeys", []string{"kind", "journey_id", "place", "visits", "outcome", "channel"}}}},
+	{"attribution_shapley", false, false, 1, []read{{"attribution_journeys", []string{"kind", "journey_id", "place", "visits", "outcome", "channel"}}}},
+	{"stg_spend", true, false, 1, nil},
+	{"channel_spend_daily", false, false, 1, []read{{"sessions", []string{"start_date", "channel"}}}},
+	{"attribution_campaigns", true, false, 1, []read{{"attribution_credits", nil}, {"conversions", nil}}},
+	{"time_to_convert", true, false, 1, []read{{"attribution_journeys", nil}}},
+	{"attribution_restatements", false, false, 1, []read{
+		{"attribution_credits", []string{"conversion_id", "model", "channel", "credit", "value"}},
+		{"conversions", []string{"conversion_id", "conversion_date", "kind", "currency"}},
 	}},
 	{"attribution_report", true, false, 1, []read{{"attribution_credits", nil}, {"conversions", nil}}},
 	{"data_quality", false, false, 1, []read{
@@ -233,6 +252,24 @@ var models = []model{
 	{"metrics_daily", false, false, 1, []read{
 		{"sessions", []string{"start_date", "node_key", "page_views"}},
 		{"conversions", []string{"conversion_date", "kind", "value"}},
+	}},
+	{"funnel_daily", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "type", "event", "occurred_at"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"retention_weekly", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "occurred_at"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"product_usage", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"north_star", true, false, 1, nil},
 	{"audience_members", true, false, 1, nil}, // of the audiences, which are small beside events
