@@ -202,8 +202,8 @@ func scoresOf(t *testing.T, rows []map[string]any, columns string) [][]string {
 	return append(all, rowsOf(t, d, founders(t, d), "SELECT profile_id, topic, score, n_signals, last_signal_at FROM score_intent")...)
 }
 
-// The future, however it is shuffled, tells nothing of the present; what others
-// do, nothing of one's own cadence; the currency, nothing of one's fifth; and
+// The future, however it is shuffled, and what is delivered twice, tell nothing of
+// the present; the currency, nothing of one's fifth; and
 // who spends more is never in a lower fifth.
 func TestScoresOfOtherData(t *testing.T) {
 	end, err := time.Parse(time.DateTime, asOf)
@@ -228,7 +228,7 @@ func TestScoresOfOtherData(t *testing.T) {
 		t.Fatalf("there are %d rows, so this shows little", len(want))
 	}
 
-	future := slices.Clone(rows)
+	future := append(slices.Clone(rows), rows...) // delivered twice, too
 	for i := range 40 {
 		late := order(fmt.Sprint("late", i), fmt.Sprint("user", random.IntN(25)), end.Add(time.Duration(random.IntN(500))*time.Hour), 1000)
 		if i%2 == 0 {

@@ -239,3 +239,37 @@ func compareHistory(t *testing.T, d warehouse.Driver, counted map[string][]visit
 		t.Errorf("only %d states were compared", compared)
 	}
 }
+
+// TestSourcesThatDisagree has three sources name a plan and a number of seats of
+// Ann's, on two devices before she logged in, and lets rules of traits decide.
+func TestSourcesThatDisagree(t *testing.T) {
+	w := newWorld(t)
+	w.land("events", parseLanded(t, "events", []byte(`event_id,source_id,occurred_at,identifiers,purposes,event,traits
+e1,crm,2026-03-01 10:00,user_id:ann,analytics identity,Synced,"{""plan"":""pro"",""seats"":5}"
+e2,crm,2026-03-02 10:00,user_id:ann,analytics identity,Synced,"{""plan"":""team""}"
+e3,web,2026-02-01 10:00,anonymous_id:phone,analytics identity,Seen,"{""plan"":""free"",""seats"":1}"
+e4,app,2026-03-20 10:00,anonymous_id:phone user_id:ann,analytics identity,Seen,"{""plan"":""trial"",""seats"":3}"
+e5,app,2026-03-20 10:00,anonymous_id:tv,analytics identity,Seen,"{""plan"":""trial""}"
+e6,billing,2026-03-25 10:00,user_id:ann,marketing identity,Synced,"{""plan"":""secret""}"
+`)))
+	d := w.open()
+	defer d.Close()
+	p := load(t, runner.Options{Dir: workspace(t, map[string]string{"models/rules.sql": `{{ config(contract={'enforced': false}) }}
+with events as (
+    select e.*, {{ as_of() }} as as_of from {{ consented_events('analytics') }} as e
+)
+
+{{ select_traits([
+    trait_last('latest', json_text('traits', '$.plan')),
+    trait_first('earliest', json_text('traits', '$.plan')),
+    trait_max('seats', json_number('traits', '$.seats')),
+    trait_preferred('believed', json_text('traits', '$.plan'), ['billing', 'crm']),
+    trait_preferred('recently_believed', json_text('traits', '$.plan'), ['billing', 'crm'], days=20),
+], 'events', 'profile_id') }}`}), Indirect: runner.Empty, Vars: varsOfCases})
+	build(t, p, d, "+rules")
+	got := rowsOf(t, d, founders(t, d), "SELECT profile_id, latest, earliest, cast(seats as int64), believed, recently_believed FROM rules")
+	want := [][]string{{"@phone", "trial", "free", "5", "team", "trial"}, {"@tv", "trial", "trial", "", "trial", "trial"}}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

@@ -249,6 +249,14 @@ var models = []model{
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"accounts", true, false, 1, nil},
+	{"account_traits", false, false, 1, []read{
+		{"stg_events", []string{"event_id", "purposes", "group_id", "event", "occurred_at", "properties", "traits"}},
+		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"identity_map", []string{"node_key", "profile_id"}},
+		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
+	}},
+	{"plan_violations", true, false, 1, nil},
+	{"data_health", true, false, 1, nil},
 	{"metrics_daily", false, false, 1, []read{
 		{"sessions", []string{"start_date", "node_key", "page_views"}},
 		{"conversions", []string{"conversion_date", "kind", "value"}},

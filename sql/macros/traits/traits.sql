@@ -41,6 +41,13 @@
     {{ return({'name': name, 'kind': 'last', 'of': of, 'where': where, 'days': days, 'type': type}) }}
 {%- endmacro %}
 
+{#- Of several sources that say different things, the one that is to be believed: the
+    latest value from the first of the sources, by their ids, that has any; then from
+    any other. -#}
+{% macro trait_preferred(name, of, sources, where='true', days=0, type='text') -%}
+    {{ return({'name': name, 'kind': 'preferred', 'of': of, 'where': where, 'days': days, 'type': type, 'sources': sources}) }}
+{%- endmacro %}
+
 {#- The value that most events have; of several, the first in the alphabet. -#}
 {% macro trait_most_frequent(name, of, where='true', days=0, type='text', at_least=1) -%}
     {{ return({'name': name, 'kind': 'most_frequent', 'of': of, 'where': where, 'days': days, 'type': type, 'at_least': at_least}) }}
@@ -91,6 +98,8 @@ case when {{ trait['where'] }}{% if trait['days'] %} and occurred_at >= {{ add_h
 {%- elif kind == 'max' -%}max({{ input }})
 {%- elif kind == 'first' -%}{{ first_by(input, 'occurred_at', 'event_id') }}
 {%- elif kind == 'last' -%}{{ last_by(input, 'occurred_at', 'event_id') }}
+{%- elif kind == 'preferred' -%}coalesce({% for source in trait['sources'] %}{{ last_by("case when source_id = '" ~ source ~ "' then " ~ input ~ " end", 'occurred_at', 'event_id') }}, {% endfor %}{{ last_by(input, 'occurred_at', 'event_id') }})
+{%- elif kind == 'members' -%}count(distinct case when {{ input }} = 1 then profile_id end) {% if trait['who'] == 'any' %}> 0{% elif trait['who'] == 'all' %}= count(distinct profile_id){% else %}= 0{% endif %}
 {%- elif kind == 'most_frequent' -%}{{ first_by('case when ' ~ times ~ ' >= ' ~ trait['at_least'] ~ ' then ' ~ input ~ ' end', '-' ~ times, "coalesce(cast(" ~ trait['of'] ~ " as string), '')") }}
 {%- elif kind == 'unique_list' -%}{{ distinct_list(input, trait['at_most']) }}
 {%- elif kind == 'unique_count' -%}count(distinct {{ input }})

@@ -7,6 +7,7 @@
     {'name': 'off_plan', 'verdict': 'disorganised', 'bad': 'o.event_id is not null'},
     {'name': 'duplicate', 'verdict': 'disorganised', 'bad': 'l.copies > 1'},
     {'name': 'nameless', 'verdict': 'disorganised', 'of': "e.type in ('track', 'page', 'screen')", 'bad': "coalesce(case when e.type = 'track' then e.event when e.type = 'page' then e.page_path else coalesce(e.event, e.page_title) end, '') = ''"},
+    {'name': 'premature', 'verdict': 'disorganised', 'bad': micros('e.occurred_at') ~ ' - ' ~ micros('e.received_at') ~ ' > 300000000'},
     {'name': 'bot', 'verdict': 'disorganised', 'bad': 'e.is_bot'},
     {'name': 'crowded_profile', 'verdict': 'disorganised', 'of': 'i.event_id is not null', 'bad': 'i.n_nodes > ' ~ var('crowded_nodes')},
     {'name': 'third_party', 'verdict': 'not_first_party', 'bad': "e.source_id in ('" ~ var('third_party_sources') | join("', '") ~ "')"},

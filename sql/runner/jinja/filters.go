@@ -626,7 +626,15 @@ func reverse(_ *run, v any, _ []any) (any, error) {
 }
 
 func sortFilter(r *run, v any, a []any) (any, error) {
-	items, err := collect(v, false)
+	var items []any
+	var err error
+	_, isSet := v.(*Set)
+	// A generator can be gone through only once.
+	if d, isDict := v.(*Dict); isSet || isDict && d.unknown {
+		items, err = collect(v, false)
+	} else {
+		items, err = elements(v)
+	}
 	if err != nil {
 		return nil, err
 	}
