@@ -28,9 +28,8 @@
         {{ exceptions.raise_compiler_error("meta.fixpoint.kind of " ~ model.name ~ " must be components or limits") }}
     {% endif %}
 
-    {% if (config.get('contract') or {}).get('enforced') %}
-        {% do get_assert_columns_equivalent('select node_key, root as cluster_id from ' ~ result) %}
-    {% endif %}
+    {%- set contract = config.get('contract') -%}
+    {% if contract and contract.enforced %}{% do get_assert_columns_equivalent(answer) %}{% endif %}
     {% if existing is not none and existing.type != 'table' %}{% do adapter.drop_relation(existing) %}{% endif %}
     {% call statement('main') -%}
         create or replace table {{ target_relation }} as
