@@ -35,6 +35,9 @@ func (p *Project) Manifest(of Invocation, now time.Time) artifact.Manifest {
 		ParentMap: map[string][]string{}, ChildMap: map[string][]string{},
 	}
 	for _, node := range p.nodes {
+		if node.isUnitTest() {
+			continue
+		}
 		described := p.describe(node, of.Dialect)
 		m.Nodes[described.UniqueID] = described
 		link(&m, described.UniqueID, described.DependsOn.Nodes)
@@ -234,7 +237,7 @@ func orEmpty(m map[string]any) map[string]any {
 
 // compiledFile is where a node's compiled SQL is kept, in the folder compiled.
 func (p *Project) compiledFile(n *Node) string {
-	if n.isGenericTest() {
+	if n.isGenericTest() || n.isUnitTest() {
 		return path.Join(n.Path, n.Name+".sql")
 	}
 	return n.Path

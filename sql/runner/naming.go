@@ -26,6 +26,9 @@ func (p *Project) sourceFQN(name string) []string {
 
 // uniqueID is what dbt calls a node.
 func (p *Project) uniqueID(n *Node) string {
+	if n.isUnitTest() {
+		return "unit_test." + p.name + "." + n.test.unit.model + "." + n.Name
+	}
 	id := string(n.Kind) + "." + p.name + "." + n.Name
 	if n.Kind == Test && n.test.generic != "" {
 		id += "." + n.test.hash()

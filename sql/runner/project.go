@@ -88,8 +88,10 @@ type Project struct {
 	sources    map[string]source
 	types      *types           // of contracts
 	macros     map[string]macro // of the project, by name
-	forgets    bool             // a full refresh spares no state
-	only       selection        // if not nil, nothing else is picked
+	// macroFiles are the files that those are in, with tests as macros.
+	macroFiles map[string]string
+	forgets    bool      // a full refresh spares no state
+	only       selection // if not nil, nothing else is picked
 }
 
 // source is a table that others fill.
@@ -107,7 +109,7 @@ func Load(options Options) (*Project, error) {
 	}
 	l := &loader{
 		Project: &Project{
-			options: options, engine: newEngine(), started: time.Now(), invocation: newInvocation(), nodes: map[string]*Node{}, sources: map[string]source{}, macros: map[string]macro{}, types: &types{},
+			options: options, engine: newEngine(), started: time.Now(), invocation: newInvocation(), nodes: map[string]*Node{}, sources: map[string]source{}, macros: map[string]macro{}, macroFiles: map[string]string{}, types: &types{},
 		},
 		properties: map[string]properties{},
 	}
@@ -128,6 +130,7 @@ type loader struct {
 	*Project
 	settings   settings
 	properties map[string]properties // by kind and name, such as "model profiles"
+	unitTests  []*Node
 	problems   Problems
 }
 
@@ -189,7 +192,8 @@ func (l *loader) loadMacros(file string) {
 		l.loadProperties(file)
 	case path.Ext(file) == ".sql":
 		if source, ok := l.read(file); ok {
-			l.problems = append(l.problems, l.engine.define(file, asMacros(source))...)
+			l.macroFiles[file] = asMacros(source)
+			l.problems = append(l.problems, l.engine.define(file, l.macroFiles[file])...)
 			maps.Copy(l.macros, macrosIn(file, source))
 		}
 	}
@@ -313,6 +317,7 @@ func (l *loader) resolve() {
 		return
 	}
 	l.attachTests()
+	l.attachUnitTests()
 	l.checkReferences()
 	if len(l.problems) == 0 {
 		l.sort()

@@ -25,7 +25,7 @@ func (l *loader) loadProperties(file string) {
 		case "sources":
 			l.loadSources(f, e.node)
 		case "unit_tests":
-			l.options.Logger.Warn("unit tests run under dbt only", "path", file)
+			l.loadUnitTests(f, e.node)
 		}
 	}
 }

@@ -20,6 +20,9 @@ func (p *Project) planOf(names []string) plan {
 	}
 	pl := plan{names: names, after: map[string][]string{}}
 	for _, name := range names {
+		if p.nodes[name].isUnitTest() {
+			continue
+		}
 		seen := selection{}
 		var look func(string)
 		look = func(at string) {
@@ -37,7 +40,31 @@ func (p *Project) planOf(names []string) plan {
 		}
 		look(name)
 	}
+	p.planUnitTests(pl, included)
 	return pl
+}
+
+// planUnitTests puts unit tests before the models that they test, and after what
+// these read, which may tell them the types of columns.
+func (p *Project) planUnitTests(pl plan, included selection) {
+	for _, name := range pl.names {
+		if node := p.nodes[name]; node.isUnitTest() {
+			model := node.test.unit.model
+			pl.after[name] = slices.Clone(pl.after[model])
+			if !included[model] {
+				for _, on := range p.nodes[model].DependsOn {
+					if included[on] {
+						pl.after[name] = append(pl.after[name], on)
+					}
+				}
+			}
+		}
+	}
+	for _, name := range pl.names {
+		if node := p.nodes[name]; node.isUnitTest() && included[node.test.unit.model] {
+			pl.after[node.test.unit.model] = append(pl.after[node.test.unit.model], name)
+		}
+	}
 }
 
 // gate has nodes wait for the tests of what they depend on: for those that read
@@ -45,7 +72,7 @@ func (p *Project) planOf(names []string) plan {
 func (p *Project) gate(pl plan) {
 	tests := slices.DeleteFunc(slices.Clone(pl.names), func(name string) bool {
 		node := p.nodes[name]
-		return node.Kind != Test || len(node.DependsOn) == 0
+		return node.Kind != Test || len(node.DependsOn) == 0 || node.isUnitTest()
 	})
 	for _, name := range pl.names {
 		if p.nodes[name].Kind == Test {

@@ -32,6 +32,10 @@ type scope struct {
 	seen *references
 	// results are what statements of the template answered, by their names.
 	results map[string]answer
+	// given and overrides are for unit tests: what stands for what the node reads,
+	// by its name, and what names mean.
+	given     map[string]string
+	overrides map[string]any
 }
 
 // references are what a template named when it was rendered.
@@ -84,6 +88,23 @@ func (s scope) globals() map[string]any {
 	return all
 }
 
+// overridden adds what a unit test says of names: of macros, and of dbt's own, as
+// in dbt.current_timestamp.
+func (s scope) overridden(globals map[string]any) map[string]any {
+	if given, ok := s.given[s.node.Name]; ok {
+		globals["this"] = object{attributes: map[string]any{"name": given, "identifier": given}, text: given}
+	}
+	for name, value := range s.overrides {
+		constant := function(func([]any, map[string]any) (any, error) { return value, nil })
+		if own, ok := strings.CutPrefix(name, "dbt."); ok {
+			globals["dbt"].(object).attributes[own] = constant
+		} else {
+			globals[name] = constant
+		}
+	}
+	return globals
+}
+
 // graph is what dbt tells of the models by their ids, as far as templates need
 // it: nothing while a project is read, since not all is known yet.
 func (s scope) graph() map[string]any {
@@ -112,6 +133,9 @@ func (s scope) ref(args []any, named map[string]any) (any, error) {
 	if s.seen != nil {
 		s.seen.nodes = append(s.seen.nodes, name)
 		return relationObject(warehouse.SchemaModels, name), nil
+	}
+	if given, ok := s.given[name]; ok {
+		return object{attributes: map[string]any{"name": given, "identifier": given}, text: given}, nil
 	}
 	// A model can only name here what it named when the project was read, or
 	// its place in the order would be wrong.
@@ -145,6 +169,9 @@ func (s scope) source(args []any, _ map[string]any) (any, error) {
 	name := fmt.Sprintf("%v.%v", args[0], args[1])
 	if s.seen != nil {
 		s.seen.sources = append(s.seen.sources, name)
+	}
+	if given, ok := s.given[name]; ok {
+		return object{attributes: map[string]any{"name": given, "identifier": given}, text: given}, nil
 	}
 	found, ok := s.project.sources[name]
 	if !ok && s.seen == nil {
@@ -311,7 +338,7 @@ func raise(args []any, _ map[string]any) (any, error) {
 
 // compile renders a node's query.
 func (s scope) compile() (string, error) {
-	text, err := s.node.template.render(s.globals())
+	text, err := s.node.template.render(s.overridden(s.globals()))
 	if err != nil {
 		return "", err
 	}

@@ -160,7 +160,7 @@ func TestSelectionRefuses(t *testing.T) {
 		"@visits+":            "leave out the + after it",
 		"config:view":         "say which config",
 		"resource_type:macro": "it may be model, seed, test, source",
-		"test_type:odd":       "generic, singular or data",
+		"test_type:odd":       "generic, singular, data or unit",
 		"source:a.b.c.d":      "source:NAME.TABLE",
 		"state:modified":      "name its folder with --state",
 		"result:error":        "name their folder with --state",

@@ -282,6 +282,7 @@ var methods = map[string]func(query, criterion) (func(candidate) bool, error){
 	"resource_type": matchKind,
 	"test_type":     matchTestType,
 	"test_name":     ofNode(func(c criterion, n *Node) bool { return n.isGenericTest() && glob(c.value)(n.test.generic) }),
+	"unit_test":     ofNode(func(c criterion, n *Node) bool { return n.isUnitTest() && glob(c.value)(n.Name) }),
 	"state":         matchState,
 	"result":        matchResult,
 }
@@ -430,8 +431,10 @@ func matchKind(_ query, c criterion) (func(candidate) bool, error) {
 }
 
 func matchTestType(_ query, c criterion) (func(candidate) bool, error) {
-	var generic, singular bool
+	var generic, singular, unit bool
 	switch c.value {
+	case "unit":
+		unit = true
 	case "generic", "schema":
 		generic = true
 	case "singular":
@@ -439,10 +442,13 @@ func matchTestType(_ query, c criterion) (func(candidate) bool, error) {
 	case "data":
 		generic, singular = true, true
 	default:
-		return nil, errors.New("the type of a test is generic, singular or data")
+		return nil, errors.New("the type of a test is generic, singular, data or unit")
 	}
 	return func(of candidate) bool {
-		return of.isTest() && (generic && of.node.test.generic != "" || singular && of.node.test.generic == "")
+		if !of.isTest() || of.node.isUnitTest() {
+			return of.isTest() && unit
+		}
+		return generic && of.node.test.generic != "" || singular && of.node.test.generic == ""
 	}, nil
 }
 
@@ -581,8 +587,8 @@ func (p *Project) Compile(dialect, selector string) ([]Compiled, error) {
 	var compiled []Compiled
 	for _, name := range p.order {
 		node := p.nodes[name]
-		if !picked[name] || node.Kind == Seed {
-			continue
+		if !picked[name] || node.Kind == Seed || node.isUnitTest() {
+			continue // those have no query of their own
 		}
 		text, err := p.compile(node, occasion{dialect: dialect})
 		if err != nil {

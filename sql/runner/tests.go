@@ -34,6 +34,8 @@ type testSpec struct {
 	config    config
 	where     map[string]string
 
+	unit *unitTest // if it is one
+
 	path string
 	line int
 }
@@ -163,9 +165,15 @@ func (p *Project) report(result NodeResult) NodeResult {
 	return result
 }
 
+// isUnitTest tells a test of a model's query from those of what is built.
+func (n *Node) isUnitTest() bool { return n.test != nil && n.test.unit != nil }
+
 // runTest runs a test. Its result has the number of wrong rows also where that
 // many are allowed.
 func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) NodeResult {
+	if node.isUnitTest() {
+		return p.runUnitTest(ctx, discreet{d}, node)
+	}
 	var v verdict
 	d = discreet{d}
 	result := timed(node, Passed, func() (int64, string, error) {

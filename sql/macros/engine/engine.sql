@@ -186,3 +186,6 @@
 {% macro duckdb__as_computed() -%}
     as materialized
 {%- endmacro %}
+
+{#- What dbt.type_float() is under dbt-duckdb, where it would be FLOAT, of seven digits. -#}
+{% macro duckdb__type_float() -%}double{%- endmacro %}

@@ -29,9 +29,7 @@
     {% endif %}
 
     {%- set contract = config.get('contract') -%}
-    {% if contract and contract.enforced %}
-        {% do get_assert_columns_equivalent(answer) %}
-    {% endif %}
+    {% if contract and contract.enforced %}{% do get_assert_columns_equivalent(answer) %}{% endif %}
     {% if existing is not none and existing.type != 'table' %}{% do adapter.drop_relation(existing) %}{% endif %}
     {% call statement('main') -%}
         create or replace table {{ target_relation }} as
