@@ -101,13 +101,13 @@ var unsupportedKeys = map[string]string{
 	"require_partition_filter": "models and tests read whole tables: remove it",
 }
 
-// overwriteHook does for dbt what insert_overwrite does here by itself.
-const overwriteHook = "{{ remove_left_behind() }}"
+// overwriteHooks do for dbt what insert_overwrite does here by itself.
+var overwriteHooks = []string{"{{ remove_left_behind() }}", "{{ remove_emptied_days() }}"}
 
 // checkConfig returns what is wrong with a config in a file of SQL, or an empty
 // string.
 func checkConfig(key string, value any) string {
-	if key == "post_hook" && value == overwriteHook {
+	if text, ok := value.(string); ok && key == "post_hook" && slices.Contains(overwriteHooks, text) {
 		return ""
 	}
 	return checkConfigKey(key)

@@ -15,19 +15,19 @@
     {{ return('insert_overwrite') }}
 {%- endmacro %}
 
-{#- partition_by for a table that is cut by the day of a timestamp. dbt-duckdb
-    has another use for that config. -#}
-{% macro by_day(field) -%}
-    {{ return(adapter.dispatch('by_day')(field)) }}
+{#- partition_by for a table that is cut by the day of a timestamp, or by a date.
+    dbt-duckdb has another use for that config. -#}
+{% macro by_day(field, data_type='timestamp') -%}
+    {{ return(adapter.dispatch('by_day')(field, data_type)) }}
 {%- endmacro %}
 
-{% macro default__by_day(field) -%}
-    {{ return({'field': field, 'data_type': 'timestamp', 'granularity': 'day'}) }}
+{% macro default__by_day(field, data_type) -%}
+    {{ return({'field': field, 'data_type': data_type, 'granularity': 'day'}) }}
 {%- endmacro %}
 
-{% macro duckdb__by_day(field) -%}
+{% macro duckdb__by_day(field, data_type) -%}
     {%- if dbt_version is defined -%}{{ return(none) }}{%- endif -%}
-    {{ return({'field': field, 'data_type': 'timestamp', 'granularity': 'day'}) }}
+    {{ return({'field': field, 'data_type': data_type, 'granularity': 'day'}) }}
 {%- endmacro %}
 
 {#- The strategy that replaces the rows with the same unique_key, by the name it

@@ -6,11 +6,11 @@
 -- arrive, and midnight is no border. It is named after its first event, so that
 -- one that arrives late renames no other visit.
 with devices as (
-    select i.event_id, min(i.node_key) as node_key
+    select i.identifier_set, min(i.node_key) as node_key
     from {{ ref('stg_identifiers') }} as i
     join {{ ref('identifier_kinds') }} as k on k.kind = i.id_type
     where k.is_device
-    group by i.event_id
+    group by i.identifier_set
 ),
 
 visible as (
@@ -27,10 +27,10 @@ visible as (
         -- A link from one page of ours to another brings nobody.
         case when lower(e.referrer_host) is distinct from {{ url_host('e.page_url') }} then lower(e.referrer_host) end as referrer_host
     from {{ ref('stg_events') }} as e
-    join devices as d on d.event_id = e.event_id
+    join devices as d on d.identifier_set = e.identifier_set
     join {{ ref('identity_map') }} as m on m.node_key = d.node_key
     join {{ ref('consent_profile') }} as c on c.profile_id = m.profile_id and c.purpose = 'analytics' and c.allowed
-    where {{ array_contains('e.purposes', "'analytics'") }} and e.occurred_at < {{ as_of() }}
+    where {{ array_contains('e.purposes', "'analytics'") }} and not e.is_bot and e.occurred_at < {{ as_of() }}
 ),
 
 timed as (

@@ -3,11 +3,11 @@
 -- arrive, and midnight is no border. It is named after its first event, so that
 -- one that arrives late renames no other visit.
 with devices as (
-    select i.event_id, min(i.node_key) as node_key
+    select i.identifier_set, min(i.node_key) as node_key
     from sluis_models.stg_identifiers as i
     join sluis_models.identifier_kinds as k on k.kind = i.id_type
     where k.is_device
-    group by i.event_id
+    group by i.identifier_set
 ),
 
 visible as (
@@ -24,10 +24,10 @@ visible as (
         -- A link from one page of ours to another brings nobody.
         case when lower(e.referrer_host) is distinct from lower(split(split(split(e.page_url, '://')[safe_offset(1)], '/')[safe_offset(0)], ':')[safe_offset(0)]) then lower(e.referrer_host) end as referrer_host
     from sluis_models.stg_events as e
-    join devices as d on d.event_id = e.event_id
+    join devices as d on d.identifier_set = e.identifier_set
     join sluis_models.identity_map as m on m.node_key = d.node_key
     join sluis_models.consent_profile as c on c.profile_id = m.profile_id and c.purpose = 'analytics' and c.allowed
-    where coalesce('analytics' in unnest(e.purposes), false) and e.occurred_at < current_timestamp()
+    where coalesce('analytics' in unnest(e.purposes), false) and not e.is_bot and e.occurred_at < current_timestamp()
 ),
 
 timed as (
