@@ -43,3 +43,22 @@
 {% macro duckdb__replace_rows() -%}
     {{ return('delete+insert') }}
 {%- endmacro %}
+
+{#- The strategy that replaces all rows with a unique_key that is among the new
+    rows, however many they are: of those that have nothing in the column of
+    remove_husks, only the key counts. BigQuery's adapter for dbt has none. -#}
+{% macro replace_groups() -%}
+    {{ return(adapter.dispatch('replace_groups')()) }}
+{%- endmacro %}
+
+{% macro default__replace_groups() -%}
+    {{ return('delete+insert') }}
+{%- endmacro %}
+
+{#- A new row of a key that has no others any more takes its old ones away. dbt
+    keeps that row until this removes it; `sluis models` does not insert it. -#}
+{% macro remove_husks(column) -%}
+    {%- if is_incremental() -%}
+    delete from {{ this }} where {{ column }} is null
+    {%- endif -%}
+{%- endmacro %}
