@@ -1,5 +1,6 @@
 {{ config(
     materialized='incremental',
+    on_schema_change='fail',
     incremental_strategy=replace_groups(),
     unique_key='node_key',
     post_hook="{{ remove_husks('session_id') }}"

@@ -1,5 +1,6 @@
 {{ config(
     materialized='incremental',
+    on_schema_change='fail',
     incremental_strategy=insert_overwrite(),
     partition_by=by_day('landed_on', 'date'),
     unique_key='landed_on',
