@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault soak soak-privacy damaged-consent prove check bench bench-collector scale fuzz consent-vectors lint crawlers golden proto clean
+.PHONY: all demo test matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault soak soak-privacy damaged-consent prove check bench bench-collector bench-models scale fuzz consent-vectors lint crawlers golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -99,6 +99,11 @@ bench:
 # The collector under load beside references, in one run: some ten minutes. ROUNDS=1 is quicker and less certain.
 bench-collector: all
 	$(GO) run ./cmd/internal/bench $(if $(ROUNDS),-rounds $(ROUNDS))
+
+# The models on the embedded warehouse: a full build, its tests, and a build after 1 % more. DIR=… keeps what landed for the next time.
+SIZE ?= 1000000
+bench-models:
+	$(GO) run ./cmd/internal/benchmodels -events $(SIZE) $(if $(DIR),-dir '$(DIR)')
 
 # Calculate the tables of SCALE.md anew.
 scale:

@@ -163,8 +163,11 @@ func (b builder) bringIn(from string, columns []string) error {
 // insert_overwrite.
 func (b builder) addition(from string, columns []string) string {
 	keys := asTexts(b.node.config["unique_key"])
-	if b.node.config.text("incremental_strategy") == "append" {
+	switch b.node.config.text("incremental_strategy") {
+	case "append":
 		keys = nil
+	case "delete+insert":
+		return replaceStatement(b.d.Dialect(), relation(b.node.Name), from, columns, keys, b.node.husk())
 	}
 	return addStatement(relation(b.node.Name), from, quoteAll(b.d.Dialect(), columns), quoteAll(b.d.Dialect(), keys))
 }
@@ -220,6 +223,28 @@ func addStatement(into, from string, columns, keys []string) string {
 		statement += " when matched then update set " + strings.Join(set, ", ")
 	}
 	return statement + fmt.Sprintf(" when not matched then insert (%s) values (%s)", list, strings.Join(values, ", "))
+}
+
+// replaceStatement deletes all rows whose keys are among those of others, and
+// inserts these, in one statement: a MERGE whose source has the rows to be
+// inserted, which match nothing, and each key once, which matches what goes. Rows
+// without a value in the column husk, if there is one, only delete.
+func replaceStatement(dialect, into, from string, columns, keys []string, husk string) string {
+	quoted, quotedKeys := quoteAll(dialect, columns), quoteAll(dialect, keys)
+	var on, none, some []string
+	for i, key := range quotedKeys {
+		on = append(on, fmt.Sprintf("t.%s = s.__key%d", key, i))
+		none = append(none, fmt.Sprintf("nullif(n.%s, n.%s) as __key%d", key, key, i))
+		some = append(some, fmt.Sprintf("n.%s as __key%d", key, i))
+	}
+	inserted := "true"
+	if husk != "" {
+		inserted = "n." + quoteAll(dialect, []string{husk})[0] + " is not null"
+	}
+	source := fmt.Sprintf("select n.*, true as __new, %s from %s as n where %s union all select n.*, false as __new, %s from %s as n where true qualify row_number() over (partition by n.%s) = 1",
+		strings.Join(none, ", "), from, inserted, strings.Join(some, ", "), from, strings.Join(quotedKeys, ", n."))
+	return fmt.Sprintf("merge into %s as t using (%s) as s on %s when matched then delete when not matched and s.__new then insert (%s) values (s.%s)",
+		into, source, strings.Join(on, " and "), strings.Join(quoted, ", "), strings.Join(quoted, ", s."))
 }
 
 // audience publishes an audience after its members were checked. If one is

@@ -335,3 +335,106 @@ func TestADayIsEmptied(t *testing.T) {
 		t.Errorf("the table has %v", rows)
 	}
 }
+
+// visitors land what people do on their devices within some days: visits, which a
+// late event may join or split, sign-ins, bots, choices and erasures.
+type visitors struct{ *collectors }
+
+func (v visitors) land() {
+	var rows []map[string]any
+	for range 1 + v.random.IntN(6) {
+		rows = append(rows, v.event())
+	}
+	v.record(fmt.Sprint("spool", v.random.IntN(2)), rows)
+	if v.random.IntN(3) == 0 {
+		at := day.Add(time.Duration(v.random.IntN(5*24)) * time.Hour)
+		appendRows(v.t, v.d, "consents", []map[string]any{{
+			"decision_id": fmt.Sprint("d", len(v.landed)), "pseudonym": v.device(),
+			"purpose": []string{"analytics", "identity"}[v.random.IntN(2)], "granted": v.random.IntN(3) == 0,
+			"decided_at": at, "received_at": at, "spool_id": "spool0", "spool_offset": len(v.landed),
+		}})
+	}
+}
+
+func (v visitors) device() string { return fmt.Sprint("device", v.random.IntN(5)) }
+
+func (v visitors) event() map[string]any {
+	// Of few moments, so that there are ties, pauses just long enough, and visits over midnight and of more than a day.
+	at := day.Add(time.Duration(v.random.IntN(4))*24*time.Hour + 22*time.Hour + time.Duration(v.random.IntN(30))*10*time.Minute)
+	device := v.device()
+	row := map[string]any{
+		"event_id": fmt.Sprint("e", len(v.landed), "-", v.random.IntN(1000)), "type": []string{"page", "track", "alias"}[v.random.IntN(3)],
+		"occurred_at": at, "received_at": at.Add(time.Duration(v.random.IntN(3)) * 20 * time.Hour), "page_path": fmt.Sprint("/", v.random.IntN(3)),
+		"purposes":      [][]string{{"identity", "analytics"}, {"identity", "analytics"}, {"identity"}, {"analytics"}}[v.random.IntN(4)],
+		"anonymous_id":  device,
+		"identifiers":   []any{map[string]any{"kind": "anonymous_id", "pseudonym": device}},
+		"is_bot":        v.random.IntN(12) == 0,
+		"referrer_host": []any{nil, "a.example", "b.example"}[v.random.IntN(3)], "utm_medium": []any{nil, nil, "CPC"}[v.random.IntN(3)],
+	}
+	if v.random.IntN(4) == 0 {
+		row["user_id"] = fmt.Sprint("user", v.random.IntN(3))
+		row["identifiers"] = append(row["identifiers"].([]any), map[string]any{"kind": "user_id", "pseudonym": row["user_id"]})
+	}
+	if v.random.IntN(10) == 0 {
+		row["identifiers"] = nil
+	}
+	if v.random.IntN(12) == 0 {
+		row["denied"] = []string{"analytics"}
+	}
+	if len(v.landed) > 0 && v.random.IntN(6) == 0 {
+		row["event_id"] = v.landed[v.random.IntN(len(v.landed))]["event_id"]
+	}
+	return row
+}
+
+// Models by day and by device are what a full refresh would make of the same, in
+// every step of a history: whatever comes late or twice, whoever is erased,
+// withdraws or is recognised, wherever a run is interrupted, and as of whatever
+// moment.
+func TestModelsThatGrowAreThoseOfAFullRefresh(t *testing.T) {
+	grow := []string{"stg_events", "stg_identifier_days", "int_sessions"}
+	var projects []*runner.Project
+	for _, asOf := range []string{"", "2026-03-03 12:00:00", "2026-03-05 00:10:00"} {
+		projects = append(projects, load(t, runner.Options{Dir: sqlproject.Files, Vars: map[string]any{"as_of": asOf}}))
+	}
+	changed := map[string]int{}
+	for seed := range uint64(3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			d, random := openTables(t), rand.New(rand.NewPCG(seed, 9))
+			v := visitors{newCollectors(t, d, random)}
+			before := map[string][][]string{}
+			for step := range 6 {
+				for range random.IntN(4) {
+					v.land()
+				}
+				if random.IntN(3) == 0 {
+					v.erase()
+				}
+				p := projects[min(random.IntN(6), len(projects)-1)%len(projects)]
+				if step > 0 && random.IntN(4) == 0 {
+					runInterrupted(t, p, d, random.IntN(12), "+int_sessions")
+				}
+				runOnly(t, p, d, "+int_sessions")
+				for _, model := range grow {
+					compiled, err := p.Compile(d.Dialect(), model)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got := rowsOf(t, d, nil, "SELECT * FROM sluis_models."+model)
+					if diff := cmp.Diff(rowsOf(t, d, nil, compiled[0].SQL), got); diff != "" {
+						t.Fatalf("step %d, %s: (-full refresh +incremental)\n%s", step, model, diff)
+					}
+					if !cmp.Equal(before[model], got) {
+						changed[model]++
+					}
+					before[model] = got
+				}
+			}
+		})
+	}
+	for _, model := range grow {
+		if changed[model] < 8 {
+			t.Errorf("%s changed %d times only, so this shows little", model, changed[model])
+		}
+	}
+}

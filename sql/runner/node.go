@@ -101,13 +101,26 @@ var unsupportedKeys = map[string]string{
 	"require_partition_filter": "models and tests read whole tables: remove it",
 }
 
-// overwriteHook does for dbt what insert_overwrite does here by itself.
-const overwriteHook = "{{ remove_left_behind() }}"
+// overwriteHooks do for dbt what insert_overwrite does here by itself, and
+// huskHook what delete+insert does.
+var (
+	overwriteHooks = []string{"{{ remove_left_behind() }}", "{{ remove_emptied_days() }}"}
+	huskHook       = regexp.MustCompile(`^\{\{ remove_husks\('(\w+)'\) \}\}$`)
+)
+
+// husk is the column that is NULL in a row that delete+insert does not insert,
+// but only deletes by; empty if there is none.
+func (n *Node) husk() string {
+	if found := huskHook.FindStringSubmatch(n.config.text("post_hook")); found != nil {
+		return found[1]
+	}
+	return ""
+}
 
 // checkConfig returns what is wrong with a config in a file of SQL, or an empty
 // string.
 func checkConfig(key string, value any) string {
-	if key == "post_hook" && value == overwriteHook {
+	if text, ok := value.(string); ok && key == "post_hook" && (slices.Contains(overwriteHooks, text) || huskHook.MatchString(text)) {
 		return ""
 	}
 	return checkConfigKey(key)

@@ -149,9 +149,10 @@ func (p *Project) Test(ctx context.Context, d warehouse.Driver, selector string)
 	if err != nil {
 		return nil, err
 	}
+	batches := p.batchTests(names)
 	results := p.execute(plan{names: names}, func(node *Node) NodeResult {
 		if node.Kind == Test {
-			return p.runTest(ctx, d, node)
+			return p.runTest(ctx, d, node, batches)
 		}
 		return runConsentTest(ctx, d, node)
 	})
@@ -170,10 +171,14 @@ func (n *Node) isUnitTest() bool { return n.test != nil && n.test.unit != nil }
 
 // runTest runs a test. Its result has the number of wrong rows also where that
 // many are allowed.
+<<<<<<< HEAD
 func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) NodeResult {
 	if node.isUnitTest() {
 		return p.runUnitTest(ctx, discreet{d}, node)
 	}
+=======
+func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node, batches *testBatches) NodeResult {
+>>>>>>> speed
 	var v verdict
 	d = discreet{d}
 	result := timed(node, Passed, func() (int64, string, error) {
@@ -184,7 +189,7 @@ func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) N
 		if err := p.keep(node, query); err != nil {
 			return -1, "", err
 		}
-		v, err = ask(ctx, d, node.verdictQuery(query))
+		v, err = batches.verdict(ctx, d, node, query)
 		return v.failures, "", err
 	})
 	if result.Status == Failed {
@@ -205,10 +210,18 @@ func ask(ctx context.Context, d warehouse.Driver, query string) (verdict, error)
 	if err != nil {
 		return verdict{failures: -1}, err
 	}
-	if len(rows) == 1 && len(rows[0]) == 3 {
-		failures, counted := rows[0][0].(int64)
-		warn, warned := rows[0][1].(bool)
-		wrong, judged := rows[0][2].(bool)
+	if len(rows) != 1 {
+		return verdictOf(nil)
+	}
+	return verdictOf(rows[0])
+}
+
+// verdictOf reads a row of a verdictQuery.
+func verdictOf(row []any) (verdict, error) {
+	if len(row) == 3 {
+		failures, counted := row[0].(int64)
+		warn, warned := row[1].(bool)
+		wrong, judged := row[2].(bool)
 		if counted && warned && judged {
 			return verdict{failures, warn, wrong}, nil
 		}

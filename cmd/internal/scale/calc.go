@@ -76,11 +76,14 @@ type variant struct {
 	fresh func(m model, r relation) bool
 }
 
-const staging = "stg_events"
+const (
+	staging = "stg_events"
+	addedUp = "stg_identifier_days"
+)
 
 var (
 	wholeBuild       = variant{"all whole", func(model, relation) bool { return false }}
-	stagingByDay     = variant{"`stg_events` by day", func(m model, _ relation) bool { return m.name == staging }}
+	stagingByDay     = variant{"staging by day", func(m model, _ relation) bool { return m.name == staging || m.name == addedUp }}
 	everyEventsByDay = variant{"all by day (not built)", func(_ model, r relation) bool { return r.perEvent > 0 }}
 )
 
@@ -102,6 +105,11 @@ func (m model) scanned(w workload, v variant) float64 {
 	}
 	if m.name == staging && v.fresh(m, relationNamed("events")) {
 		for _, read := range findingDays {
+			total += read.bytes(w)
+		}
+	}
+	if m.name == addedUp && v.fresh(m, relationNamed(staging)) {
+		for _, read := range findingAddedUp {
 			total += read.bytes(w)
 		}
 	}

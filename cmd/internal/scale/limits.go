@@ -27,7 +27,7 @@ func limits() []limit {
 		},
 		{
 			"queries on demand", number(scanTiBPerDay) + " TiB a day",
-			builds(wholeBuild) + " whole, " + builds(stagingByDay) + " with `stg_events` by day, " + builds(everyEventsByDay) + " all by day",
+			builds(wholeBuild) + " whole, " + builds(stagingByDay) + " with staging by day, " + builds(everyEventsByDay) + " all by day",
 			"build less often (once a day: × " + number(buildsPerDay) + "); raise the quota, or reserve slots; make the models below incremental",
 		},
 		{

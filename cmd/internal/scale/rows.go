@@ -20,6 +20,7 @@ var columnBytes = map[string]float64{
 	// consents
 	"granted": 1, "signal": 9, "signal_digest": 34, "decided_at": 8,
 	// models
+	"identifier_set": 118, "landed_on": 8, "is_alias": 1, "first_occurred_at": 8, "last_occurred_at": 8, "last_received_at": 8, "fingerprint": 8,
 	"node_key": 38, "node_a": 38, "node_b": 38, "cluster_id": 38, "founder_node": 38, "deciding_node": 38,
 	"id_type": 14, "profile_id": 29, "allowed": 1, "first_seen_at": 8, "last_seen_at": 8, "n_events": 8,
 	"n_nodes": 8, "n_devices": 8, "is_known": 1, "last_page_path": 11, "first_utm_source": 12, "pages": 8, "chats": 8,
@@ -81,8 +82,14 @@ var relations = []relation{
 		"decision_id", "pseudonym", "purpose", "granted", "signal", "signal_digest", "policy_version", "region", "source_id",
 		"decided_at", "received_at", "spool_id", "spool_offset",
 	}},
-	{"stg_events", 1, 0, without(event, "bot_reason", "context", "violations", "spool_id", "spool_offset")},
-	{"stg_identifiers", idsPerEvent, 0, []string{"event_id", "node_key", "id_type", "occurred_at", "received_at", "source_id"}},
+	{"stg_events", 1, 0, append(without(event, "bot_reason", "context", "violations"), "identifier_set")},
+	// A visit is two rows, since people sign in, and so is a set of identifiers of a device.
+	{"stg_identifier_days", 2 / eventsPerVisit, 0, []string{
+		"landed_on", "identifier_set", "is_bot", "is_alias", "purposes", "denied", "decision_id", "policy_version",
+		"n_events", "first_occurred_at", "last_occurred_at", "last_received_at", "fingerprint",
+	}},
+	{"stg_identifiers", 0, 2 * idsPerPerson, []string{"identifier_set", "node_key", "id_type"}},
+	{"identifier_owners", 0, 2 * idsPerPerson, []string{"identifier_set", "profile_id"}},
 	// From choices, and once more from the events that carried them.
 	{"stg_consent", 0, 2 * choicesPerID * idsPerPerson * purposesAsked, verdict},
 	{"identity_nodes", 0, idsPerPerson, []string{"node_key", "id_type", "first_seen_at", "last_seen_at", "n_events"}},
@@ -150,6 +157,12 @@ var findingDays = []read{
 	{"events", []string{"identifiers", "received_at", "spool_id", "spool_offset"}},
 }
 
+// findingAddedUp is what stg_identifier_days reads whole for that.
+var findingAddedUp = []read{
+	{"stg_events", []string{"event_id", "received_at", "spool_id", "spool_offset"}},
+	{"stg_identifier_days", []string{"landed_on", "n_events", "fingerprint"}},
+}
+
 // model is a node of the dbt project and what one build of it reads. Where it
 // reads the view profile_events, it is what the view reads that counts.
 // A column counts once for each query, as BigQuery bills it.
@@ -163,16 +176,23 @@ type model struct {
 
 var models = []model{
 	{"stg_events", false, false, 1, []read{{"events", without(event, "bot_reason", "context", "violations")}}},
-	{"stg_identifiers", false, false, 1, []read{{"stg_events", []string{"event_id", "identifiers", "occurred_at", "received_at", "source_id", "is_bot"}}}},
+	{"stg_identifier_days", false, false, 1, []read{{"stg_events", []string{
+		"event_id", "identifier_set", "type", "occurred_at", "received_at", "decision_id", "policy_version", "purposes", "denied", "is_bot", "spool_id", "spool_offset",
+	}}}},
+	{"stg_identifiers", false, false, 1, []read{{"stg_identifier_days", []string{"identifier_set"}}}},
+	{"identifier_owners", false, false, 1, []read{{"stg_identifiers", []string{"identifier_set", "node_key"}}, {"identity_map", []string{"node_key", "profile_id"}}}},
 	{"stg_consent", false, false, 1, []read{
-		{"stg_events", []string{"identifiers", "occurred_at", "received_at", "decision_id", "policy_version", "purposes", "denied"}},
+		{"stg_identifier_days", []string{"identifier_set", "purposes", "denied", "decision_id", "policy_version", "last_occurred_at", "last_received_at"}},
+		{"stg_identifiers", []string{"identifier_set", "node_key"}},
 		{"consents", verdictOf("pseudonym")},
 	}},
 	{"consent_node_state", false, false, 1, []read{{"stg_consent", nil}}},
-	{"identity_nodes", false, false, 1, []read{{"stg_identifiers", []string{"node_key", "id_type", "occurred_at"}}}},
+	{"identity_nodes", false, false, 1, []read{
+		{"stg_identifier_days", []string{"identifier_set", "is_bot", "n_events", "first_occurred_at", "last_occurred_at"}}, {"stg_identifiers", nil},
+	}},
 	{"identity_links", false, false, 1, []read{
-		{"stg_identifiers", []string{"event_id", "node_key", "id_type", "occurred_at"}},
-		{"stg_events", []string{"event_id", "purposes"}},
+		{"stg_identifier_days", []string{"identifier_set", "is_bot", "is_alias", "purposes", "n_events", "first_occurred_at", "last_occurred_at"}},
+		{"stg_identifiers", nil},
 	}},
 	{"identity_edges", false, false, 1, []read{{"identity_links", nil}, {"consent_node_state", []string{"node_key", "purpose", "granted"}}}},
 	// And as much again for its own tables, which shrink from round to round.
@@ -184,34 +204,32 @@ var models = []model{
 		{"identity_map", []string{"node_key", "profile_id"}},
 	}},
 	{"counts_published", false, false, 1, nil}, // of counts and ledger, which stay small
-	{"profile_events", true, false, 1, []read{{"stg_events", nil}, {"stg_identifiers", nil}, {"identity_map", nil}}},
+	{"profile_events", true, false, 1, []read{{"stg_events", nil}, {"identifier_owners", nil}}},
 	{"profile_sealed", false, false, 1, []read{{"vault", nil}, {"identity_map", []string{"node_key", "profile_id"}}}},
 	{"profiles", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "type", "event", "occurred_at", "page_path", "utm_source"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "type", "event", "occurred_at", "page_path", "utm_source"}},
+		{"identifier_owners", nil},
 		{"identity_map", []string{"node_key", "profile_id"}},
 		{"identity_nodes", []string{"node_key", "id_type", "first_seen_at", "last_seen_at"}},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"profile_traits", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "type", "event", "occurred_at", "page_path", "utm_source", "properties", "traits"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "type", "event", "occurred_at", "page_path", "utm_source", "properties", "traits"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
-	{"profile_traits_history", true, false, 1, []read{{"stg_events", nil}, {"stg_identifiers", nil}, {"identity_map", nil}, {"consent_profile", nil}}},
+	{"profile_traits_history", true, false, 1, []read{{"stg_events", nil}, {"identifier_owners", nil}, {"consent_profile", nil}}},
 	{"sessions", false, false, 1, []read{
 		{"stg_events", []string{
-			"event_id", "purposes", "type", "occurred_at", "page_path", "page_url", "referrer_host", "utm_source", "utm_medium", "utm_campaign", "click_id_kind",
+			"event_id", "identifier_set", "is_bot", "purposes", "type", "occurred_at", "page_path", "page_url", "referrer_host", "utm_source", "utm_medium", "utm_campaign", "click_id_kind",
 		}},
-		{"stg_identifiers", []string{"event_id", "node_key", "id_type"}},
+		{"stg_identifiers", nil},
 		{"identity_map", []string{"node_key", "profile_id"}},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"conversions", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "properties"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "event", "occurred_at", "properties"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"attribution_journeys", false, false, 1, []read{
@@ -236,16 +254,14 @@ var models = []model{
 	{"attribution_report", true, false, 1, []read{{"attribution_credits", nil}, {"conversions", nil}}},
 	{"data_quality", false, false, 1, []read{
 		{"events", []string{"event_id", "received_at", "violations", "spool_id", "spool_offset"}},
-		{"stg_events", []string{"event_id", "source_id", "type", "event", "occurred_at", "received_at", "purposes", "is_bot", "page_path", "page_title"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "source_id", "type", "event", "occurred_at", "received_at", "purposes", "identifier_set", "is_bot", "page_path", "page_title"}},
+		{"identifier_owners", nil},
 		{"profiles", []string{"profile_id", "n_nodes"}},
 	}},
 	{"source_scorecard", true, false, 1, []read{{"stg_events", []string{"source_id", "received_at"}}}},
 	{"account_members", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "group_id", "event", "occurred_at", "properties"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "group_id", "event", "occurred_at", "properties"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"accounts", true, false, 1, nil},
@@ -306,9 +322,8 @@ var models = []model{
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"pricing_and_chat", false, true, audiences, []read{
-		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "page_path"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "event", "occurred_at", "page_path"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 }

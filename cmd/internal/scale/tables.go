@@ -47,7 +47,7 @@ func inShort() string {
 			number(embeddedEvents()), number(embeddedEvents()/retentionDays/day), number(embeddedEvents()/30/day)),
 		fmt.Sprintf("**Collecting and landing are not what ends it**: one machine of %s cores takes an average of %s events/s, and the Storage Write API's quota ends at %s in a region and %s in US or EU. A million events land for €%s, or by load jobs for nothing.",
 			number(coresPerMachine), number(eventsPerMachine()/peakFactor), number(rateWhere(writeBytesRegion, peak)), number(rateWhere(writeBytesMulti, peak)), number(writePrice(1e6*at(1).landedBytes()))),
-		fmt.Sprintf("**Rebuilding the models whole is what ends it today**: with a year of events and %s builds a day, on-demand queries meet their daily quota at %s events/s; with one build a day at %s. `stg_events` by day alone moves that to %s and %s only: it was %.0f %% of what a build reads, and has to find the days.",
+		fmt.Sprintf("**Rebuilding the models whole is what ends it today**: with a year of events and %s builds a day, on-demand queries meet their daily quota at %s events/s; with one build a day at %s. Staging by day alone moves that to %s and %s only: it was %.0f %% of what a build reads, and has to find the days.",
 			number(buildsPerDay), quota(wholeBuild, buildsPerDay), quota(wholeBuild, 1), quota(stagingByDay, buildsPerDay), quota(stagingByDay, 1),
 			100*shareOf(staging)),
 		fmt.Sprintf("**Audiences are the first to make incremental**: %s of them are %.0f %% of a build, since each reads all events. Were all that reads events by day, the quota would be met at %s events/s, and a million events would cost €%s instead of €%s.",
@@ -92,7 +92,7 @@ func machinesTable() string {
 // costsTable: what will it cost a month?
 func costsTable() string {
 	header := []string{
-		"machines", "landing by the Write API", "storage", "models, whole", "… `stg_events` by day", "… all by day", "syncs, of " + number(batchRows), "… of " + number(batchRowsMost),
+		"machines", "landing by the Write API", "storage", "models, whole", "… staging by day", "… all by day", "syncs, of " + number(batchRows), "… of " + number(batchRowsMost),
 	}
 	return perRate(rates, header, func(w workload) []string {
 		landed := w.rate * day * month * w.landedBytes()

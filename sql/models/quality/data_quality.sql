@@ -2,14 +2,14 @@
     events are asked, if not all; source_scorecard has a column for each verdict. -#}
 {%- set checks = [
     {'name': 'late', 'verdict': 'stale', 'bad': micros('e.received_at') ~ ' - ' ~ micros('e.occurred_at') ~ ' > 86400000000'},
-    {'name': 'unidentified', 'verdict': 'inaccessible', 'of': 'not e.is_bot', 'bad': 'i.event_id is null'},
+    {'name': 'unidentified', 'verdict': 'inaccessible', 'of': 'not e.is_bot', 'bad': 'i.identifier_set is null'},
     {'name': 'without_purpose', 'verdict': 'inaccessible', 'bad': 'not ' ~ array_contains('e.purposes', "'analytics'") ~ ' and not ' ~ array_contains('e.purposes', "'personalization'") ~ ' and not ' ~ array_contains('e.purposes', "'marketing'") ~ ' and not ' ~ array_contains('e.purposes', "'advertising'")},
     {'name': 'off_plan', 'verdict': 'disorganised', 'bad': 'o.event_id is not null'},
     {'name': 'duplicate', 'verdict': 'disorganised', 'bad': 'l.copies > 1'},
     {'name': 'nameless', 'verdict': 'disorganised', 'of': "e.type in ('track', 'page', 'screen')", 'bad': "coalesce(case when e.type = 'track' then e.event when e.type = 'page' then e.page_path else coalesce(e.event, e.page_title) end, '') = ''"},
     {'name': 'premature', 'verdict': 'disorganised', 'bad': micros('e.occurred_at') ~ ' - ' ~ micros('e.received_at') ~ ' > 300000000'},
     {'name': 'bot', 'verdict': 'disorganised', 'bad': 'e.is_bot'},
-    {'name': 'crowded_profile', 'verdict': 'disorganised', 'of': 'i.event_id is not null', 'bad': 'i.n_nodes > ' ~ var('crowded_nodes')},
+    {'name': 'crowded_profile', 'verdict': 'disorganised', 'of': 'i.identifier_set is not null', 'bad': 'i.n_nodes > ' ~ var('crowded_nodes')},
     {'name': 'third_party', 'verdict': 'not_first_party', 'bad': "e.source_id in ('" ~ var('third_party_sources') | join("', '") ~ "')"},
 ] -%}
 {%- if var('own_hosts') -%}
@@ -34,11 +34,10 @@ off_plan as (
 ),
 
 identified as (
-    select i.event_id, max(p.n_nodes) as n_nodes
-    from {{ ref('stg_identifiers') }} as i
-    join {{ ref('identity_map') }} as m on m.node_key = i.node_key
-    join {{ ref('profiles') }} as p on p.profile_id = m.profile_id
-    group by i.event_id
+    select i.identifier_set, max(p.n_nodes) as n_nodes
+    from {{ ref('identifier_owners') }} as i
+    join {{ ref('profiles') }} as p on p.profile_id = i.profile_id
+    group by i.identifier_set
 ),
 
 recent as (
@@ -52,7 +51,7 @@ recent as (
     from {{ ref('stg_events') }} as e
     left join landed as l on l.event_id = e.event_id
     left join off_plan as o on o.event_id = e.event_id and o.spool_id = e.spool_id and o.spool_offset = e.spool_offset
-    left join identified as i on i.event_id = e.event_id
+    left join identified as i on i.identifier_set = e.identifier_set and not e.is_bot
     where e.received_at >= {{ add_hours(as_of(), '-24 * ' ~ var('quality_days')) }}
 ),
 

@@ -1,12 +1,14 @@
--- Every identifier seen on an event. What a bot did belongs to nobody.
-select
-    e.event_id,
-    identifier.pseudonym as node_key,
-    min(identifier.kind) as id_type,
-    min(e.occurred_at) as occurred_at,
-    min(e.received_at) as received_at,
-    min(e.source_id) as source_id
-from {{ ref('stg_events') }} as e
-cross join {{ unnest('e.identifiers', 'identifier') }}
-where identifier.pseudonym is not null and not e.is_bot
-group by e.event_id, identifier.pseudonym
+-- The identifiers in each set that events carry.
+with sets as (
+    select distinct identifier_set from {{ ref('stg_identifier_days') }} where identifier_set <> ''
+),
+
+listed as (
+    select s.identifier_set, {{ kind_in('identifier') }} as id_type, {{ pseudonym_in('identifier') }} as node_key
+    from sets as s
+    cross join {{ unnest("split(s.identifier_set, ' ')", 'identifier') }}
+)
+
+select identifier_set, node_key, min(id_type) as id_type
+from listed
+group by identifier_set, node_key

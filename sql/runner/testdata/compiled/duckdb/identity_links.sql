@@ -1,12 +1,24 @@
 -- Which identifiers were seen together on events collected with consent to be
 -- recognised, whatever was said since. Two of one kind are declared to be one
 -- person's by an alias event, and by nothing else.
-with joining as (
-    select i.event_id, i.node_key, i.id_type, i.occurred_at, e.type = 'alias' as is_alias
+with together as (
+    select
+        identifier_set,
+        is_alias,
+        min(first_occurred_at) as first_seen_at,
+        max(last_occurred_at) as last_seen_at,
+        sum(n_events) as n_events
+    from sluis_models.stg_identifier_days
+    -- Of one identifier there is no space in it.
+    where identifier_set like '% %' and not is_bot and coalesce(list_contains(split(purposes, ','), 'identity'), false)
+    group by identifier_set, is_alias
+),
+
+joining as (
+    select i.identifier_set, i.node_key, i.id_type
     from sluis_models.stg_identifiers as i
-    join sluis_models.stg_events as e on e.event_id = i.event_id
     join sluis_models.identifier_kinds as k on k.kind = i.id_type
-    where k.joins and coalesce(list_contains(e.purposes, 'identity'), false)
+    where k.joins
 )
 
 select
@@ -14,10 +26,11 @@ select
     b.node_key as node_b,
     min(a.id_type) as kind_a,
     min(b.id_type) as kind_b,
-    max(case when a.is_alias and a.id_type = b.id_type then 1 else 0 end) = 1 as is_declared,
-    min(a.occurred_at) as first_seen_at,
-    max(a.occurred_at) as last_seen_at,
-    cast(count(*) as int64) as n_events
-from joining as a
-join joining as b on b.event_id = a.event_id and a.node_key < b.node_key
+    max(case when t.is_alias and a.id_type = b.id_type then 1 else 0 end) = 1 as is_declared,
+    min(t.first_seen_at) as first_seen_at,
+    max(t.last_seen_at) as last_seen_at,
+    cast(sum(t.n_events) as int64) as n_events
+from together as t
+join joining as a on a.identifier_set = t.identifier_set
+join joining as b on b.identifier_set = t.identifier_set and a.node_key < b.node_key
 group by a.node_key, b.node_key

@@ -1,11 +1,5 @@
 -- Events by profile, each with the purposes that it may be used for. Whoever
 -- reads this for a purpose must filter by it.
-with owners as (
-    select distinct i.event_id, m.profile_id
-    from sluis_models.stg_identifiers as i
-    join sluis_models.identity_map as m on m.node_key = i.node_key
-)
-
 select
     o.profile_id,
     e.event_id,
@@ -31,4 +25,5 @@ select
     e.properties,
     e.traits
 from sluis_models.stg_events as e
-join owners as o on o.event_id = e.event_id
+join sluis_models.identifier_owners as o on o.identifier_set = e.identifier_set
+where not e.is_bot

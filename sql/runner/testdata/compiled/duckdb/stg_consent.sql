@@ -3,11 +3,24 @@
 -- back on a device must not undo a refusal that came meanwhile. A refusal counts
 -- from when it was heard, whatever the device's clock says.
 -- Of what events repeat, the last time is what counts.
-with carried as (
-    select identifier.pseudonym as node_key, e.occurred_at, e.received_at, e.decision_id, e.policy_version, e.purposes, e.denied
-    from sluis_models.stg_events as e
-    cross join unnest(e.identifiers) as identifier_list(identifier)
-    where identifier.pseudonym is not null
+with repeated as (
+    select
+        identifier_set,
+        decision_id,
+        policy_version,
+        purposes,
+        denied,
+        max(last_occurred_at) as last_occurred_at,
+        max(last_received_at) as last_received_at
+    from sluis_models.stg_identifier_days
+    where identifier_set <> ''
+    group by identifier_set, decision_id, policy_version, purposes, denied
+),
+
+carried as (
+    select i.node_key, r.*
+    from repeated as r
+    join sluis_models.stg_identifiers as i on i.identifier_set = r.identifier_set
 ),
 
 evidence as (
@@ -28,12 +41,13 @@ evidence as (
         c.node_key,
         purpose,
         true as granted,
-        max(c.occurred_at) as decided_at,
+        max(c.last_occurred_at) as decided_at,
         c.decision_id,
         c.policy_version,
         'event' as signal
     from carried as c
-    cross join unnest(c.purposes) as purpose_list(purpose)
+    cross join unnest(split(c.purposes, ',')) as purpose_list(purpose)
+    where purpose <> ''
     group by c.node_key, purpose, c.decision_id, c.policy_version
 
     union all
@@ -42,12 +56,13 @@ evidence as (
         c.node_key,
         purpose,
         false as granted,
-        max(c.received_at) as decided_at,
+        max(c.last_received_at) as decided_at,
         c.decision_id,
         c.policy_version,
         'event' as signal
     from carried as c
-    cross join unnest(c.denied) as purpose_list(purpose)
+    cross join unnest(split(c.denied, ',')) as purpose_list(purpose)
+    where purpose <> ''
     group by c.node_key, purpose, c.decision_id, c.policy_version
 )
 

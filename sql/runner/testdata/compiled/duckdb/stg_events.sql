@@ -6,20 +6,23 @@ with landed as (
     where event_id is not null
 ),
 
-received as (
-    select * from landed
-    where true
-    qualify row_number() over (partition by event_id order by received_at, spool_id, spool_offset) = 1
+-- Few events have copies, and only these are compared with each other.
+copied as (
+    select event_id from landed group by event_id having count(*) > 1
+),
+
+copies as (
+    select l.* from landed as l join copied as c on c.event_id = l.event_id
 ),
 
 carried as (
     select e.event_id, identifier.pseudonym
-    from landed as e
+    from copies as e
     cross join unnest(e.identifiers) as identifier_list(identifier)
     union distinct
-    select event_id, anonymous_id as pseudonym from landed
+    select event_id, anonymous_id as pseudonym from copies
     union distinct
-    select event_id, user_id as pseudonym from landed
+    select event_id, user_id as pseudonym from copies
 ),
 
 pseudonyms as (
@@ -29,13 +32,25 @@ pseudonyms as (
     group by event_id
 ),
 
+received as (
+    select l.*, nullif(list_sort(list_distinct(list_concat(list_transform(l.identifiers, lambda i: i.pseudonym), [l.anonymous_id, l.user_id]))), []) as pseudonyms
+    from landed as l
+    left join copied as c on c.event_id = l.event_id
+    where c.event_id is null
+    union all
+    select e.*, p.pseudonyms
+    from copies as e
+    left join pseudonyms as p on p.event_id = e.event_id
+    where true
+    qualify row_number() over (partition by e.event_id order by e.received_at, e.spool_id, e.spool_offset) = 1
+),
+
 built as (
     select
         r.* replace (coalesce(r.occurred_at, r.received_at) as occurred_at, coalesce(r.is_bot, false) as is_bot),
-        p.pseudonyms
+        coalesce(array_to_string(list_transform(r.identifiers, lambda i: coalesce(i.kind, '') || ':' || i.pseudonym), ' '), '') as identifier_set
     from received as r
-    left join pseudonyms as p on p.event_id = r.event_id
 )
 
-select event_id, source_id, type, event, occurred_at, received_at, anonymous_id, user_id, group_id, identifiers, purposes, denied, decision_id, policy_version, region, page_url, page_path, page_title, referrer_host, utm_source, utm_medium, utm_campaign, utm_term, utm_content, click_id_kind, device_class, is_bot, properties, traits, plan_version, pseudonyms, spool_id, spool_offset
+select event_id, source_id, type, event, occurred_at, received_at, anonymous_id, user_id, group_id, identifiers, purposes, denied, decision_id, policy_version, region, page_url, page_path, page_title, referrer_host, utm_source, utm_medium, utm_campaign, utm_term, utm_content, click_id_kind, device_class, is_bot, properties, traits, plan_version, pseudonyms, identifier_set, spool_id, spool_offset
 from built
