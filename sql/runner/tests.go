@@ -171,14 +171,10 @@ func (n *Node) isUnitTest() bool { return n.test != nil && n.test.unit != nil }
 
 // runTest runs a test. Its result has the number of wrong rows also where that
 // many are allowed.
-<<<<<<< HEAD
-func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node) NodeResult {
+func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node, batches *testBatches) NodeResult {
 	if node.isUnitTest() {
 		return p.runUnitTest(ctx, discreet{d}, node)
 	}
-=======
-func (p *Project) runTest(ctx context.Context, d warehouse.Driver, node *Node, batches *testBatches) NodeResult {
->>>>>>> speed
 	var v verdict
 	d = discreet{d}
 	result := timed(node, Passed, func() (int64, string, error) {

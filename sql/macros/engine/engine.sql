@@ -187,10 +187,9 @@
     as materialized
 {%- endmacro %}
 
-<<<<<<< HEAD
 {#- What dbt.type_float() is under dbt-duckdb, where it would be FLOAT, of seven digits. -#}
 {% macro duckdb__type_float() -%}double{%- endmacro %}
-=======
+
 {#- Some columns of the row of a group that comes first by a number, of those that
     meet a condition, as a struct: NULL in one of them does not pass over it. -#}
 {% macro first_row(columns, number, condition) -%}
@@ -204,4 +203,3 @@
 {% macro duckdb__first_row(columns, number, condition) -%}
     arg_min(struct_pack({{ columns | join(', ') }}), {{ number }}) filter (where {{ condition }})
 {%- endmacro %}
->>>>>>> speed
