@@ -81,7 +81,11 @@ func TestReadsAreTrueToTheModels(t *testing.T) {
 		nodes[node.Name] = node
 	}
 	// Few rows, or none for this shop, which sells to no companies.
-	small := []string{"identifier_kinds", "data_quality", "metrics_daily", "account_members", "audience_events", "score_churn", "channel_spend", "channel_spend_daily", "attribution_markov", "attribution_shapley"}
+	small := []string{
+		"identifier_kinds", "identity_pair_limits", "identity_blocked", "identity_shared_nodes", "int_identity_weak_edges", "int_identity_parts",
+		"identity_rejected_edges", "data_quality", "metrics_daily", "account_members", "audience_events", "score_churn", "channel_spend",
+		"channel_spend_daily", "attribution_markov", "attribution_shapley",
+	}
 	said := map[string]bool{}
 	for _, m := range models {
 		said[m.name] = true

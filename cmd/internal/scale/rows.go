@@ -22,7 +22,7 @@ var columnBytes = map[string]float64{
 	// models
 	"identifier_set": 118, "landed_on": 8, "is_alias": 1, "first_occurred_at": 8, "last_occurred_at": 8, "last_received_at": 8, "fingerprint": 8,
 	"node_key": 38, "node_a": 38, "node_b": 38, "cluster_id": 38, "founder_node": 38, "deciding_node": 38,
-	"id_type": 14, "profile_id": 29, "allowed": 1, "first_seen_at": 8, "last_seen_at": 8, "n_events": 8,
+	"id_type": 14, "kind_a": 14, "kind_b": 9, "is_declared": 1, "tier": 8, "profile_id": 29, "allowed": 1, "first_seen_at": 8, "last_seen_at": 8, "n_events": 8,
 	"n_nodes": 8, "n_devices": 8, "is_known": 1, "last_page_path": 11, "first_utm_source": 12, "pages": 8, "chats": 8,
 	"consent_necessary": 1, "consent_identity": 1, "consent_analytics": 1, "consent_personalization": 1,
 	"consent_marketing": 1, "consent_advertising": 1, "consent_sale": 1,
@@ -68,7 +68,7 @@ var (
 		"properties", "traits", "context", "plan_version", "violations", "spool_id", "spool_offset",
 	}
 	verdict = []string{"node_key", "purpose", "granted", "decided_at", "decision_id", "policy_version", "signal"}
-	link    = []string{"node_a", "node_b", "first_seen_at", "last_seen_at", "n_events"}
+	link    = []string{"node_a", "node_b", "kind_a", "kind_b", "is_declared", "first_seen_at", "last_seen_at", "n_events"}
 )
 
 // relations are the landing tables and what the models make of them. Left out is
@@ -94,7 +94,7 @@ var relations = []relation{
 	{"stg_consent", 0, 2 * choicesPerID * idsPerPerson * purposesAsked, verdict},
 	{"identity_nodes", 0, idsPerPerson, []string{"node_key", "id_type", "first_seen_at", "last_seen_at", "n_events"}},
 	{"identity_links", 0, idsPerPerson, link},
-	{"identity_edges", 0, idsPerPerson, link},
+	{"identity_edges", 0, idsPerPerson, append(slices.Clone(link), "tier")},
 	{"int_identity_clusters", 0, idsPerPerson, []string{"node_key", "cluster_id"}},
 	{"identity_map", 0, idsPerPerson, []string{"node_key", "profile_id", "founder_node"}},
 	{"consent_node_state", 0, idsPerPerson * purposesAsked, verdict},
@@ -195,9 +195,20 @@ var models = []model{
 		{"stg_identifiers", nil},
 	}},
 	{"identity_edges", false, false, 1, []read{{"identity_links", nil}, {"consent_node_state", []string{"node_key", "purpose", "granted"}}}},
+	{"identity_shared_nodes", false, false, 1, []read{
+		{"identity_edges", []string{"node_a", "node_b", "kind_a", "kind_b", "last_seen_at"}}, {"identity_nodes", []string{"node_key", "id_type"}},
+	}},
+	{"int_identity_weak_edges", false, false, 1, []read{{"identity_edges", []string{"node_a", "node_b", "kind_a", "kind_b", "is_declared", "last_seen_at"}}}},
 	// And as much again for its own tables, which shrink from round to round.
 	{"int_identity_clusters", false, false, 2, []read{{"identity_edges", []string{"node_a", "node_b"}}, {"identity_nodes", []string{"node_key"}}}},
+	{"int_identity_parts", false, false, 1, []read{
+		{"int_identity_clusters", nil}, {"identity_nodes", []string{"node_key", "id_type"}},
+		{"identity_edges", []string{"node_a", "node_b", "kind_a", "kind_b", "is_declared", "last_seen_at", "tier"}},
+	}},
+	{"identity_rejected_edges", false, false, 1, []read{{"identity_edges", nil}, {"identity_nodes", []string{"node_key", "id_type"}}}},
 	{"identity_map", false, false, 1, []read{{"int_identity_clusters", nil}, {"identity_nodes", []string{"node_key", "first_seen_at"}}}},
+	{"identity_aliases", true, false, 1, []read{{"identity_map", nil}}},
+	{"identity_changes", false, false, 1, []read{{"identity_map", nil}}},
 	{"consent_node_effective", false, false, 1, []read{{"consent_node_state", nil}, {"identity_links", []string{"node_a", "node_b"}}}},
 	{"consent_profile", false, false, 1, []read{
 		{"consent_node_effective", without(verdict, "signal")},
