@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	sqlproject "github.com/sluis-cdp/sluis/sql"
 	"github.com/sluis-cdp/sluis/sql/runner"
 )
 
@@ -239,5 +240,20 @@ func TestUnitTestsRefused(t *testing.T) {
 		if results, err := p.Test(t.Context(), d, "u"); err != nil || !strings.Contains(results[0].Message, want) {
 			t.Errorf("%v, %v", results, err)
 		}
+	}
+}
+
+// Those of our own models pass once seeds are there, of which the types are not
+// told by YAML.
+func TestUnitTestsOfModels(t *testing.T) {
+	d := openTables(t)
+	p := load(t, runner.Options{Dir: sqlproject.Files})
+	runOnly(t, p, d, "resource_type:seed")
+	results, err := p.Test(t.Context(), d, "test_type:unit")
+	if err != nil || results.Err() != nil {
+		t.Error(err, results.Err())
+	}
+	if len(results) < 6 {
+		t.Errorf("only %d unit tests", len(results))
 	}
 }
