@@ -189,7 +189,7 @@ func generateStraight(ctx context.Context, w *workspace.Workspace, world *genera
 	}
 	defer func() { err = errors.Join(err, s.Close(ctx)) }()
 	// What lives is little, and what is made is much: memory for time.
-	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	defer debug.SetGCPercent(debug.SetGCPercent(200))
 	return world.Send(ctx, way, func(r generate.Request) error {
 		now = r.At
 		return pass(ctx, s, r)
