@@ -209,7 +209,7 @@ func (r *run) element(v, key any) (any, error) {
 		}
 		return r.missing(v, name)
 	}
-	text, err := repr(key, 0)
+	text, err := repr(key, new(walk))
 	if err != nil {
 		return nil, err
 	}
@@ -412,6 +412,9 @@ func (e *comparison) eval(f *frame) (any, error) {
 	for i, op := range e.ops {
 		b, err := f.value(e.operands[i])
 		if err != nil {
+			return nil, err
+		}
+		if err := f.r.step(weight(a) + weight(b)); err != nil {
 			return nil, err
 		}
 		if holds, err := related(op, a, b); err != nil || !holds {

@@ -57,6 +57,9 @@ func (r *run) filter(name string, v any, args []any, named *Dict) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.step(weight(v)); err != nil {
+		return nil, err
+	}
 	result, err := f.call(r, v, a)
 	if err != nil {
 		return nil, err
@@ -563,7 +566,7 @@ func extreme(sign int) func(*run, any, []any) (any, error) {
 			if err != nil {
 				return nil, err
 			}
-			c, err := compare(k, bestKey, 0)
+			c, err := compare(k, bestKey, new(walk))
 			if err != nil {
 				return nil, err
 			}
@@ -691,7 +694,7 @@ func tied(items []any, key func(any) (any, error)) error {
 		if err != nil {
 			return err
 		}
-		if alike, err := equal(a, b, 0); err != nil || alike {
+		if alike, err := equal(a, b, new(walk)); err != nil || alike {
 			return errorf("two of the set are alike for the filter sort, so that their order is chance: use sort(case_sensitive=true)")
 		}
 	}
@@ -779,7 +782,7 @@ func groupby(r *run, v any, a []any) (any, error) {
 			return nil, err
 		}
 		if i > 0 {
-			alike, err := equal(k, last, 0)
+			alike, err := equal(k, last, new(walk))
 			if err != nil {
 				return nil, err
 			}

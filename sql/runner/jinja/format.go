@@ -145,7 +145,7 @@ func (s spec) percent(v any) (string, error) {
 			text, err = str(v)
 		} else if _, ok := v.(*Object); ok {
 			err = errorf("%%r of this is not supported: use %%s")
-		} else if text, err = repr(v, 0); s.kind == 'a' && !isASCII(text) {
+		} else if text, err = repr(v, new(walk)); s.kind == 'a' && !isASCII(text) {
 			err = errorf("%%a of a text that is not ASCII is not supported: use %%r")
 		}
 		if err != nil {
@@ -380,7 +380,7 @@ func (f *braceFormat) field(field string, depth int) (string, error) {
 			return "", errorf("the format {%s} is not complete", field)
 		}
 	case "r":
-		v, err = repr(v, 0)
+		v, err = repr(v, new(walk))
 	case "s":
 		v, err = str(v)
 	default:

@@ -192,7 +192,7 @@ func (r *run) step(n int) error {
 	return nil
 }
 
-// weight is how many steps it is to make a value.
+// weight is how many steps it is to make a value, or to go through it.
 func weight(v any) int {
 	switch v := v.(type) {
 	case string:
@@ -201,6 +201,16 @@ func weight(v any) int {
 		return len(v.Items) / 4
 	case Tuple:
 		return len(v) / 4
+	case rangeValue:
+		return v.len() / 4
+	case *Dict:
+		return v.Len() / 4
+	case *Set:
+		return v.dict.Len() / 4
+	case view:
+		return v.dict.Len() / 4
+	case *iterator:
+		return len(v.items) / 4
 	}
 	return 0
 }
@@ -299,17 +309,18 @@ func Value(v any) any {
 // Plain turns a value of a template into one of Go: nil, bool, int, float64,
 // string, []any, map[string]any or *Object. Keys become texts.
 func Plain(v any) any {
-	return plain(v, 0)
+	return plain(v, new(walk))
 }
 
-func plain(v any, depth int) any {
-	if depth > maxNesting {
+func plain(v any, w *walk) any {
+	if w.enter() != nil {
 		return nil
 	}
+	defer w.leave()
 	all := func(items []any) []any {
 		plains := make([]any, len(items))
 		for i, item := range items {
-			plains[i] = plain(item, depth+1)
+			plains[i] = plain(item, w)
 		}
 		return plains
 	}
@@ -325,7 +336,7 @@ func plain(v any, depth int) any {
 			if err != nil {
 				name = typeName(key)
 			}
-			entries[name] = plain(v.values[i], depth+1)
+			entries[name] = plain(v.values[i], w)
 		}
 		return entries
 	case *List:

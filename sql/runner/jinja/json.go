@@ -25,14 +25,15 @@ func tojson(_ *run, v any, a []any) (any, error) {
 // JSON writes a value as Python's json.dumps does.
 func JSON(v any, sortKeys bool) (string, error) {
 	var b strings.Builder
-	err := writeJSON(&b, v, sortKeys, 0)
+	err := writeJSON(&b, v, sortKeys, new(walk))
 	return b.String(), err
 }
 
-func writeJSON(b *strings.Builder, v any, sortKeys bool, depth int) error {
-	if depth > maxNesting {
-		return errNesting
+func writeJSON(b *strings.Builder, v any, sortKeys bool, w *walk) error {
+	if err := w.enter(); err != nil {
+		return err
 	}
+	defer w.leave()
 	if b.Len() > maxText {
 		return errTooLong
 	}
@@ -53,24 +54,24 @@ func writeJSON(b *strings.Builder, v any, sortKeys bool, depth int) error {
 	case markup:
 		writeJSONText(b, string(v))
 	case *List:
-		return writeJSONList(b, v.Items, sortKeys, depth)
+		return writeJSONList(b, v.Items, sortKeys, w)
 	case Tuple:
-		return writeJSONList(b, v, sortKeys, depth)
+		return writeJSONList(b, v, sortKeys, w)
 	case *Dict:
-		return writeJSONDict(b, v, sortKeys, depth)
+		return writeJSONDict(b, v, sortKeys, w)
 	default:
 		return errorf("a %s is no JSON", typeName(v))
 	}
 	return nil
 }
 
-func writeJSONList(b *strings.Builder, items []any, sortKeys bool, depth int) error {
+func writeJSONList(b *strings.Builder, items []any, sortKeys bool, w *walk) error {
 	b.WriteByte('[')
 	for i, item := range items {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		if err := writeJSON(b, item, sortKeys, depth+1); err != nil {
+		if err := writeJSON(b, item, sortKeys, w); err != nil {
 			return err
 		}
 	}
@@ -78,7 +79,7 @@ func writeJSONList(b *strings.Builder, items []any, sortKeys bool, depth int) er
 	return nil
 }
 
-func writeJSONDict(b *strings.Builder, d *Dict, sortKeys bool, depth int) error {
+func writeJSONDict(b *strings.Builder, d *Dict, sortKeys bool, w *walk) error {
 	type entry struct {
 		key   string
 		value any
@@ -103,7 +104,7 @@ func writeJSONDict(b *strings.Builder, d *Dict, sortKeys bool, depth int) error 
 		}
 		writeJSONText(b, e.key)
 		b.WriteString(": ")
-		if err := writeJSON(b, e.value, sortKeys, depth+1); err != nil {
+		if err := writeJSON(b, e.value, sortKeys, w); err != nil {
 			return err
 		}
 	}

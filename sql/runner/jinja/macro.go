@@ -407,6 +407,6 @@ func (l *loopValue) changed(args []any, _ *Dict) (any, error) {
 	if before == nil {
 		return true, nil
 	}
-	same, err := equalAll(before, args, 0)
+	same, err := equalAll(before, args, new(walk))
 	return !same, err
 }

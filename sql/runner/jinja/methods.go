@@ -52,7 +52,16 @@ func methodOf(r *run, v any, name string) (any, bool, error) {
 	if call == nil {
 		return nil, false, nil
 	}
-	return &method{name, call}, true, nil
+	return &method{name, func(args []any, named *Dict) (any, error) {
+		cost := 1 + weight(v)
+		for _, arg := range args {
+			cost += weight(arg)
+		}
+		if err := r.step(cost); err != nil {
+			return nil, err
+		}
+		return call(args, named)
+	}}, true, nil
 }
 
 var (
@@ -567,7 +576,7 @@ func zfill(s string, a []any) (any, error) {
 func countIn(items []any, v any) (any, error) {
 	n := 0
 	for _, item := range items {
-		same, err := equal(item, v, 0)
+		same, err := equal(item, v, new(walk))
 		if err != nil {
 			return nil, err
 		}
@@ -586,7 +595,7 @@ func indexIn(items []any, args []any) (any, error) {
 		return nil, err
 	}
 	for _, i := range places {
-		same, err := equal(items[i], args[0], 0)
+		same, err := equal(items[i], args[0], new(walk))
 		if err != nil {
 			return nil, err
 		}
@@ -693,7 +702,7 @@ func sortBy(items []any, key func(any) (any, error), reverse bool) error {
 	}
 	var failed error
 	slices.SortStableFunc(all, func(a, b keyed) int {
-		c, err := compare(a.key, b.key, 0)
+		c, err := compare(a.key, b.key, new(walk))
 		if err != nil {
 			failed = err
 		}

@@ -260,7 +260,7 @@ func unary(op string, v any) (any, error) {
 func related(op string, a, b any) (bool, error) {
 	switch op {
 	case "==", "!=":
-		same, err := equal(a, b, 0)
+		same, err := equal(a, b, new(walk))
 		return same == (op == "=="), err
 	case "in", "not in":
 		in, err := contains(b, a)
@@ -275,7 +275,7 @@ func related(op string, a, b any) (bool, error) {
 	if f, ok := a.(float64); ok && math.IsNaN(f) {
 		return false, errorf("nan has no order")
 	}
-	c, err := compare(a, b, 0)
+	c, err := compare(a, b, new(walk))
 	if err != nil {
 		return false, err
 	}
@@ -319,7 +319,7 @@ func contains(container, v any) (bool, error) {
 		if err != nil || !ok {
 			return false, err
 		}
-		if same, err := equal(element, v, 0); err != nil || same {
+		if same, err := equal(element, v, new(walk)); err != nil || same {
 			return same, err
 		}
 	}

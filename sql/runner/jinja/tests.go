@@ -81,7 +81,7 @@ func divisible(name string, v any, args []any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return equal(rest, want, 0)
+	return equal(rest, want, new(walk))
 }
 
 // sameAs tells whether two are one. Of texts and numbers that depends on Python's memory.

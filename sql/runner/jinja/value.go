@@ -37,11 +37,11 @@ func (d *Dict) Len() int { return len(d.keys) }
 
 // Get returns the value of a key.
 func (d *Dict) Get(key any) (any, bool) {
-	hashed, err := hash(key)
+	h, err := hash(key)
 	if err != nil {
 		return nil, false
 	}
-	place, ok := d.places[hashed]
+	place, ok := d.places[h]
 	if !ok {
 		return nil, false
 	}
@@ -61,32 +61,32 @@ func (d *Dict) All() iter.Seq2[any, any] {
 
 // Set sets the value of a key, which must be hashable.
 func (d *Dict) Set(key, value any) error {
-	hashed, err := hash(key)
+	h, err := hash(key)
 	if err != nil {
 		return err
 	}
-	if place, ok := d.places[hashed]; ok {
+	if place, ok := d.places[h]; ok {
 		d.values[place] = value
 		return nil
 	}
-	d.places[hashed] = len(d.keys)
+	d.places[h] = len(d.keys)
 	d.keys, d.values = append(d.keys, key), append(d.values, value)
 	return nil
 }
 
 func (d *Dict) remove(key any) (any, bool) {
-	hashed, err := hash(key)
+	h, err := hash(key)
 	if err != nil {
 		return nil, false
 	}
-	place, ok := d.places[hashed]
+	place, ok := d.places[h]
 	if !ok {
 		return nil, false
 	}
 	value := d.values[place]
 	d.keys = append(d.keys[:place], d.keys[place+1:]...)
 	d.values = append(d.values[:place], d.values[place+1:]...)
-	delete(d.places, hashed)
+	delete(d.places, h)
 	for other, at := range d.places {
 		if at > place {
 			d.places[other] = at - 1
@@ -277,7 +277,13 @@ func integer(v any) (int, bool) {
 }
 
 // hash returns what stands for a key in a map of Go: equal for equal values.
-func hash(v any) (any, error) {
+func hash(v any) (any, error) { return hashed(v, new(walk)) }
+
+func hashed(v any, w *walk) (any, error) {
+	if err := w.enter(); err != nil || w.visits > maxHashed {
+		return nil, errNesting
+	}
+	defer w.leave()
 	switch v := v.(type) {
 	case nil, string, int, *namespace, *macroValue, *Object, *method:
 		return v, nil
@@ -297,7 +303,7 @@ func hash(v any) (any, error) {
 	case Tuple:
 		var b strings.Builder
 		for _, element := range v {
-			h, err := hash(element)
+			h, err := hashed(element, w)
 			if err != nil {
 				return nil, err
 			}
@@ -309,6 +315,9 @@ func hash(v any) (any, error) {
 }
 
 type tupleKey string
+
+// maxHashed is how many elements a key may be made of.
+const maxHashed = 1000
 
 func truth(v any) bool {
 	switch v := v.(type) {
@@ -346,10 +355,27 @@ func truth(v any) bool {
 	return true
 }
 
-// maxNesting bounds how deep values are printed and compared: a list may hold itself.
-const maxNesting = 100
+// A list may hold itself, or the same one often: these bound how deep values are
+// gone through when they are printed or compared, and how many are looked at.
+const (
+	maxNesting = 100
+	maxVisits  = 200_000
+)
 
-var errNesting = errorf("a value holds itself, or others too deeply")
+// walk is the way through a value, and all that it holds.
+type walk struct{ depth, visits int }
+
+func (w *walk) enter() error {
+	w.depth++
+	if w.visits++; w.depth > maxNesting || w.visits > maxVisits {
+		return errNesting
+	}
+	return nil
+}
+
+func (w *walk) leave() { w.depth-- }
+
+var errNesting = errorf("a value holds itself, or too many others")
 
 // str is what a value prints as.
 func str(v any) (string, error) {
@@ -371,14 +397,15 @@ func str(v any) (string, error) {
 		}
 		return v.Text, nil
 	}
-	return repr(v, 0)
+	return repr(v, new(walk))
 }
 
 // repr is what a value prints as inside of another.
-func repr(v any, depth int) (string, error) {
-	if depth > maxNesting {
-		return "", errNesting
+func repr(v any, w *walk) (string, error) {
+	if err := w.enter(); err != nil {
+		return "", err
 	}
+	defer w.leave()
 	switch v := v.(type) {
 	case nil:
 		return "None", nil
@@ -394,14 +421,14 @@ func repr(v any, depth int) (string, error) {
 	case string:
 		return quoted(v), nil
 	case *List:
-		return reprAll("[", v.Items, "]", depth)
+		return reprAll("[", v.Items, "]", w)
 	case Tuple:
 		if len(v) == 1 {
-			return reprAll("(", v, ",)", depth)
+			return reprAll("(", v, ",)", w)
 		}
-		return reprAll("(", v, ")", depth)
+		return reprAll("(", v, ")", w)
 	case *Dict:
-		return reprDict(v, depth)
+		return reprDict(v, w)
 	case *Set:
 		if err := v.ordered(); err != nil {
 			return "", err
@@ -409,7 +436,7 @@ func repr(v any, depth int) (string, error) {
 		if v.dict.Len() == 0 {
 			return "set()", nil
 		}
-		return reprAll("{", v.dict.keys, "}", depth)
+		return reprAll("{", v.dict.keys, "}", w)
 	case rangeValue:
 		if v.step == 1 {
 			return fmt.Sprintf("range(%d, %d)", v.start, v.stop), nil
@@ -423,9 +450,9 @@ func repr(v any, depth int) (string, error) {
 		for i := range items {
 			items[i] = v.at(i)
 		}
-		return reprAll("dict_"+v.kind+"([", items, "])", depth)
+		return reprAll("dict_"+v.kind+"([", items, "])", w)
 	case *namespace:
-		inner, err := reprDict(v.dict, depth)
+		inner, err := reprDict(v.dict, w)
 		return "<Namespace " + inner + ">", err
 	case *undefined:
 		return "", v.err()
@@ -433,14 +460,14 @@ func repr(v any, depth int) (string, error) {
 	return "", errorf("a %s cannot be printed: make a list of it, or call it", typeName(v))
 }
 
-func reprAll(open string, items []any, closer string, depth int) (string, error) {
+func reprAll(open string, items []any, closer string, w *walk) (string, error) {
 	var b strings.Builder
 	b.WriteString(open)
 	for i, item := range items {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		text, err := repr(item, depth+1)
+		text, err := repr(item, w)
 		if err != nil {
 			return "", err
 		}
@@ -453,7 +480,7 @@ func reprAll(open string, items []any, closer string, depth int) (string, error)
 	return b.String(), nil
 }
 
-func reprDict(d *Dict, depth int) (string, error) {
+func reprDict(d *Dict, w *walk) (string, error) {
 	if err := d.ordered(); err != nil {
 		return "", err
 	}
@@ -463,11 +490,11 @@ func reprDict(d *Dict, depth int) (string, error) {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		k, err := repr(key, depth+1)
+		k, err := repr(key, w)
 		if err != nil {
 			return "", err
 		}
-		v, err := repr(d.values[i], depth+1)
+		v, err := repr(d.values[i], w)
 		if err != nil {
 			return "", err
 		}
@@ -538,10 +565,11 @@ func quoted(s string) string {
 	return b.String()
 }
 
-func equal(a, b any, depth int) (bool, error) {
-	if depth > maxNesting {
-		return false, errNesting
+func equal(a, b any, w *walk) (bool, error) {
+	if err := w.enter(); err != nil {
+		return false, err
 	}
+	defer w.leave()
 	if ai, af, aInt, ok := number(a); ok {
 		bi, bf, bInt, ok := number(b)
 		switch {
@@ -566,15 +594,15 @@ func equal(a, b any, depth int) (bool, error) {
 		if !ok || a == b {
 			return ok, nil
 		}
-		return equalAll(a.Items, b.Items, depth)
+		return equalAll(a.Items, b.Items, w)
 	case Tuple:
 		b, ok := b.(Tuple)
 		if !ok {
 			return false, nil
 		}
-		return equalAll(a, b, depth)
+		return equalAll(a, b, w)
 	}
-	return equalOther(a, b, depth)
+	return equalOther(a, b, w)
 }
 
 func textOf(v any) (string, bool) {
@@ -587,19 +615,19 @@ func textOf(v any) (string, bool) {
 	return "", false
 }
 
-func equalAll(a, b []any, depth int) (bool, error) {
+func equalAll(a, b []any, w *walk) (bool, error) {
 	if len(a) != len(b) {
 		return false, nil
 	}
 	for i := range a {
-		if same, err := equal(a[i], b[i], depth+1); err != nil || !same {
+		if same, err := equal(a[i], b[i], w); err != nil || !same {
 			return false, err
 		}
 	}
 	return true, nil
 }
 
-func equalOther(a, b any, depth int) (bool, error) {
+func equalOther(a, b any, w *walk) (bool, error) {
 	switch a := a.(type) {
 	case nil:
 		return b == nil, nil
@@ -616,7 +644,7 @@ func equalOther(a, b any, depth int) (bool, error) {
 			if !ok {
 				return false, nil
 			}
-			if same, err := equal(a.values[i], other, depth+1); err != nil || !same {
+			if same, err := equal(a.values[i], other, w); err != nil || !same {
 				return false, err
 			}
 		}
@@ -658,10 +686,11 @@ func equalOther(a, b any, depth int) (bool, error) {
 }
 
 // compare orders two values: negative, zero or positive.
-func compare(a, b any, depth int) (int, error) {
-	if depth > maxNesting {
-		return 0, errNesting
+func compare(a, b any, w *walk) (int, error) {
+	if err := w.enter(); err != nil {
+		return 0, err
 	}
+	defer w.leave()
 	ai, af, aInt, aOK := number(a)
 	bi, bf, bInt, bOK := number(b)
 	switch {
@@ -689,12 +718,12 @@ func compare(a, b any, depth int) (int, error) {
 		return 0, errorf("a %s and a %s have no order", typeName(a), typeName(b))
 	}
 	for i := range min(len(as), len(bs)) {
-		same, err := equal(as[i], bs[i], depth+1)
+		same, err := equal(as[i], bs[i], w)
 		if err != nil {
 			return 0, err
 		}
 		if !same {
-			return compare(as[i], bs[i], depth+1)
+			return compare(as[i], bs[i], w)
 		}
 	}
 	return order(len(as), len(bs)), nil
