@@ -6,6 +6,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -218,4 +219,21 @@ func usageOf(acts []act, zone *time.Location) [][]string {
 		}
 	}
 	return rows
+}
+
+// A var that makes no sense is refused, with what it should be.
+func TestWrongVarsOfAttributionAndMetrics(t *testing.T) {
+	step := map[string]any{"name": "a", "where": "true"}
+	for want, vars := range map[string]map[string]any{
+		"from 2 to 12":            {"attribution_channels": 13},
+		"needs two steps or more": {"funnels": []any{map[string]any{"name": "f", "within_hours": 1, "steps": []any{step}}}},
+		"needs name and where":    {"funnels": []any{map[string]any{"name": "f", "within_hours": 1, "steps": []any{step, map[string]any{"name": "b"}}}}},
+		"two funnels called f": {"funnels": []any{
+			map[string]any{"name": "f", "within_hours": 1, "steps": []any{step, step}}, map[string]any{"name": "f", "within_hours": 2, "steps": []any{step, step}},
+		}},
+	} {
+		if _, err := runner.Load(runner.Options{Dir: workspace(t, nil), Vars: vars}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error is %v, want one that says %q", err, want)
+		}
+	}
 }

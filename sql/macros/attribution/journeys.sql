@@ -3,12 +3,20 @@
     {{ return(['first', 'last', 'last_non_direct', 'linear', 'position', 'time_decay', 'shapley']) }}
 {%- endmacro %}
 
+{#- How many channels the Markov and Shapley models tell apart. -#}
+{% macro channel_count() -%}
+    {%- set n = var('attribution_channels') | int -%}
+    {%- if n < 2 or n > 12 -%}{{ exceptions.raise_compiler_error('the var attribution_channels must be a number from 2 to 12: each channel doubles what attribution_shapley costs') }}{%- endif -%}
+    {{ return(n) }}
+{%- endmacro %}
+
 {#- FROM item of the visits of journeys that have ended, with the number of each
     one's channel. Channels have the numbers from 1 to the var
     attribution_channels, the busiest first, by kind of conversion; what is left
     is one channel together, since what these models cost grows with a power of
     their number. A journey that is still open tells nothing yet. -#}
 {% macro ended_journeys() -%}
+{%- set n = channel_count() -%}
 (
     select
         j.kind,
@@ -16,8 +24,8 @@
         j.place,
         j.visits,
         j.outcome = 'converted' as converted,
-        case when r.number < {{ var('attribution_channels') }} or r.channels <= {{ var('attribution_channels') }} then j.channel else 'other channels' end as channel,
-        case when r.number < {{ var('attribution_channels') }} then r.number else {{ var('attribution_channels') }} end as number
+        case when r.number < {{ n }} or r.channels <= {{ n }} then j.channel else 'other channels' end as channel,
+        case when r.number < {{ n }} then r.number else {{ n }} end as number
     from {{ ref('attribution_journeys') }} as j
     join (
         select

@@ -50,46 +50,46 @@ cut as (
     from spaced as s
 ),
 
+{#- One order for all of these, so that it is sorted once. -#}
+{%- set whole = 'over (partition by c.kind, c.profile_id, c.run order by c.started_at, c.session_id rows between unbounded preceding and unbounded following)' -%}
 named as (
     select
         c.*,
-        first_value(c.session_id) over (partition by c.kind, c.profile_id, c.run order by c.started_at, c.session_id rows between unbounded preceding and unbounded following) as first_session_id,
-        max(c.started_at) over (partition by c.kind, c.profile_id, c.run) as last_started_at
+        row_number() over (partition by c.kind, c.profile_id, c.run order by c.started_at, c.session_id) as place,
+        count(*) {{ whole }} as visits,
+        first_value(c.session_id) {{ whole }} as first_session_id,
+        last_value(c.started_at) {{ whole }} as last_started_at
     from cut as c
-),
-
-journeys as (
-    select
-        conversion_id as journey_id, kind, profile_id, conversion_id, converted_at, 'converted' as outcome, session_id, started_at, channel, campaign
-    from converting
-
-    union all
-
-    select
-        concat('jo_', substr({{ sha256_hex("concat(kind, ' ', coalesce(first_session_id, ''))") }}, 1, 24)) as journey_id,
-        kind,
-        profile_id,
-        cast(null as string) as conversion_id,
-        cast(null as {{ dbt.type_timestamp() }}) as converted_at,
-        case when last_started_at < {{ add_hours(as_of(), '-24 * ' ~ var('lookback_days')) }} then 'lost' else 'open' end as outcome,
-        session_id,
-        started_at,
-        channel,
-        campaign
-    from named
 )
 
 select
-    journey_id,
+    conversion_id as journey_id,
     kind,
     profile_id,
     conversion_id,
     converted_at,
-    outcome,
-    row_number() over (partition by journey_id order by started_at, session_id) as place,
-    count(*) over (partition by journey_id) as visits,
+    'converted' as outcome,
+    row_number() over (partition by conversion_id order by started_at, session_id) as place,
+    count(*) over (partition by conversion_id) as visits,
     session_id,
     started_at,
     channel,
     campaign
-from journeys
+from converting
+
+union all
+
+select
+    concat(coalesce(first_session_id, ''), ' ', kind) as journey_id,
+    kind,
+    profile_id,
+    cast(null as string) as conversion_id,
+    cast(null as {{ dbt.type_timestamp() }}) as converted_at,
+    case when last_started_at < {{ add_hours(as_of(), '-24 * ' ~ var('lookback_days')) }} then 'lost' else 'open' end as outcome,
+    place,
+    visits,
+    session_id,
+    started_at,
+    channel,
+    campaign
+from named

@@ -1,4 +1,4 @@
-{%- set n = var('attribution_channels') -%}
+{%- set n = channel_count() -%}
 {%- set conversion = n + 1 -%}
 -- How much rarer conversions would be without a channel, if people went from visit
 -- to visit by the odds that journeys show: the removal effect of a Markov chain of

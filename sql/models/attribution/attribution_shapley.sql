@@ -1,4 +1,4 @@
-{%- set n = var('attribution_channels') -%}
+{%- set n = channel_count() -%}
 -- What a channel adds to the rate at which journeys convert, averaged over all
 -- orders in which channels could have joined: the Shapley value of rates.
 --

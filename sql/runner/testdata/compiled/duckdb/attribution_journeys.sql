@@ -46,48 +46,44 @@ cut as (
         sum(case when s.gap > 2592000000000 then 1 else 0 end)
             over (partition by s.kind, s.profile_id order by s.started_at, s.session_id rows between unbounded preceding and current row) as run
     from spaced as s
-),
-
-named as (
+),named as (
     select
         c.*,
+        row_number() over (partition by c.kind, c.profile_id, c.run order by c.started_at, c.session_id) as place,
+        count(*) over (partition by c.kind, c.profile_id, c.run order by c.started_at, c.session_id rows between unbounded preceding and unbounded following) as visits,
         first_value(c.session_id) over (partition by c.kind, c.profile_id, c.run order by c.started_at, c.session_id rows between unbounded preceding and unbounded following) as first_session_id,
-        max(c.started_at) over (partition by c.kind, c.profile_id, c.run) as last_started_at
+        last_value(c.started_at) over (partition by c.kind, c.profile_id, c.run order by c.started_at, c.session_id rows between unbounded preceding and unbounded following) as last_started_at
     from cut as c
-),
-
-journeys as (
-    select
-        conversion_id as journey_id, kind, profile_id, conversion_id, converted_at, 'converted' as outcome, session_id, started_at, channel, campaign
-    from converting
-
-    union all
-
-    select
-        concat('jo_', substr(sha256(concat(kind, ' ', coalesce(first_session_id, ''))), 1, 24)) as journey_id,
-        kind,
-        profile_id,
-        cast(null as string) as conversion_id,
-        cast(null as timestamptz) as converted_at,
-        case when last_started_at < (now() + to_hours(-24 * 30)) then 'lost' else 'open' end as outcome,
-        session_id,
-        started_at,
-        channel,
-        campaign
-    from named
 )
 
 select
-    journey_id,
+    conversion_id as journey_id,
     kind,
     profile_id,
     conversion_id,
     converted_at,
-    outcome,
-    row_number() over (partition by journey_id order by started_at, session_id) as place,
-    count(*) over (partition by journey_id) as visits,
+    'converted' as outcome,
+    row_number() over (partition by conversion_id order by started_at, session_id) as place,
+    count(*) over (partition by conversion_id) as visits,
     session_id,
     started_at,
     channel,
     campaign
-from journeys
+from converting
+
+union all
+
+select
+    concat(coalesce(first_session_id, ''), ' ', kind) as journey_id,
+    kind,
+    profile_id,
+    cast(null as string) as conversion_id,
+    cast(null as timestamptz) as converted_at,
+    case when last_started_at < (now() + to_hours(-24 * 30)) then 'lost' else 'open' end as outcome,
+    place,
+    visits,
+    session_id,
+    started_at,
+    channel,
+    campaign
+from named
