@@ -76,6 +76,7 @@ func outcome(t *testing.T, p *runner.Project, d warehouse.Driver) map[string][][
 	for _, model := range []string{
 		"identity_map", "consent_profile", "profiles", "pricing_and_chat", "profile_traits", "profile_traits_history",
 		"sessions", "conversions", "attribution_journeys", "attribution_credits", "attribution_markov", "attribution_shapley", "attribution_report", "time_to_convert",
+		"audience_members", "account_members", "account_traits",
 		"funnel_daily", "retention_weekly", "product_usage",
 	} {
 		all[model] = rowsOf(t, d, nil, "SELECT * FROM "+model)
