@@ -33,11 +33,11 @@ matrix:
 	cmd/sluis/testdata/sdk/install
 	$(GO) test -count=1 -tags sdk -timeout 30m -run TestSDKs -v ./cmd/sluis $(if $(SDK),-sdk '$(SDK)')
 
-# The script and the demo's page in a real browser; needs Debian's package chromium. Pictures of the page are below bin/_artifacts.
+# The script, the demo's page and the page of the models in a real browser; needs Debian's package chromium. Pictures of the page are below bin/_artifacts.
 test-browser:
 	@mkdir -p bin
 	$(GO) test -count=1 -tags browser -timeout 20m ./collector/snippet
-	$(GO) test -count=1 -tags browser -timeout 10m -artifacts -outputdir bin -run InChromium -v ./cmd/sluis
+	$(GO) test -count=1 -tags browser -timeout 10m -artifacts -outputdir bin -run InChromium -v ./cmd/sluis ./sql/runner/docs
 
 # Driver, landing, models, syncer and demo against a BigQuery emulator (needs Python), and all SQL before GoogleSQL
 # (a slow build).

@@ -3,7 +3,7 @@
 usage: dbt_selection.py golden                     write sql/runner/testdata/selection/{selected.txt,nodes.json} anew
        dbt_selection.py compare SLUIS WORKSPACE    ask both about a workspace's own models, and parse what Sluis wrote
 
-Needs dbt-core 1.12, dbt-duckdb and dbt-artifacts-parser, and sluis on the way for `compare`.
+Needs dbt-core 1.12, dbt-duckdb and dbt-artifacts-parser. The answers that `golden` writes are what the runner's tests want.
 """
 
 import contextlib

@@ -49,6 +49,9 @@ var allowed = map[string][]string{
 	"sync":       {"plugins/destination", "sql/warehouse"},
 	"sql/runner": {"sql/runner/artifact", "sql/runner/jinja", "sql/warehouse"},
 
+	// What is made of artifacts.
+	"sql/runner/docs": {"sql/runner/artifact"},
+
 	// Drivers and plugins, and the suites that hold them to their contracts.
 	"sql/duckdb":                          {"sql/warehouse"},
 	"sql/bigquery":                        {"sql/bigquery/identity", "sql/warehouse"},
@@ -92,7 +95,7 @@ var allowed = map[string][]string{
 	"cmd/sluis": {
 		"cmd/internal/canary", "cmd/internal/edge", "cmd/internal/generate", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
 		"plugins/destination", "plugins/file", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
-		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/warehouse", "sync",
+		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/runner/artifact", "sql/runner/docs", "sql/warehouse", "sync",
 	},
 }
 

@@ -90,13 +90,13 @@ type nodeCost struct {
 
 // modelsEstimate tells what `models run` would process, and builds nothing.
 func modelsEstimate(c *cli.Context) error {
-	return withModels(c, nil, func(w *workspace.Workspace, project *runner.Project, db warehouse.Driver) error {
-		estimates, err := project.Estimate(c.Context, db, c.String("select"))
+	return withModels(c, func(w *workspace.Workspace, project *runner.Project, db warehouse.Driver) error {
+		estimates, err := project.Estimate(c.Context, db, selector(c))
 		if err != nil {
 			return err
 		}
 		if len(estimates) == 0 {
-			return usage("--select %q picks nothing", c.String("select"))
+			return usage("--select %q picks nothing", selector(c))
 		}
 		costs := costsOf(w.Warehouse.BigQuery, estimates)
 		if c.Bool("json") {

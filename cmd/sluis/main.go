@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/sql/runner"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
 
@@ -60,9 +61,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var wrong *usageError
 	var held *syncer.HeldError
 	var refused *refusedError
+	var selection *runner.SelectionError
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &selection):
+		fmt.Fprintf(stderr, "sluis: %v\n", err)
+		return exitUsage
 	case errors.As(err, &wrong):
 		fmt.Fprintf(stderr, "sluis: %v\nTry `sluis help`.\n", wrong)
 		return exitUsage

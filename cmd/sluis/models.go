@@ -4,93 +4,189 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/sql/runner"
+	"github.com/sluis-cdp/sluis/sql/runner/artifact"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
 func modelsCommand() *cli.Command {
-	selectFlag := &cli.StringFlag{Name: "select", Aliases: []string{"s"}, Usage: "which: names, +m, m+, tag:x, path:x; several with spaces between"}
-	full := &cli.BoolFlag{Name: "full-refresh", Usage: "rebuild incremental models from nothing"}
 	return &cli.Command{
 		Name:  "models",
-		Usage: "build and test the SQL models",
+		Usage: "build, test, show and document the SQL models",
 		Subcommands: []*cli.Command{
 			{
-				Name: "run", Usage: "build models, each after those it depends on",
-				Description: "On BigQuery the budgets in sluis.yaml, and meta.max_bytes of a model, bound what is processed:\n" +
-					"a statement that would exceed one is not run. If nothing else failed, the exit code is then 3.",
-				Flags: []cli.Flag{
-					selectFlag, full, jsonFlag(),
+				Name: "build", Usage: "build and test models, each after those it depends on and after their tests",
+				Description: "What is made of a model whose test fails is skipped. " + budgetsAre,
+				Flags:       append(selectionFlags(), runFlags()...),
+				Action:      modelsVerb("build", (*runner.Project).Build),
+			},
+			{
+				Name: "run", Usage: "build models, each after those it depends on, without their tests",
+				Description: budgetsAre,
+				Flags: slices.Concat(selectionFlags(), runFlags(), []cli.Flag{
 					&cli.BoolFlag{Name: "dry-run", Usage: "build nothing; tell how many bytes each model would process, and the price"},
-				},
+				}),
 				Action: func(c *cli.Context) error {
 					if c.Bool("dry-run") {
 						return modelsEstimate(c)
 					}
-					w, err := openWorkspace(c)
-					if err != nil {
-						return err
-					}
-					if err := sweep(c.Context, w, "sluis models run", newLogger(c), c.App.ErrWriter); err != nil {
-						return err
-					}
-					return modelsDo(c, (*runner.Project).Run)
+					return modelsVerb("run", (*runner.Project).Run)(c)
 				},
 			},
 			{
-				Name: "test", Usage: "test what was built", Flags: []cli.Flag{selectFlag, jsonFlag()},
-				Action: func(c *cli.Context) error { return modelsDo(c, (*runner.Project).Test) },
+				Name: "test", Usage: "test what was built", Flags: append(selectionFlags(), runFlags()...),
+				Action: modelsVerb("test", (*runner.Project).Test),
 			},
-			{Name: "ls", Usage: "list models, seeds and tests in the order they run", Flags: []cli.Flag{selectFlag, jsonFlag()}, Action: modelsLs},
 			{
-				Name: "compile", Usage: "print the SQL that would run", Flags: []cli.Flag{
-					selectFlag, jsonFlag(),
-					&cli.StringFlag{Name: "dialect", Value: "duckdb", Usage: "duckdb or bigquery"},
-				}, Action: modelsCompile,
+				Name: "seed", Usage: "load the tables of the folder seeds", Flags: append(selectionFlags(), runFlags()...),
+				Action: modelsVerb("seed", (*runner.Project).Seed),
 			},
+			{
+				Name: "retry", Usage: "do again what failed or was skipped last time, with the same options",
+				Flags: []cli.Flag{jsonFlag()}, Action: modelsRetry,
+			},
+			modelsShowCommand(),
+			{
+				Name: "ls", Usage: "list models, seeds and tests in the order they run", Flags: append(selectionFlags(), jsonFlag()), Action: modelsLs,
+			},
+			{
+				Name: "compile", Usage: "print the SQL that would run, and keep it in data/target", Flags: append(
+					selectionFlags(), jsonFlag(),
+					&cli.StringFlag{Name: "dialect", Value: "duckdb", Usage: "duckdb or bigquery"},
+				), Action: modelsCompile,
+			},
+			modelsDocsCommand(),
 		},
+	}
+}
+
+const budgetsAre = "On BigQuery the budgets in sluis.yaml, and meta.max_bytes of a model, bound what is processed:\n" +
+	"a statement that would exceed one is not run. If nothing else failed, the exit code is then 3."
+
+// selectionFlags say which nodes a verb is about.
+func selectionFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "select", Aliases: []string{"s"}, Usage: "which: names, +m, m+, 2+m, @m, tag:x, path:x, config.materialized:x, state:modified, …; spaces unite, commas intersect"},
+		&cli.StringSliceFlag{Name: "exclude", Usage: "which not, written the same way"},
+		&cli.StringFlag{Name: "indirect-selection", Value: string(runner.Eager), Usage: "tests of selected models that also read others: eager takes them, buildable and cautious do not, empty takes none"},
+		&cli.StringFlag{Name: "state", Usage: "`DIR` with the manifest.json or run_results.json of an earlier run, for state: and result:"},
+		varsFlag(),
+	}
+}
+
+func varsFlag() cli.Flag {
+	return &cli.StringFlag{Name: "vars", Usage: `values for vars of dbt_project.yml, as YAML: '{as_of: "2026-03-31 00:00:00"}'`}
+}
+
+// runFlags say how the warehouse is worked on.
+func runFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Name: "full-refresh", Usage: "rebuild incremental models from nothing"},
+		&cli.BoolFlag{Name: "fail-fast", Aliases: []string{"x"}, Usage: "begin nothing more once something has failed"},
+		&cli.IntFlag{Name: "threads", Usage: "how many nodes at once; by default as in sluis.yaml"},
+		jsonFlag(),
 	}
 }
 
 // loadProject reads the workspace's models.
 func loadProject(w *workspace.Workspace, fullRefresh bool, logger *slog.Logger, progress func(runner.NodeResult)) (*runner.Project, error) {
-	env := make(map[string]string)
+	return loadProjectWith(w, logger, runner.Options{FullRefresh: fullRefresh, Progress: progress})
+}
+
+// loadProjectWith reads the workspace's models, to do with them what options
+// say; all that the workspace says is filled in.
+func loadProjectWith(w *workspace.Workspace, logger *slog.Logger, options runner.Options) (*runner.Project, error) {
+	options.Env = make(map[string]string)
 	for _, pair := range os.Environ() {
 		name, value, _ := strings.Cut(pair, "=")
-		env[name] = value // the runner lets templates see names that begin with DBT_ or SLUIS_
+		options.Env[name] = value // the runner lets templates see names that begin with DBT_ or SLUIS_
 	}
-	project, err := runner.Load(runner.Options{
-		Dir: os.DirFS(w.Path(w.Models)), Env: env, FullRefresh: fullRefresh,
-		Threads: max(1, w.Warehouse.Threads), Target: filepath.Join(w.Path(w.Data), "target"),
-		Budget: budgetOf(w), Logger: logger, Progress: progress,
-	})
+	if options.Threads == 0 {
+		options.Threads = max(1, w.Warehouse.Threads)
+	}
+	options.Dir, options.Target = os.DirFS(w.Path(w.Models)), targetOf(w)
+	options.Budget, options.Logger = budgetOf(w), logger
+	project, err := runner.Load(options)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", w.Path(w.Models), err)
 	}
 	return project, nil
 }
 
-// withModels opens the workspace, its models and its warehouse. progress, if
-// not nil, is called after each node.
-func withModels(c *cli.Context, progress func(*workspace.Workspace, runner.NodeResult), do func(*workspace.Workspace, *runner.Project, warehouse.Driver) error) (err error) {
+// targetOf is where runs leave compiled SQL and artifacts.
+func targetOf(w *workspace.Workspace) string { return filepath.Join(w.Path(w.Data), "target") }
+
+// argsOf reads the flags of a verb, as run_results.json keeps them.
+func argsOf(c *cli.Context, which string) (artifact.Args, error) {
+	vars, err := runner.ParseVars(c.String("vars"))
+	if err != nil {
+		return artifact.Args{}, usage("--vars: %v", err)
+	}
+	indirect := c.String("indirect-selection")
+	if indirect != "" && !slices.Contains(runner.Indirects(), runner.Indirect(indirect)) {
+		return artifact.Args{}, usage("--indirect-selection may be %v", runner.Indirects())
+	}
+	if c.Int("threads") < 0 {
+		return artifact.Args{}, usage("--threads must be 1 or more")
+	}
+	return artifact.Args{
+		Which: which, Select: orNone(c.StringSlice("select")), Exclude: orNone(c.StringSlice("exclude")), IndirectSelection: indirect,
+		FullRefresh: c.Bool("full-refresh"), FailFast: c.Bool("fail-fast"), Threads: c.Int("threads"), Vars: vars, State: c.String("state"),
+	}, nil
+}
+
+func orNone(words []string) []string { return append([]string{}, words...) }
+
+// optionsOf are the options of a project that args ask for.
+func optionsOf(args artifact.Args) (runner.Options, error) {
+	options := runner.Options{
+		Exclude: strings.Join(args.Exclude, " "), Indirect: runner.Indirect(args.IndirectSelection),
+		FullRefresh: args.FullRefresh, FailFast: args.FailFast, Threads: args.Threads, Vars: args.Vars,
+	}
+	if args.State == "" {
+		return options, nil
+	}
+	state, err := runner.ReadState(args.State)
+	if err != nil {
+		return options, usage("--state: %v", err)
+	}
+	options.State = state
+	return options, nil
+}
+
+// openProject opens the workspace and its models as a verb's flags have them.
+func openProject(c *cli.Context) (*workspace.Workspace, *runner.Project, error) {
 	w, err := openWorkspace(c)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	project, err := loadProject(w, c.Bool("full-refresh"), newLogger(c), func(r runner.NodeResult) {
-		if progress != nil {
-			progress(w, r)
-		}
-	})
+	args, err := argsOf(c, c.Command.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	options, err := optionsOf(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	project, err := loadProjectWith(w, newLogger(c), options)
+	return w, project, err
+}
+
+// withModels opens the workspace, its models and its warehouse.
+func withModels(c *cli.Context, do func(*workspace.Workspace, *runner.Project, warehouse.Driver) error) (err error) {
+	w, project, err := openProject(c)
 	if err != nil {
 		return err
 	}
@@ -102,25 +198,97 @@ func withModels(c *cli.Context, progress func(*workspace.Workspace, runner.NodeR
 	return do(w, project, db)
 }
 
-func modelsDo(c *cli.Context, do func(*runner.Project, context.Context, warehouse.Driver, string) (runner.Results, error)) error {
-	progress := func(w *workspace.Workspace, r runner.NodeResult) { printNode(c.App.Writer, explained(w, r)) }
-	if c.Bool("json") {
-		progress = nil
-	}
-	return withModels(c, progress, func(w *workspace.Workspace, project *runner.Project, db warehouse.Driver) error {
-		results, err := do(project, c.Context, db, c.String("select"))
+// selector is what --select names.
+func selector(c *cli.Context) string { return strings.Join(c.StringSlice("select"), " ") }
+
+// verb is what is done with models in the warehouse.
+type verb func(p *runner.Project, ctx context.Context, d warehouse.Driver, selector string) (runner.Results, error)
+
+func modelsVerb(which string, do verb) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		w, err := openWorkspace(c)
 		if err != nil {
 			return err
 		}
-		if c.Bool("json") {
-			if err := printJSON(c.App.Writer, nodesJSON(w, results)); err != nil {
-				return err
-			}
+		args, err := argsOf(c, which)
+		if err != nil {
+			return err
 		}
-		if len(results) == 0 {
-			return usage("--select %q picks nothing", c.String("select"))
+		return modelsDo(c, w, args, do)
+	}
+}
+
+// modelsDo does what args ask for, tells how it went, and leaves the artifacts
+// of it.
+func modelsDo(c *cli.Context, w *workspace.Workspace, args artifact.Args, do verb) (err error) {
+	shown := newProgress(c, w)
+	options, err := optionsOf(args)
+	if err != nil {
+		return err
+	}
+	options.Begin, options.Progress = shown.begin, shown.end
+	project, err := loadProjectWith(w, newLogger(c), options)
+	if err != nil {
+		return err
+	}
+	if args.Which == "build" || args.Which == "run" { // those that read what landed
+		if err := sweep(c.Context, w, "sluis models "+args.Which, newLogger(c), c.App.ErrWriter); err != nil {
+			return err
 		}
-		return failures(results)
+	}
+	db, err := openWarehouse(c.Context, w, "sluis models "+args.Which, c.App.ErrWriter)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	invocation := runner.Invocation{ID: uuid.NewString(), Started: time.Now(), Dialect: db.Dialect()}
+	results, err := do(project, c.Context, db, strings.Join(args.Select, " "))
+	shown.clear()
+	if err != nil {
+		return errors.Join(err, keepResults(w, project, invocation, results, args))
+	}
+	if c.Bool("json") {
+		if err := printJSON(c.App.Writer, nodesJSON(w, results)); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintln(c.App.Writer, summary(results, time.Since(invocation.Started)))
+	}
+	if len(results) == 0 {
+		return nil
+	}
+	return errors.Join(failures(results), keepResults(w, project, invocation, results, args))
+}
+
+// keepResults writes manifest.json and run_results.json, unless nothing was done.
+func keepResults(w *workspace.Workspace, project *runner.Project, of runner.Invocation, results runner.Results, args artifact.Args) error {
+	if len(results) == 0 {
+		return nil
+	}
+	now := time.Now()
+	for i := range results {
+		results[i] = explained(w, results[i])
+	}
+	return errors.Join(
+		artifact.Write(targetOf(w), artifact.ManifestFile, project.Manifest(of, now)),
+		artifact.Write(targetOf(w), artifact.RunResultsFile, project.RunResults(of, results, args, now)),
+	)
+}
+
+// modelsRetry does the last run again for what went wrong in it.
+func modelsRetry(c *cli.Context) error {
+	w, err := openWorkspace(c)
+	if err != nil {
+		return err
+	}
+	earlier, err := artifact.Read[artifact.RunResults](targetOf(w), artifact.RunResultsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no earlier run in %s: `sluis models build` is one", targetOf(w))
+	} else if err != nil {
+		return err
+	}
+	return modelsDo(c, w, earlier.Args, func(p *runner.Project, ctx context.Context, d warehouse.Driver, _ string) (runner.Results, error) {
+		return p.Retry(ctx, d, earlier)
 	})
 }
 
@@ -146,17 +314,6 @@ func failures(results runner.Results) error {
 // done tells whether a node is as it should be; a warning is not in the way.
 func done(r runner.NodeResult) bool {
 	return r.Status != runner.Failed && r.Status != runner.Skipped
-}
-
-func printNode(w io.Writer, r runner.NodeResult) {
-	rows := ""
-	if r.Rows >= 0 {
-		rows = fmt.Sprintf("%d rows", r.Rows)
-	}
-	fmt.Fprintf(w, "  %-8s %-40s %12s %7.2fs\n", r.Status, r.Name, rows, r.Seconds)
-	if r.Message != "" && !done(r) {
-		fmt.Fprintf(w, "           %s: %s\n", r.Path, strings.ReplaceAll(r.Message, "\n", "\n           "))
-	}
 }
 
 type nodeJSON struct {
@@ -188,29 +345,27 @@ func nodesJSON(w *workspace.Workspace, results runner.Results) []nodeJSON {
 }
 
 func modelsLs(c *cli.Context) error {
-	w, err := openWorkspace(c)
+	_, project, err := openProject(c)
 	if err != nil {
 		return err
 	}
-	project, err := loadProject(w, false, newLogger(c), nil)
-	if err != nil {
-		return err
-	}
-	nodes, err := project.List(c.String("select"))
+	nodes, err := project.List(selector(c))
 	if err != nil {
 		return err
 	}
 	type line struct {
 		Name         string   `json:"name"`
+		UniqueID     string   `json:"unique_id"`
 		Kind         string   `json:"kind"`
 		Materialized string   `json:"materialized,omitempty"`
 		Path         string   `json:"path"`
 		Description  string   `json:"description,omitempty"`
+		Tags         []string `json:"tags,omitempty"`
 		DependsOn    []string `json:"depends_on"`
 	}
 	lines, rows := []line{}, [][]string{}
 	for _, n := range nodes {
-		lines = append(lines, line{n.Name, string(n.Kind), string(n.Materialized), n.Path, n.Description, n.DependsOn})
+		lines = append(lines, line{n.Name, project.UniqueID(n), string(n.Kind), string(n.Materialized), n.Path, n.Description, n.Tags, n.DependsOn})
 		rows = append(rows, []string{n.Name, string(n.Kind), string(n.Materialized), n.Path})
 	}
 	if c.Bool("json") {
@@ -221,16 +376,20 @@ func modelsLs(c *cli.Context) error {
 }
 
 func modelsCompile(c *cli.Context) error {
-	w, err := openWorkspace(c)
+	w, project, err := openProject(c)
 	if err != nil {
 		return err
 	}
-	project, err := loadProject(w, false, newLogger(c), nil)
+	dialect := c.String("dialect")
+	if dialect != "duckdb" && dialect != "bigquery" {
+		return usage("--dialect may be duckdb or bigquery")
+	}
+	compiled, err := project.Compile(dialect, selector(c))
 	if err != nil {
 		return err
 	}
-	compiled, err := project.Compile(c.String("dialect"), c.String("select"))
-	if err != nil {
+	manifest := project.Manifest(runner.Invocation{ID: uuid.NewString(), Started: time.Now(), Dialect: dialect}, time.Now())
+	if err := errors.Join(project.Keep(compiled), artifact.Write(targetOf(w), artifact.ManifestFile, manifest)); err != nil {
 		return err
 	}
 	if c.Bool("json") {

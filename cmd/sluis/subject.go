@@ -200,7 +200,7 @@ func builderOf(w *workspace.Workspace, logger *slog.Logger) func(context.Context
 		var growing []string
 		for _, n := range nodes {
 			if n.Materialized == runner.Incremental && !slices.Contains([]string{"stg_events", "audience_events", "identity_changes"}, n.Name) {
-				growing = append(growing, n.Name)
+				growing = append(growing, "path:"+n.Path)
 			}
 		}
 		if len(growing) == 0 {

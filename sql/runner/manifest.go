@@ -1,7 +1,7 @@
 package runner
 
 import (
-	"crypto/md5" //nolint:gosec // dbt names projects by it; it protects nothing
+	"crypto/md5" // dbt names projects by it; it protects nothing
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
@@ -25,7 +25,7 @@ type Invocation struct {
 // compiled for the invocation's dialect as for a first run; one that only a run
 // can render is left out.
 func (p *Project) Manifest(of Invocation, now time.Time) artifact.Manifest {
-	project := md5.Sum([]byte(p.name)) //nolint:gosec // as above
+	project := md5.Sum([]byte(p.name))
 	m := artifact.Manifest{
 		Metadata: artifact.ManifestMetadata{
 			Metadata: artifact.NewMetadata("manifest/v12", of.ID, of.Started, now),
@@ -88,7 +88,7 @@ func (p *Project) describe(n *Node, dialect string) artifact.Node {
 	d := artifact.Node{
 		Schema: warehouse.SchemaModels, Name: n.Name, ResourceType: string(n.Kind), PackageName: p.name,
 		Path: below, OriginalFilePath: n.Path, UniqueID: p.uniqueID(n), FQN: p.fqn(n), Alias: n.Name, Checksum: checksumOf(n),
-		Config: n.fullConfig(), Tags: append([]string{}, n.Tags...), Description: n.Description, Columns: columnsOf(n.Columns, dialect),
+		Config: n.fullConfig(), Tags: append([]string{}, n.Tags...), Description: n.Description, Columns: columnsOf(n.Columns, dialect), ColumnOrder: namesOfColumns(n.Columns),
 		Meta: orEmpty(n.Meta), RawCode: n.source,
 		DependsOn: artifact.DependsOn{Macros: p.macroIDs(p.macrosOf(callsIn(n.source), ""))},
 	}
@@ -161,7 +161,8 @@ func (p *Project) describeSource(name, dialect string) artifact.Source {
 	return artifact.Source{
 		Schema: s.schema, Name: table, ResourceType: "source", PackageName: p.name, Path: s.path, OriginalFilePath: s.path,
 		UniqueID: p.sourceID(name), FQN: p.sourceFQN(name), SourceName: of, SourceDescription: s.of, Identifier: s.table,
-		Description: s.description, Columns: columnsOf(s.columns, dialect), RelationName: s.schema + "." + s.table,
+		Description: s.description, Columns: columnsOf(s.columns, dialect), ColumnOrder: namesOfColumns(s.columns),
+		RelationName: s.schema + "." + s.table,
 	}
 }
 
@@ -175,6 +176,14 @@ func columnsOf(columns []Column, dialect string) map[string]artifact.Column {
 		all[c.Name] = described
 	}
 	return all
+}
+
+func namesOfColumns(columns []Column) []string {
+	var names []string
+	for _, c := range columns {
+		names = append(names, c.Name)
+	}
+	return names
 }
 
 // checksumOf is that of a node's file; a generic test has none.

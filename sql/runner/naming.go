@@ -1,9 +1,10 @@
 package runner
 
 import (
-	"crypto/md5" //nolint:gosec // dbt's names of tests have it; it protects nothing
+	"crypto/md5" // as in dbt's names of tests; it protects nothing
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -23,6 +24,9 @@ func (p *Project) sourceFQN(name string) []string {
 	of, table, _ := strings.Cut(name, ".")
 	return append(append([]string{p.name}, parts[1:]...), of, table)
 }
+
+// UniqueID is what artifacts call a node.
+func (p *Project) UniqueID(n Node) string { return p.uniqueID(&n) }
 
 // uniqueID is what dbt calls a node.
 func (p *Project) uniqueID(n *Node) string {
@@ -66,24 +70,15 @@ func (t *testSpec) synthesized() string {
 // hash is what tells generic tests of one name apart, as dbt computes it.
 func (t *testSpec) hash() string {
 	kwargs := map[string]any{"model": modelArgument(t.model)}
-	for key, value := range t.arguments {
-		kwargs[key] = value
-	}
-	sum := md5.Sum([]byte(t.name + pythonRepr(map[string]any{"name": t.generic, "namespace": nil, "kwargs": kwargs}))) //nolint:gosec // as above
+	maps.Copy(kwargs, t.arguments)
+	sum := md5.Sum([]byte(t.name + pythonRepr(map[string]any{"name": t.generic, "namespace": nil, "kwargs": kwargs})))
 	return hex.EncodeToString(sum[:])[22:]
 }
 
 // modelArgument is how dbt writes what a generic test is about.
 func modelArgument(model string) string { return "{{ get_where_subquery(ref('" + model + "')) }}" }
 
-func sortedKeys(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func sortedKeys(m map[string]any) []string { return slices.Sorted(maps.Keys(m)) }
 
 // pythonText is str(value) in Python.
 func pythonText(value any) string {

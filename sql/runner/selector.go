@@ -67,7 +67,7 @@ type found struct{ sure, perhaps selection }
 
 func (q query) union(selector string) (found, error) {
 	all := found{selection{}, selection{}}
-	for _, word := range strings.Fields(selector) {
+	for word := range strings.FieldsSeq(selector) {
 		part, err := q.intersection(word)
 		if err != nil {
 			return found{}, err
@@ -463,7 +463,7 @@ func matchConfig(_ query, c criterion) (func(candidate) bool, error) {
 		if of.node != nil {
 			value = map[string]any(of.node.fullConfig())
 		}
-		for _, key := range strings.Split(c.argument, ".") {
+		for key := range strings.SplitSeq(c.argument, ".") {
 			m, ok := value.(map[string]any)
 			if !ok {
 				return false
@@ -597,6 +597,16 @@ func (p *Project) Compile(dialect, selector string) ([]Compiled, error) {
 		compiled = append(compiled, Compiled{name, node.Path, text})
 	}
 	return compiled, nil
+}
+
+// Keep writes compiled SQL to the target folder, as a run does.
+func (p *Project) Keep(compiled []Compiled) error {
+	for _, c := range compiled {
+		if err := p.keep(p.nodes[c.Name], c.SQL); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Project) compile(node *Node, o occasion) (string, error) {

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,8 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-
-	"encoding/json"
 
 	"github.com/sluis-cdp/sluis/sql/runner/artifact"
 )

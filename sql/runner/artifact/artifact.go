@@ -78,6 +78,7 @@ type Node struct {
 	Tags             []string          `json:"tags"`
 	Description      string            `json:"description"`
 	Columns          map[string]Column `json:"columns"`
+	ColumnOrder      []string          `json:"-"` // in which the project describes them
 	Meta             map[string]any    `json:"meta"`
 	PatchPath        *string           `json:"patch_path"`
 	RelationName     *string           `json:"relation_name"`
@@ -151,6 +152,7 @@ type Source struct {
 	Identifier        string            `json:"identifier"`
 	Description       string            `json:"description"`
 	Columns           map[string]Column `json:"columns"`
+	ColumnOrder       []string          `json:"-"` // in which the project describes them
 	RelationName      string            `json:"relation_name"`
 }
 
@@ -287,11 +289,16 @@ func Write(dir, file string, value any) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
+	return WriteFile(dir, file, append(content, '\n'))
+}
+
+// WriteFile is Write for what is bytes already.
+func WriteFile(dir, file string, content []byte) error {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	aside := filepath.Join(dir, "."+file)
-	if err := os.WriteFile(aside, append(content, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(aside, content, 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
 	}
 	if err := os.Rename(aside, filepath.Join(dir, file)); err != nil {
