@@ -187,9 +187,6 @@
     as materialized
 {%- endmacro %}
 
-{#- What dbt.type_float() is under dbt-duckdb, where it would be FLOAT, of seven digits. -#}
-{% macro duckdb__type_float() -%}double{%- endmacro %}
-
 {#- Some columns of the row of a group that comes first by a number, of those that
     meet a condition, as a struct: NULL in one of them does not pass over it. -#}
 {% macro first_row(columns, number, condition) -%}

@@ -4,7 +4,9 @@ with signals as (
     select
         profile_id,
         occurred_at,
-        pow(0.5, cast(unix_micros(current_timestamp()) - unix_micros(occurred_at) as float64) / 604800000000) as fading
+        pow(0.5, cast(unix_micros(current_timestamp()) - unix_micros(occurred_at) as float64) / 604800000000) as fading,
+        0 + case when event = 'Live Chat Started' then 3 else 0 end as weight_1,
+        0 + case when page_path = '/pricing' then 1 else 0 end + case when event = 'Product Added' then 3 else 0 end + case when event = 'Checkout Started' then 5 else 0 end as weight_2
     from (
     select e.*
     from sluis_models.profile_events as e
@@ -13,3 +15,25 @@ with signals as (
 ) as e
     where occurred_at < current_timestamp() and occurred_at >= timestamp_add(current_timestamp(), interval -24 * 20 * 7 hour)
 )
+
+select
+    profile_id,
+    'help' as topic,
+    cast(round(sum(weight_1 * fading), 6) as numeric) as score,
+    cast(count(*) as int64) as n_signals,
+    max(occurred_at) as last_signal_at,
+    current_timestamp() as as_of
+from signals
+where weight_1 <> 0
+group by profile_id
+union all
+select
+    profile_id,
+    'purchase' as topic,
+    cast(round(sum(weight_2 * fading), 6) as numeric) as score,
+    cast(count(*) as int64) as n_signals,
+    max(occurred_at) as last_signal_at,
+    current_timestamp() as as_of
+from signals
+where weight_2 <> 0
+group by profile_id

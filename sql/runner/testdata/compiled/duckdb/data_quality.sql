@@ -38,11 +38,13 @@ recent as (
         coalesce(e.type in ('track', 'page', 'screen'), false) as asked_6,
         coalesce((e.type in ('track', 'page', 'screen')) and (coalesce(case when e.type = 'track' then e.event when e.type = 'page' then e.page_path else coalesce(e.event, e.page_title) end, '') = ''), false) as bad_6,
         coalesce(true, false) as asked_7,
-        coalesce((true) and (e.is_bot), false) as bad_7,
-        coalesce(i.identifier_set is not null, false) as asked_8,
-        coalesce((i.identifier_set is not null) and (i.n_nodes > 50), false) as bad_8,
-        coalesce(true, false) as asked_9,
-        coalesce((true) and (e.source_id in ('')), false) as bad_9
+        coalesce((true) and (epoch_us(e.occurred_at) - epoch_us(e.received_at) > 300000000), false) as bad_7,
+        coalesce(true, false) as asked_8,
+        coalesce((true) and (e.is_bot), false) as bad_8,
+        coalesce(i.identifier_set is not null, false) as asked_9,
+        coalesce((i.identifier_set is not null) and (i.n_nodes > 50), false) as bad_9,
+        coalesce(true, false) as asked_10,
+        coalesce((true) and (e.source_id in ('')), false) as bad_10
     from sluis_models.stg_events as e
     left join landed as l on l.event_id = e.event_id
     left join off_plan as o on o.event_id = e.event_id and o.spool_id = e.spool_id and o.spool_offset = e.spool_offset
@@ -79,7 +81,10 @@ counted as (
         coalesce(array_agg(distinct case when bad_8 then event_id end order by case when bad_8 then event_id end) filter (where case when bad_8 then event_id end is not null), [])[1:5] as sample_8,
         countif(asked_9) as asked_9,
         countif(bad_9) as bad_9,
-        coalesce(array_agg(distinct case when bad_9 then event_id end order by case when bad_9 then event_id end) filter (where case when bad_9 then event_id end is not null), [])[1:5] as sample_9
+        coalesce(array_agg(distinct case when bad_9 then event_id end order by case when bad_9 then event_id end) filter (where case when bad_9 then event_id end is not null), [])[1:5] as sample_9,
+        countif(asked_10) as asked_10,
+        countif(bad_10) as bad_10,
+        coalesce(array_agg(distinct case when bad_10 then event_id end order by case when bad_10 then event_id end) filter (where case when bad_10 then event_id end is not null), [])[1:5] as sample_10
     from recent
     group by source_id
 ),
@@ -113,9 +118,10 @@ found as (
     union all select source_id, 'off_plan' as problem, 'disorganised' as verdict, bad_4 as n_bad, asked_4 as n_asked, sample_4 as sample_event_ids from counted
     union all select source_id, 'duplicate' as problem, 'disorganised' as verdict, bad_5 as n_bad, asked_5 as n_asked, sample_5 as sample_event_ids from counted
     union all select source_id, 'nameless' as problem, 'disorganised' as verdict, bad_6 as n_bad, asked_6 as n_asked, sample_6 as sample_event_ids from counted
-    union all select source_id, 'bot' as problem, 'disorganised' as verdict, bad_7 as n_bad, asked_7 as n_asked, sample_7 as sample_event_ids from counted
-    union all select source_id, 'crowded_profile' as problem, 'disorganised' as verdict, bad_8 as n_bad, asked_8 as n_asked, sample_8 as sample_event_ids from counted
-    union all select source_id, 'third_party' as problem, 'not_first_party' as verdict, bad_9 as n_bad, asked_9 as n_asked, sample_9 as sample_event_ids from counted
+    union all select source_id, 'premature' as problem, 'disorganised' as verdict, bad_7 as n_bad, asked_7 as n_asked, sample_7 as sample_event_ids from counted
+    union all select source_id, 'bot' as problem, 'disorganised' as verdict, bad_8 as n_bad, asked_8 as n_asked, sample_8 as sample_event_ids from counted
+    union all select source_id, 'crowded_profile' as problem, 'disorganised' as verdict, bad_9 as n_bad, asked_9 as n_asked, sample_9 as sample_event_ids from counted
+    union all select source_id, 'third_party' as problem, 'not_first_party' as verdict, bad_10 as n_bad, asked_10 as n_asked, sample_10 as sample_event_ids from counted
     union all
     select l.source_id, 'quarantined' as problem, 'inaccessible' as verdict, coalesce(w.n, 0) as n_bad, l.received as n_asked, cast([] as varchar[]) as sample_event_ids
     from ledger as l
