@@ -2,22 +2,22 @@
 -- the graph of these clusters alone: the others are profiles as they are. Links
 -- are followed in their place, the best first.
 with sizes as (
-    select c.cluster_id, n.id_type, count(*) as n
+    select c.cluster_id, i.id_type, count(*) as n_nodes
     from sluis_models.int_identity_clusters as c
-    join sluis_models.identity_nodes as n on n.node_key = c.node_key
-    group by c.cluster_id, n.id_type
+    join sluis_models.identity_nodes as i on i.node_key = c.node_key
+    group by c.cluster_id, i.id_type
 ),
 
 too_large as (
     select s.cluster_id
     from sizes as s
     join sluis_models.identifier_kinds as k on k.kind = s.id_type
-    where s.n > k.profile_limit
+    where s.n_nodes > k.profile_limit
     union distinct
     select cluster_id
     from sizes
     group by cluster_id
-    having sum(n) > 200
+    having sum(n_nodes) > 200
 )
 
 select

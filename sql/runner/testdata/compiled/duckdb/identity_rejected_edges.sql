@@ -10,10 +10,10 @@ with apart as (
 ),
 
 sizes as (
-    select p.part_id, n.id_type, count(distinct p.entity_id) as n
+    select p.part_id, i.id_type, count(distinct p.entity_id) as n_entities
     from sluis_models.int_identity_parts as p
-    join sluis_models.identity_nodes as n on n.node_key = p.node_key
-    group by p.part_id, n.id_type
+    join sluis_models.identity_nodes as i on i.node_key = p.node_key
+    group by p.part_id, i.id_type
 ),
 
 pairs as (
@@ -21,11 +21,11 @@ pairs as (
 ),
 
 together as (
-    select part_a, part_b, id_type, sum(n) as n
+    select part_a, part_b, id_type, sum(n_entities) as n_entities
     from (
-        select p.part_a, p.part_b, s.id_type, s.n from pairs as p join sizes as s on s.part_id = p.part_a
+        select p.part_a, p.part_b, s.id_type, s.n_entities from pairs as p join sizes as s on s.part_id = p.part_a
         union all
-        select p.part_a, p.part_b, s.id_type, s.n from pairs as p join sizes as s on s.part_id = p.part_b
+        select p.part_a, p.part_b, s.id_type, s.n_entities from pairs as p join sizes as s on s.part_id = p.part_b
     ) as both_parts
     group by part_a, part_b, id_type
 ),
@@ -38,7 +38,7 @@ exceeded as (
         row_number() over (partition by t.part_a, t.part_b order by k.priority, t.id_type) as place
     from together as t
     join sluis_models.identifier_kinds as k on k.kind = t.id_type
-    where t.n > k.profile_limit
+    where t.n_entities > k.profile_limit
 ),
 
 reasons as (
