@@ -36,12 +36,18 @@ func (b builder) limits(query string) (rows int64, message string, err error) {
 	if err := b.create(graph, query); err != nil {
 		return -1, "", err
 	}
+	empty := fmt.Sprintf("select node_a as node_key, node_a as part_id, node_a as entity_id from %s where false", relation(graph))
+	if edges, err := b.count(graph); err != nil {
+		return -1, "", err
+	} else if edges == 0 { // as is usual
+		rows, _, err = b.table(empty)
+		return rows, "nothing is too large", err
+	}
 	g, err := b.readLimited(relation(graph))
 	if err != nil {
 		return -1, "", err
 	}
 	rejected := g.solve()
-	empty := fmt.Sprintf("select node_a as node_key, node_a as part_id, node_a as entity_id from %s where false", relation(graph))
 	if err := b.create(solved, empty); err != nil {
 		return -1, "", err
 	}
