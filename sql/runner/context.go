@@ -65,9 +65,7 @@ func (s scope) context() map[string]any {
 			return nil, errors.New("toyaml is not supported: use tojson, which is YAML, too")
 		}),
 	}
-	for name, macro := range s.portable() {
-		all[name] = macro
-	}
+	maps.Copy(all, s.portable())
 	return all
 }
 
@@ -338,7 +336,7 @@ func fromYAML(args []any, named *jinja.Dict) (any, error) {
 		}
 	}
 	if otherwise, ok := second(args, named, "default"); ok {
-		return otherwise, nil
+		return otherwise, nil //nolint:nilerr // that is what the default is for
 	}
 	return nil, err
 }
