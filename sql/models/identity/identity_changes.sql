@@ -1,5 +1,5 @@
 {{ config(
-    materialized='incremental', on_schema_change='fail',
+    materialized='incremental',
     incremental_strategy=replace_rows(),
     unique_key='change_id',
     full_refresh=false
