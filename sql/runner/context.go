@@ -310,7 +310,7 @@ func fromJSON(args []any, named *jinja.Dict) (any, error) {
 	}
 	value, err := jinja.ParseJSON(text)
 	if otherwise, ok := second(args, named, "default"); ok && err != nil {
-		return otherwise, nil
+		return otherwise, nil //nolint:nilerr // that is what the default is for
 	}
 	return value, err
 }
@@ -336,7 +336,7 @@ func fromYAML(args []any, named *jinja.Dict) (any, error) {
 		}
 	}
 	if otherwise, ok := second(args, named, "default"); ok {
-		return otherwise, nil //nolint:nilerr // that is what the default is for
+		return otherwise, nil
 	}
 	return nil, err
 }

@@ -1,5 +1,5 @@
 {{ config(
-    materialized='incremental',
+    materialized='incremental', on_schema_change='fail',
     incremental_strategy=replace_rows(),
     unique_key='change_id',
     full_refresh=false
