@@ -65,9 +65,7 @@ func (s scope) context() map[string]any {
 			return nil, errors.New("toyaml is not supported: use tojson, which is YAML, too")
 		}),
 	}
-	for name, macro := range s.portable() {
-		all[name] = macro
-	}
+	maps.Copy(all, s.portable())
 	return all
 }
 
@@ -312,7 +310,7 @@ func fromJSON(args []any, named *jinja.Dict) (any, error) {
 	}
 	value, err := jinja.ParseJSON(text)
 	if otherwise, ok := second(args, named, "default"); ok && err != nil {
-		return otherwise, nil
+		return otherwise, nil //nolint:nilerr // that is what the default is for
 	}
 	return value, err
 }

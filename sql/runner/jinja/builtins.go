@@ -68,11 +68,11 @@ func cycler(args []any, named *Dict) (any, error) {
 	}
 	at := 0
 	attributes := map[string]any{
-		"next": Func(positional("next", 0, 0, func([]any) (any, error) {
+		"next": positional("next", 0, 0, func([]any) (any, error) {
 			at++
 			return args[(at-1)%len(args)], nil
-		})),
-		"reset": Func(positional("reset", 0, 0, func([]any) (any, error) { at = 0; return nil, nil })),
+		}),
+		"reset": positional("reset", 0, 0, func([]any) (any, error) { at = 0; return nil, nil }),
 	}
 	return &Object{Attributes: attributes, Missing: func(name string) error {
 		return errorf("a cycler has next() and reset(), and no %s here", name)

@@ -335,7 +335,7 @@ func (r *run) attributeKey(attribute any, then func(any) any) func(any) (any, er
 	}
 	var path []any
 	if text, ok := attribute.(string); ok {
-		for _, part := range strings.Split(text, ".") {
+		for part := range strings.SplitSeq(text, ".") {
 			if i, err := strconv.Atoi(part); err == nil && part[0] != '-' && part[0] != '+' {
 				path = append(path, i)
 			} else {
@@ -646,7 +646,7 @@ func sortFilter(r *run, v any, a []any) (any, error) {
 	keys := []func(any) (any, error){r.attributeKey(a[2], then)}
 	if text, ok := a[2].(string); ok && strings.Contains(text, ",") {
 		keys = nil
-		for _, part := range strings.Split(text, ",") {
+		for part := range strings.SplitSeq(text, ",") {
 			keys = append(keys, r.attributeKey(part, then))
 		}
 	}
@@ -887,9 +887,8 @@ func filesizeformat(_ *run, v any, a []any) (any, error) {
 	if f < base {
 		return strconv.Itoa(int(f)) + " Bytes", nil
 	}
-	unit := base
 	for i, prefix := range "kMGTPEZY" {
-		unit = math.Pow(base, float64(i+2))
+		unit := math.Pow(base, float64(i+2))
 		if f < unit || prefix == 'Y' {
 			text := strconv.FormatFloat(base*f/unit, 'f', 1, 64) + " " + string(prefix) + infix + "B"
 			if infix != "" && prefix == 'k' {

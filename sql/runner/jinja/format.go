@@ -359,14 +359,8 @@ func closingBrace(s string) int {
 }
 
 func (f *braceFormat) field(field string, depth int) (string, error) {
-	name, format := field, ""
-	if i := strings.IndexByte(field, ':'); i >= 0 {
-		name, format = field[:i], field[i+1:]
-	}
-	conversion := ""
-	if i := strings.IndexByte(name, '!'); i >= 0 {
-		name, conversion = name[:i], name[i+1:]
-	}
+	name, format, _ := strings.Cut(field, ":")
+	name, conversion, _ := strings.Cut(name, "!")
 	if strings.ContainsAny(name, "{}") {
 		return "", errorf("the format {%s} is not supported", field)
 	}

@@ -59,15 +59,20 @@ func errorf(format string, args ...any) *Error {
 
 // at tells the line of an error, unless a line inside of it was told.
 func at(line int, err error) error {
-	if e, ok := err.(*Error); ok {
-		if e.Line == 0 {
-			located := *e
-			located.Line = line
-			return &located
-		}
+	return placed(line, err)
+}
+
+func placed(line int, err error) *Error {
+	e, ok := errors.AsType[*Error](err)
+	switch {
+	case !ok:
+		return &Error{Line: line, Message: err.Error(), Cause: err}
+	case e.Line > 0:
 		return e
 	}
-	return &Error{Line: line, Message: err.Error(), Cause: err}
+	located := *e
+	located.Line = line
+	return &located
 }
 
 // Engine holds the macros that all templates can call. It may be used
@@ -154,7 +159,7 @@ func parse(path, source string) ([]statement, error) {
 			return statements, nil
 		}
 	}
-	located := *at(strings.Count(source, "\n")+1, err).(*Error)
+	located := *placed(strings.Count(source, "\n")+1, err)
 	located.Path = path
 	return nil, &located
 }
@@ -218,13 +223,10 @@ func weight(v any) int {
 // located tells where an error is, unless that was told. What only leaves a
 // loop or a macro stays what it is.
 func (r *run) located(line int, err error) error {
-	if err == errBreak || err == errContinue {
+	if errors.Is(err, errBreak) || errors.Is(err, errContinue) || errors.Is(err, errReturn) {
 		return err
 	}
-	if _, ok := err.(*returned); ok {
-		return err
-	}
-	e := at(line, err).(*Error)
+	e := placed(line, err)
 	if e.Path == "" {
 		located := *e
 		located.Path = r.path

@@ -87,10 +87,10 @@ func (r *run) callMacro(v *macroValue, args []any, named *Dict, line int) (any, 
 	if err == nil {
 		return result, nil
 	}
-	if back, ok := err.(*returned); ok && v.scope == nil {
+	if back, ok := errors.AsType[*returned](err); ok && v.scope == nil {
 		return back.value, nil
 	}
-	e, ok := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
 	if !ok || v.scope != nil {
 		return nil, err
 	}

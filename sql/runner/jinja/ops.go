@@ -50,7 +50,7 @@ func binary(op string, a, b any) (any, error) {
 		}
 		return nil, errorf("%s cannot be used between a %s and a %s", op, typeName(a), typeName(b))
 	}
-	if aInt && bInt && op != "/" && !(op == "**" && bi < 0) {
+	if aInt && bInt && op != "/" && (op != "**" || bi >= 0) {
 		return intBinary(op, ai, bi)
 	}
 	if op == "/" && aInt && bInt && (abs(ai) >= 1<<53 || abs(bi) >= 1<<53) {

@@ -1,6 +1,9 @@
 package jinja
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // maxParsing bounds how deep the constructs of a template may be in each other.
 const maxParsing = 200
@@ -10,7 +13,6 @@ type parser struct {
 	at     int
 	depth  int
 	loops  int // loops that break and continue may mean
-	macros bool
 }
 
 func (p *parser) current() token { return p.tokens[p.at] }
@@ -254,11 +256,11 @@ func (p *parser) primary() (expr, error) {
 		}
 		return &variable{pos(t.line), t.text}, nil
 	case t.kind == stringToken:
-		text := ""
+		var text strings.Builder
 		for p.current().kind == stringToken {
-			text += p.next().text
+			text.WriteString(p.next().text)
 		}
-		return &constant{pos(t.line), text}, nil
+		return &constant{pos(t.line), text.String()}, nil
 	case t.kind == intToken || t.kind == floatToken:
 		p.next()
 		return &constant{pos(t.line), t.value}, nil
@@ -419,14 +421,14 @@ func (p *parser) filtered(e expr) (expr, error) {
 
 func (p *parser) attribute(e expr) (expr, error) {
 	line := p.next().line
-	switch t := p.next(); t.kind {
-	case nameToken:
-		return &attribute{pos(line), e, t.text}, nil
-	case intToken:
+	t := p.next()
+	if t.kind == intToken {
 		return &subscript{pos(line), e, &constant{pos(line), t.value}}, nil
-	default:
+	}
+	if t.kind != nameToken {
 		return nil, at(line, errorf("a name is missing after the dot"))
 	}
+	return &attribute{pos(line), e, t.text}, nil
 }
 
 func (p *parser) subscript(e expr) (expr, error) {
@@ -547,12 +549,10 @@ func (p *parser) dotted() (string, error) {
 	if t.kind != nameToken {
 		return "", at(t.line, errorf("the name of a filter or test is missing"))
 	}
-	name := t.text
-	for p.operator(".") {
-		p.next()
-		name += "." + p.next().text
+	if p.operator(".") {
+		return "", p.fail("there are no filters or tests with a dot in their name")
 	}
-	return name, nil
+	return t.text, nil
 }
 
 func (p *parser) filter(e expr) (expr, error) {

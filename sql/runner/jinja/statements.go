@@ -30,7 +30,7 @@ func (p *parser) body(ends ...string) ([]statement, error) {
 	var statements []statement
 	for {
 		t := p.current()
-		switch t.kind {
+		switch t.kind { //nolint:exhaustive // the others are inside of braces
 		case endToken:
 			if len(ends) > 0 {
 				return nil, errorf("the block is not closed: add {%% %s %%}", ends[len(ends)-1])

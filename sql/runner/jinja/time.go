@@ -148,11 +148,7 @@ func timeBinary(op string, a, b any) (any, bool, error) {
 					by = -by
 				}
 				if x.dateOnly { // of a span only whole days count, rounded down
-					days := by / (24 * time.Hour)
-					if by < days*24*time.Hour {
-						days--
-					}
-					by = days * 24 * time.Hour
+					by = wholeDays(by)
 				}
 				x.time = x.time.Add(by)
 				return x, true, nil
@@ -203,17 +199,22 @@ func timeOrder(a, b any) (int, bool) {
 	return 0, false
 }
 
-func (s span) member(name string) (any, bool, error) {
-	day := 24 * time.Hour
-	days := s.length / day
-	if s.length < days*day {
-		days--
+// wholeDays rounds down to days.
+func wholeDays(d time.Duration) time.Duration {
+	whole := d.Truncate(24 * time.Hour)
+	if d < whole {
+		whole -= 24 * time.Hour
 	}
+	return whole
+}
+
+func (s span) member(name string) (any, bool, error) {
+	days := wholeDays(s.length)
 	switch name {
 	case "days":
-		return int(days), true, nil
+		return int(days / (24 * time.Hour)), true, nil
 	case "seconds":
-		return int((s.length - days*day) / time.Second), true, nil
+		return int((s.length - days) / time.Second), true, nil
 	case "total_seconds":
 		return &method{name, positional(name, 0, 0, func([]any) (any, error) { return s.length.Seconds(), nil })}, true, nil
 	}

@@ -4,8 +4,8 @@
     python generate.py            # writes expected.json
     python generate.py --check    # fails if it would write something else
 
-Nothing is asked of a warehouse, but for date_spine on an empty file of DuckDB. White space counts as one space. What needs a
-warehouse is left out of BigQuery's.
+Nothing is asked of a warehouse, but for date_spine on an empty file of DuckDB; BigQuery's is left out. White space counts as one
+space.
 """
 
 import json
@@ -36,8 +36,10 @@ def compiled(calls):
         texts = {call: {} for call in calls}
         for dialect in DIALECTS:
             command = [Path(sys.executable).parent / "dbt", "compile", "--target", dialect, "--target-path", dialect, "--no-populate-cache", "--no-version-check"]
+            if dialect == "bigquery":
+                command += ["--exclude", *(f"c{i}" for i, call in enumerate(calls) if "date_spine" in call)]
             env = {**os.environ, "DBT_PROFILES_DIR": folder, "DBT_SEND_ANONYMOUS_USAGE_STATS": "false"}
-            subprocess.run(command, cwd=folder, env=env, capture_output=True, check=dialect == "duckdb")
+            subprocess.run(command, cwd=folder, env=env, capture_output=True, check=True)
             for i, call in enumerate(calls):
                 file = project / dialect / "compiled" / "port" / "models" / f"c{i}.sql"
                 if file.exists():
