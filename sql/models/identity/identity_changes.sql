@@ -2,7 +2,6 @@
     materialized='incremental', on_schema_change='fail',
     incremental_strategy=replace_rows(),
     unique_key='change_id',
-    on_schema_change='fail',
     full_refresh=false
 ) }}
 -- Which identifiers moved to another profile, as the runs of the models found it.
