@@ -47,8 +47,10 @@ var usageVars = map[string]any{
 			map[string]any{"name": "a", "where": "event = 'a'"}, map[string]any{"name": "b", "where": "event = 'b'"},
 		}},
 		map[string]any{"name": "long", "within_hours": 30, "steps": []any{
-			map[string]any{"name": "b", "where": "event = 'b'"}, map[string]any{"name": "ac", "where": "event in ('a', 'c')"},
-			map[string]any{"name": "d", "where": "event = 'd'"}, map[string]any{"name": "b", "where": "event = 'b'"},
+			map[string]any{"name": "b", "where": "event = 'b'"},
+			map[string]any{"name": "ac", "where": "event in ('a', 'c')"},
+			map[string]any{"name": "d", "where": "event = 'd'"},
+			map[string]any{"name": "b", "where": "event = 'b'"},
 		}},
 	},
 	"features": []any{map[string]any{"name": "any", "where": "true"}, map[string]any{"name": "c", "where": "event = 'c'"}},
