@@ -36,7 +36,7 @@ func randomHistory(random *rand.Rand) history {
 		event := map[string]any{
 			"event_id": fmt.Sprint("e", i), "occurred_at": at, "received_at": at, "identifiers": identifiers,
 			"spool_id": "spool", "spool_offset": i,
-			"purposes":  [][]string{{"identity", "analytics", "marketing"}, {"analytics", "marketing"}, {"identity", "marketing"}, {}}[random.IntN(4)],
+			"purposes": [][]string{{"identity", "analytics", "marketing"}, {"analytics", "marketing"}, {"identity", "marketing"}, {}}[random.IntN(4)],
 			"group_id": fmt.Sprint("team", i%3), "page_path": pick("/", "/pricing", "/blog"), "utm_source": pick("news", "ads"),
 		}
 		if random.IntN(2) == 0 {
