@@ -126,6 +126,7 @@ func (b *bench) build(ctx context.Context, name string, do func(*runner.Project,
 	options := runner.Options{Dir: sqlproject.Files, Threads: 1, Vars: map[string]any{"as_of": asOf}, Progress: func(r runner.NodeResult) {
 		now := worked()
 		p.cost[r.Name] = cost{r.Seconds, (now - before).Seconds()}
+		fmt.Fprintf(os.Stderr, "%s: %s %.2f s (%.2f)\n", name, r.Name, r.Seconds, (now - before).Seconds())
 		before = now
 	}}
 	if b.models != "" {

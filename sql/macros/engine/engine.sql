@@ -187,6 +187,20 @@
     as materialized
 {%- endmacro %}
 
+{#- The AS of a query in WITH that reads much and is named several times: it has
+    DuckDB read again what each of these needs, and not keep all of it in memory. -#}
+{% macro as_read_again() -%}
+    {{ return(adapter.dispatch('as_read_again')()) }}
+{%- endmacro %}
+
+{% macro default__as_read_again() -%}
+    as
+{%- endmacro %}
+
+{% macro duckdb__as_read_again() -%}
+    as not materialized
+{%- endmacro %}
+
 {#- Some columns of the row of a group that comes first by a number, of those that
     meet a condition, as a struct: NULL in one of them does not pass over it. -#}
 {% macro first_row(columns, number, condition) -%}

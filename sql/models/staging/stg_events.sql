@@ -22,7 +22,7 @@
 -- Exactly one row per event: the first one received. What was erased is gone from
 -- the landing table, with all copies of it. A run builds the days anew that
 -- something changed on.
-with landed as (
+with landed {{ as_read_again() }} (
     select * from {{ source('sluis', 'events') }}
     where event_id is not null
         {%- if is_incremental() %}

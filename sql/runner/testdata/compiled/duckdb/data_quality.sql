@@ -48,7 +48,7 @@ recent as (
     from sluis_models.stg_events as e
     left join landed as l on l.event_id = e.event_id
     left join off_plan as o on o.event_id = e.event_id and o.spool_id = e.spool_id and o.spool_offset = e.spool_offset
-    left join identified as i on i.identifier_set = e.identifier_set and not e.is_bot
+    left join identified as i on i.identifier_set = case when not e.is_bot then e.identifier_set end
     where e.received_at >= (now() + to_hours(-24 * 30))
 ),
 

@@ -1,7 +1,7 @@
 -- Exactly one row per event: the first one received. What was erased is gone from
 -- the landing table, with all copies of it. A run builds the days anew that
 -- something changed on.
-with landed as (
+with landed as not materialized (
     select * from sluis.events
     where event_id is not null
 ),
