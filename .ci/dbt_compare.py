@@ -3,7 +3,8 @@
 usage: dbt_compare.py WORKSPACE DBT FOLDER [once]
 
 The runner's tables are taken from a copy of the warehouse file; dbt builds into databases of its own in FOLDER, over the same landed
-rows; with once, only the first build is compared. Columns are compared by name, since under a contract dbt has those of a table in the order of the YAML.
+rows; with once, only the first build is compared. Columns are compared by name, since under a contract dbt has those of a table in the
+order of the YAML.
 """
 
 import os
