@@ -80,6 +80,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"constraint", "-- models/a.sql --\nselect 1 as i\n-- models/a.yml --\nmodels:\n  - name: a\n    columns:\n      - name: i\n        constraints:\n          - type: not_null\n", []string{"models/a.yml:5: constraints are not supported, since BigQuery does not enforce them: use data_tests"}},
 		{"constraint of a model", "-- models/a.sql --\nselect 1 as i\n-- models/a.yml --\nmodels:\n  - name: a\n    constraints: []\n", []string{"models/a.yml:3: constraints are not supported"}},
 		{"column twice", "-- models/a.sql --\nselect 1 as i\n-- models/a.yml --\nmodels:\n  - name: a\n    columns:\n      - name: i\n      - name: i\n", []string{"models/a.yml:5: the column i of the model a is described twice"}},
+		{"freshness", "-- models/a.yml --\nsources:\n  - name: s\n    freshness: {warn_after: {count: 1, period: day}}\n    tables: [{name: t}]\n", []string{"models/a.yml:3: freshness of a source is not looked at"}},
+		{"test of a source", "-- models/a.yml --\nsources:\n  - name: s\n    tables:\n      - name: t\n        columns:\n          - name: x\n            data_tests: [unique]\n", []string{"models/a.yml:7: data_tests of a source is not looked at"}},
 		{"Jinja syntax", "-- models/a.sql --\nselect\n{% if x %}1\n", []string{"models/a.sql:"}},
 		{"open braces", "-- models/a.sql --\nselect\n{{ ref('b'\n", []string{"models/a.sql:2: the braces are not closed"}},
 		{"undefined", "-- models/a.sql --\nselect\n  {{ nope }}\n", []string{"models/a.sql:2:", "nope"}},

@@ -143,6 +143,8 @@ func (l *loader) loadSources(f *yamlFile, node *yaml.Node) {
 				schema = l.renderText(f, e.node, "duckdb")
 			case "tables":
 				tables = f.list(e.node, "tables")
+			case "data_tests", "freshness":
+				f.report(&yaml.Node{Line: e.line}, noSourceTests, e.key)
 			}
 		}
 		if schema == "" {
@@ -170,6 +172,8 @@ func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of string, s sour
 			s.table = f.text(e.node, "identifier")
 		case "columns":
 			s.columns = l.sourceColumns(f, e.node)
+		case "data_tests", "tests", "freshness":
+			f.report(&yaml.Node{Line: e.line}, noSourceTests, e.key)
 		}
 	}
 	if s.table == "" {
@@ -181,6 +185,10 @@ func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of string, s sour
 	}
 	l.sources[of+"."+name] = s
 }
+
+// noSourceTests is why sources have none: one that is not run would be taken for
+// one that passed.
+const noSourceTests = "%s of a source is not looked at: test the model that reads it, or write a query in the folder tests"
 
 // sourceColumns reads what is said of the columns of a source's table.
 func (l *loader) sourceColumns(f *yamlFile, node *yaml.Node) []Column {
@@ -195,6 +203,8 @@ func (l *loader) sourceColumns(f *yamlFile, node *yaml.Node) []Column {
 				c.Description = strings.TrimSpace(f.text(e.node, "description"))
 			case "data_type":
 				c.types = l.dataType(f, e.node)
+			case "data_tests", "tests":
+				f.report(&yaml.Node{Line: e.line}, noSourceTests, e.key)
 			}
 		}
 		columns = append(columns, c)

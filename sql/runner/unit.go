@@ -324,6 +324,9 @@ func (l *loader) checkUnitTest(n *Node) {
 			in.readCSV(&yamlFile{path: node.Path}, &yaml.Node{}, node.source)
 		}
 	}
+	if _, said := unit.overrides.macros["is_incremental"].(bool); model.Materialized == Incremental && !said {
+		report("%s adds to a table: say under overrides, macros, whether is_incremental is true, as dbt wants it", unit.model)
+	}
 	if unit.overrides.macros["is_incremental"] == true && !given[unit.model] {
 		report("what adds to a table reads it: give this")
 	}
