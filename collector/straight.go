@@ -24,6 +24,9 @@ type Straight struct {
 	landing chan error          // of the batch that is landing, nil if none is
 }
 
+// straightRows bounds a batch: one is made while another lands.
+const straightRows = 25_000
+
 // NewStraight goes on behind what landed of this spool.
 func NewStraight(ctx context.Context, id string, sink Sink, suppressed *SuppressionList) (*Straight, error) {
 	next, _, err := sink.Position(ctx, id)
@@ -50,7 +53,7 @@ func (s *Straight) Append(ctx context.Context, record []byte) (uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	day := rec.ReceivedAt.UTC().Truncate(24 * time.Hour)
-	full := s.batch.Last-s.batch.First >= maxBatchRecords || len(s.batch.Events) >= maxBatchRows
+	full := s.batch.Last-s.batch.First >= maxBatchRecords || len(s.batch.Events) >= straightRows
 	if s.batch.Last > 0 && (full || !day.Equal(s.batch.Day)) {
 		if err := s.land(ctx); err != nil {
 			return 0, err
