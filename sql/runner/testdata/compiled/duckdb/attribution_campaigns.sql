@@ -47,7 +47,7 @@ select
     conversions,
     value,
     spend,
-    cast(cast(value as float) / nullif(cast(spend as float), 0) as decimal(38, 9)) as roas,
-    cast(cast(spend as float) / nullif(cast(conversions as float), 0) as decimal(38, 9)) as cost_per_conversion
+    cast(cast(value as double) / nullif(cast(spend as double), 0) as decimal(38, 9)) as roas,
+    cast(cast(spend as double) / nullif(cast(conversions as double), 0) as decimal(38, 9)) as cost_per_conversion
 from summed
 where conversions <> 0 or value <> 0 or spend <> 0

@@ -67,7 +67,7 @@ rounded as (
     select
         f.*,
         cast(f.fraction as decimal(38, 9)) as share,
-        cast(cast(f.value as float) * f.fraction as decimal(38, 9)) as part
+        cast(cast(f.value as double) * f.fraction as decimal(38, 9)) as part
     from fractions as f
 ),
 

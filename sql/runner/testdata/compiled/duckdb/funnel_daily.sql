@@ -133,7 +133,7 @@ select
     step_name,
     cast(entered as int64) as entered,
     cast(people as int64) as people,
-    cast(cast(people as float) / nullif(cast(entered as float), 0) as decimal(38, 9)) as share,
+    cast(cast(people as double) / nullif(cast(entered as double), 0) as decimal(38, 9)) as share,
     is_final
 from counted
 where entered > 0

@@ -77,5 +77,5 @@ select
     cast(people_1 as int64) as dau,
     cast(people_7 as int64) as wau,
     cast(people_30 as int64) as mau,
-    cast(cast(people_1 as float) / nullif(cast(people_30 as float), 0) as decimal(38, 9)) as stickiness
+    cast(cast(people_1 as double) / nullif(cast(people_30 as double), 0) as decimal(38, 9)) as stickiness
 from summed

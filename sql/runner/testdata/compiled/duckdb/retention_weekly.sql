@@ -39,7 +39,7 @@ select
     cast((date_diff('day', date '1970-01-01', t.week_start) - date_diff('day', date '1970-01-01', t.cohort_week)) / 7 as int64) as week,
     cast(t.cohort_size as int64) as cohort_size,
     cast(coalesce(c.people, 0) as int64) as people,
-    cast(cast(coalesce(c.people, 0) as float) / nullif(cast(t.cohort_size as float), 0) as decimal(38, 9)) as share,
+    cast(cast(coalesce(c.people, 0) as double) / nullif(cast(t.cohort_size as double), 0) as decimal(38, 9)) as share,
     date_diff('day', date '1970-01-01', t.week_start) + 7 <= date_diff('day', date '1970-01-01', cast(timezone('UTC', now()) as date)) as is_final
 from triangle as t
 left join counted as c on c.cohort_week = t.cohort_week and c.week_start = t.week_start

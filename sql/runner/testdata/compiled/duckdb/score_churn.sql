@@ -52,7 +52,7 @@ ranked as (
 
 -- The median: the gap in the middle, or the average of two.
 typical as (
-    select profile_id, avg(cast(gap as float)) / 86400000000 as gap_days
+    select profile_id, avg(cast(gap as double)) / 86400000000 as gap_days
     from ranked
     where 2 * place in (n, n + 1, n + 2)
     group by profile_id
@@ -66,8 +66,8 @@ customers as (
         sum(d.revenue) as revenue,
         min(d.ordered_at) as first_order_at,
         max(d.ordered_at) as last_order_at,
-        cast(max(epoch_us(d.ordered_at)) - min(epoch_us(d.ordered_at)) as float) / 86400000000 as active_days,
-        cast(epoch_us(now()) - min(epoch_us(d.ordered_at)) as float) / 86400000000 as age_days
+        cast(max(epoch_us(d.ordered_at)) - min(epoch_us(d.ordered_at)) as double) / 86400000000 as active_days,
+        cast(epoch_us(now()) - min(epoch_us(d.ordered_at)) as double) / 86400000000 as age_days
     from days as d
     group by d.profile_id
 ),
@@ -82,7 +82,7 @@ cadence as (
 ),
 
 scored as (
-    select *, cast(null as float) as p_alive, cast(null as float) as expected_orders
+    select *, cast(null as double) as p_alive, cast(null as double) as expected_orders
     from cadence
 )
 

@@ -4,7 +4,7 @@ with signals as (
     select
         profile_id,
         occurred_at,
-        pow(0.5, cast(epoch_us(now()) - epoch_us(occurred_at) as float) / 604800000000) as fading,
+        pow(0.5, cast(epoch_us(now()) - epoch_us(occurred_at) as double) / 604800000000) as fading,
         0 + case when event = 'Live Chat Started' then 3 else 0 end as weight_1,
         0 + case when page_path = '/pricing' then 1 else 0 end + case when event = 'Product Added' then 3 else 0 end + case when event = 'Checkout Started' then 5 else 0 end as weight_2
     from (
