@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"testing"
 
@@ -68,9 +69,7 @@ func TestTestsOfAModelAreOneStatement(t *testing.T) {
 				"not_null_m_k": "passed 0", "unique_m_k": "failed 1", "not_null_m_v": "warned 1", "accepted_values_m_v__b": "passed 0",
 				"relationships_n_k__k__ref_m_": "passed 0", "alone": "passed 0",
 			}
-			for name, status := range test.want {
-				want[name] = status
-			}
+			maps.Copy(want, test.want)
 			d.queries = nil
 			results, err := p.Test(t.Context(), d, "")
 			if err != nil {

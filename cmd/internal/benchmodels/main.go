@@ -205,7 +205,7 @@ func forgetPeak() {
 // peak is the most memory that the process had since forgetPeak; zero if that
 // cannot be told here.
 func peak() int64 {
-	status, _ := os.ReadFile("/proc/self/status") //nolint:errcheck // as above
+	status, _ := os.ReadFile("/proc/self/status") // as above
 	for line := range strings.Lines(string(status)) {
 		var kib int64
 		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
