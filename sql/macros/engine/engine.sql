@@ -214,8 +214,3 @@
 {% macro duckdb__first_row(columns, number, condition) -%}
     arg_min(struct_pack({{ columns | join(', ') }}), {{ number }}) filter (where {{ condition }})
 {%- endmacro %}
-
-{#- dbt's float is of 32 bits on DuckDB, and would round averages to seven digits. -#}
-{% macro duckdb__type_float() -%}
-    double
-{%- endmacro %}
