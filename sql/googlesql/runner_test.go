@@ -44,7 +44,7 @@ select event_id, {{ dbt.date_trunc('day', 'received_at') }} as day, received_at 
 {% if is_incremental() %}where received_at > (select max(rows_at) from {{ this }}){% endif %}`,
 		"models/appended.sql": `{{ config(materialized='incremental', incremental_strategy='append') }}
 select event_id, {{ dbt.dateadd('day', 1, 'received_at') }} as later, {{ dbt.datediff('occurred_at', 'received_at', 'hour') }} as hours,
-    {{ dbt.safe_cast('event_id', dbt.type_bigint()) }} as number, {{ dbt.safe_cast('event_id', dbt.type_float()) }} as ratio,
+    {{ dbt.safe_cast('event_id', dbt.type_int()) }} as number, {{ dbt.safe_cast('event_id', dbt.type_float()) }} as ratio,
     {{ dbt.safe_cast('event_id', dbt.type_boolean()) }} as truth, {{ dbt.safe_cast('event_id', dbt.type_timestamp()) }} as instant,
     {{ dbt.concat(['event_id', dbt.safe_cast('received_at', dbt.type_string())]) }} as both, {{ dbt.current_timestamp() }} as now
 from {{ source('sluis', 'events') }}`,

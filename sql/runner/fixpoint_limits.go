@@ -107,7 +107,7 @@ func (g *limited) add(row []any) error {
 	place, okPlace := row[8].(int64)
 	var okMax bool
 	g.maxNodes, okMax = row[6].(int64)
-	if !(okA && okB && okKindA && okKindB && okDeclared && okPlace && okMax) {
+	if !okA || !okB || !okKindA || !okKindB || !okDeclared || !okPlace || !okMax {
 		return errors.New("limits needs node_a, node_b, kind_a and kind_b as texts, max_nodes and place as integers, and is_declared, none of them NULL")
 	}
 	g.edges = append(g.edges, limitedEdge{g.number(a, kindA, row[4]), g.number(b, kindB, row[5]), declared, place})

@@ -93,7 +93,8 @@ e6,2026-03-01 10:00,anonymous_id:d,analytics,,/pricing
 // A model of a team's own, cut by day as the README shows.
 func TestModelByDayOfOnesOwn(t *testing.T) {
 	d := openTables(t)
-	p := load(t, runner.Options{Dir: workspace(t, map[string]string{"models/recent.sql": `{{ config(
+	p := load(t, runner.Options{Dir: workspace(t, map[string]string{
+		"models/recent.sql": `{{ config(
     materialized='incremental', incremental_strategy=insert_overwrite(), on_schema_change='fail',
     partition_by=by_day('received_at'), cluster_by=['event'],
     unique_key='cast(received_at as date)'
@@ -105,7 +106,8 @@ select event, received_at from {{ ref('stg_events') }}
     columns:
       - {name: event, data_type: string}
       - {name: received_at, data_type: "{{ 'timestamptz' if target.type == 'duckdb' else 'timestamp' }}"}
-`})})
+`,
+	})})
 	for i, landed := range []string{"e1,2026-03-01 10:00,First", "e2,2026-03-02 10:00,Second", "e3,2026-03-01 11:00,Too late"} {
 		rows := parseLanded(t, "events", []byte("event_id,received_at,event\n"+landed+"\n"))
 		rows[0]["spool_offset"] = i

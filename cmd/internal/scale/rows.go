@@ -56,10 +56,6 @@ func (r relation) bytes(w workload, columns []string) float64 {
 	return (r.perEvent*w.events + r.perPerson*w.persons) * bytesOf(columns)
 }
 
-// idsPerEvent follows from the array identifiers, whose elements have a kind and
-// a pseudonym.
-var idsPerEvent = columnBytes["identifiers"] / (columnBytes["id_type"] + columnBytes["pseudonym"])
-
 var (
 	event = []string{
 		"event_id", "source_id", "type", "event", "occurred_at", "received_at", "anonymous_id", "user_id", "group_id", "identifiers",
@@ -202,7 +198,8 @@ var models = []model{
 	// And as much again for its own tables, which shrink from round to round.
 	{"int_identity_clusters", false, false, 2, []read{{"identity_edges", []string{"node_a", "node_b"}}, {"identity_nodes", []string{"node_key"}}}},
 	{"int_identity_parts", false, false, 1, []read{
-		{"int_identity_clusters", nil}, {"identity_nodes", []string{"node_key", "id_type"}},
+		{"int_identity_clusters", nil},
+		{"identity_nodes", []string{"node_key", "id_type"}},
 		{"identity_edges", []string{"node_a", "node_b", "kind_a", "kind_b", "is_declared", "last_seen_at", "tier"}},
 	}},
 	{"identity_rejected_edges", false, false, 1, []read{{"identity_edges", nil}, {"identity_nodes", []string{"node_key", "id_type"}}}},

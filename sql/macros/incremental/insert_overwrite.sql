@@ -17,7 +17,7 @@
 
 {#- partition_by for a table that is cut by the day of a timestamp, or by a date.
     dbt-duckdb has another use for that config. -#}
-{% macro by_day(field, data_type='timestamp') -%}
+{% macro by_day(field, data_type="timestamp") -%}
     {{ return(adapter.dispatch('by_day')(field, data_type)) }}
 {%- endmacro %}
 

@@ -7,7 +7,7 @@
 {%- endmacro %}
 
 {% macro default__identifier_set(identifiers) -%}
-    array_to_string(array(select concat(coalesce(i.kind, ''), ':', i.pseudonym) from unnest({{ identifiers }}) as i with offset as place where i.pseudonym is not null order by place), ' ')
+    array_to_string(array(select concat(coalesce(i.kind, ''), ':', coalesce(i.pseudonym, '')) from unnest({{ identifiers }}) as i with offset as place where i.pseudonym is not null order by place nulls last), ' ')
 {%- endmacro %}
 
 {% macro duckdb__identifier_set(identifiers) -%}
@@ -16,10 +16,18 @@
 
 {#- Kind and pseudonym of one identifier in such a text. -#}
 {% macro kind_in(identifier) -%}
+    {{ return(adapter.dispatch('kind_in')(identifier)) }}
+{%- endmacro %}
+
+{% macro default__kind_in(identifier) -%}
     regexp_extract({{ identifier }}, '^[^:]*')
 {%- endmacro %}
 
 {% macro pseudonym_in(identifier) -%}
+    {{ return(adapter.dispatch('pseudonym_in')(identifier)) }}
+{%- endmacro %}
+
+{% macro default__pseudonym_in(identifier) -%}
     regexp_replace({{ identifier }}, '^[^:]*:', '')
 {%- endmacro %}
 

@@ -24,7 +24,7 @@ with known as (
 ),
 
 changes as (
-    select day, model, kind, channel, currency, sum(conversions) as conversions, sum(value) as value
+    select day, model, kind, channel, currency, sum(sides.conversions) as conversions, sum(sides.value) as value
     from (
         select c.conversion_date as day, a.model, c.kind, a.channel, c.currency, a.credit as conversions, a.value
         from {{ ref('attribution_credits') }} as a
@@ -34,9 +34,9 @@ changes as (
 
         select day, model, kind, channel, currency, -conversions as conversions, -value as value
         from known
-    ) as both_sides
+    ) as sides
     group by day, model, kind, channel, currency
-    having sum(conversions) <> 0 or sum(value) <> 0
+    having sum(sides.conversions) <> 0 or sum(sides.value) <> 0
 ),
 
 numbered as (

@@ -34,7 +34,7 @@ days as (
 gaps as (
     select
         profile_id,
-        {{ micros('ordered_at') }} - lag({{ micros('ordered_at') }}) over (partition by profile_id order by order_day) as gap
+        {{ micros('ordered_at') }} - lag({{ micros('ordered_at') }}) over (partition by profile_id order by order_day nulls last) as gap
     from days
 ),
 

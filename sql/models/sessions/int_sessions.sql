@@ -123,7 +123,7 @@ grouped as (
 
 select
     -- A device that has no visit any more has a row of nothing else, by which its old ones go.
-    case when g.node_key is not null then concat('se_', substr({{ sha256_hex("concat(g.node_key, ' ', g.beginning.event_id)") }}, 1, 24)) end as session_id,
+    case when g.node_key is not null then concat('se_', substr({{ sha256_hex("concat(coalesce(g.node_key, ''), ' ', coalesce(g.beginning.event_id, ''))") }}, 1, 24)) end as session_id,
     {% if is_incremental() %}c{% else %}g{% endif %}.node_key,
     g.started_at,
     g.ended_at,

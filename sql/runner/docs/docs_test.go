@@ -13,8 +13,6 @@ import (
 	"github.com/sluis-cdp/sluis/sql/runner/docs"
 )
 
-func text(s string) *string { return &s }
-
 // project is a small one, with something for each part of the page.
 func project() docs.Project {
 	at := time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
@@ -33,17 +31,17 @@ func project() docs.Project {
 		Nodes: map[string]artifact.Node{
 			"model.shop.orders": {
 				Name: "orders", ResourceType: "model", OriginalFilePath: "models/money/orders.sql", Description: "One row per order. </script><b>bold</b> `order_id`",
-				Config: map[string]any{"materialized": "table"}, RelationName: text("sluis_models.orders"), RawCode: "select 'it''s' as x -- all\nfrom {{ source('landed', 'events') }}",
-				CompiledCode: text("select 'it''s' as x\nfrom landed.events"), DependsOn: artifact.DependsOn{Nodes: []string{"source.shop.landed.events"}},
-				Columns: map[string]artifact.Column{"order_id": {Name: "order_id", Description: "The order; the grain.", DataType: text("string")}, "gone": {Name: "gone"}},
+				Config: map[string]any{"materialized": "table"}, RelationName: new("sluis_models.orders"), RawCode: "select 'it''s' as x -- all\nfrom {{ source('landed', 'events') }}",
+				CompiledCode: new("select 'it''s' as x\nfrom landed.events"), DependsOn: artifact.DependsOn{Nodes: []string{"source.shop.landed.events"}},
+				Columns: map[string]artifact.Column{"order_id": {Name: "order_id", Description: "The order; the grain.", DataType: new("string")}, "gone": {Name: "gone"}},
 			},
 			"model.shop.buyers": {
 				Name: "buyers", ResourceType: "model", OriginalFilePath: "models/audiences/buyers.sql", Description: "Who bought.", Config: map[string]any{"materialized": "table"},
-				RelationName: text("sluis_models.buyers"), Meta: map[string]any{"audience": map[string]any{"purpose": "marketing"}}, RawCode: "select 1", DependsOn: artifact.DependsOn{Nodes: []string{"model.shop.orders"}},
+				RelationName: new("sluis_models.buyers"), Meta: map[string]any{"audience": map[string]any{"purpose": "marketing"}}, RawCode: "select 1", DependsOn: artifact.DependsOn{Nodes: []string{"model.shop.orders"}},
 			},
 			"model.shop.revenue_by_day": {
 				Name: "revenue_by_day", ResourceType: "model", OriginalFilePath: "models/money/revenue_by_day.sql", Description: "What came in.", Config: map[string]any{"materialized": "view"},
-				RelationName: text("sluis_models.revenue_by_day"), RawCode: "select 2", DependsOn: artifact.DependsOn{Nodes: []string{"model.shop.orders", "seed.shop.currencies"}},
+				RelationName: new("sluis_models.revenue_by_day"), RawCode: "select 2", DependsOn: artifact.DependsOn{Nodes: []string{"model.shop.orders", "seed.shop.currencies"}},
 			},
 			"seed.shop.currencies":      {Name: "currencies", ResourceType: "seed", OriginalFilePath: "seeds/currencies.csv", Config: map[string]any{"materialized": "seed"}},
 			"test.shop.unique":          test("unique_orders_order_id", "unique", "order_id", "model.shop.orders", "ERROR"),

@@ -36,7 +36,7 @@ days as (
 gaps as (
     select
         profile_id,
-        unix_micros(ordered_at) - lag(unix_micros(ordered_at)) over (partition by profile_id order by order_day) as gap
+        unix_micros(ordered_at) - lag(unix_micros(ordered_at)) over (partition by profile_id order by order_day nulls last) as gap
     from days
 ),
 

@@ -81,7 +81,7 @@ grouped as (
 
 select
     -- A device that has no visit any more has a row of nothing else, by which its old ones go.
-    case when g.node_key is not null then concat('se_', substr(sha256(concat(g.node_key, ' ', g.beginning.event_id)), 1, 24)) end as session_id,
+    case when g.node_key is not null then concat('se_', substr(sha256(concat(coalesce(g.node_key, ''), ' ', coalesce(g.beginning.event_id, ''))), 1, 24)) end as session_id,
     g.node_key,
     g.started_at,
     g.ended_at,

@@ -22,7 +22,7 @@ with used as (
 ),
 
 returning_on as (
-    select feature, n, lead(n) over (partition by feature, profile_id order by n) as next_n
+    select feature, n, lead(n) over (partition by feature, profile_id order by n nulls last) as next_n
     from used
 ),
 

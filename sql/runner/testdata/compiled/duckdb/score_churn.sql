@@ -36,7 +36,7 @@ days as (
 gaps as (
     select
         profile_id,
-        epoch_us(ordered_at) - lag(epoch_us(ordered_at)) over (partition by profile_id order by order_day) as gap
+        epoch_us(ordered_at) - lag(epoch_us(ordered_at)) over (partition by profile_id order by order_day nulls last) as gap
     from days
 ),
 
