@@ -164,10 +164,11 @@ type answer struct {
 	next int
 }
 
-func (a *answer) Next() bool   { a.next++; return a.next <= len(a.rows) }
-func (a *answer) Row() []any   { return a.rows[a.next-1] }
-func (a *answer) Err() error   { return nil }
-func (a *answer) Close() error { return nil }
+func (a *answer) Columns() []string { return nil }
+func (a *answer) Next() bool        { a.next++; return a.next <= len(a.rows) }
+func (a *answer) Row() []any        { return a.rows[a.next-1] }
+func (a *answer) Err() error        { return nil }
+func (a *answer) Close() error      { return nil }
 
 const laidOut = `
 -- models/m.sql --
