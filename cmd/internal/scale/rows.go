@@ -20,7 +20,7 @@ var columnBytes = map[string]float64{
 	// consents
 	"granted": 1, "signal": 9, "signal_digest": 34, "decided_at": 8,
 	// models
-	"identifier_set": 118, "landed_on": 8, "is_alias": 1, "first_occurred_at": 8, "last_occurred_at": 8, "last_received_at": 8, "fingerprint": 8,
+	"identifier_set": 125, "landed_on": 8, "is_alias": 1, "first_occurred_at": 8, "last_occurred_at": 8, "last_received_at": 8, "fingerprint": 8,
 	"node_key": 38, "node_a": 38, "node_b": 38, "cluster_id": 38, "founder_node": 38, "deciding_node": 38,
 	"id_type": 14, "kind_a": 14, "kind_b": 9, "is_declared": 1, "tier": 8, "profile_id": 29, "allowed": 1, "first_seen_at": 8, "last_seen_at": 8, "n_events": 8,
 	"n_nodes": 8, "n_devices": 8, "is_known": 1, "last_page_path": 11, "first_utm_source": 12, "pages": 8, "chats": 8,
@@ -107,9 +107,9 @@ var relations = []relation{
 		"profile_id", "page_views", "page_views_30d", "pages", "sources", "favourite_page", "first_source", "last_source", "last_page", "plan", "orders",
 		"revenue", "revenue_90d", "average_order", "smallest_order", "largest_order", "last_order_at",
 	}},
-	{"sessions", 1 / eventsPerVisit, 0, []string{
-		"session_id", "node_key", "started_at", "ended_at", "start_date", "n_events", "page_views", "entry_page", "exit_page", "channel",
-		"utm_source", "utm_medium", "utm_campaign", "click_id_kind", "referrer_host",
+	{"int_sessions", 1 / eventsPerVisit, 0, []string{
+		"session_id", "node_key", "started_at", "ended_at", "n_events", "page_views", "entry_page", "exit_page",
+		"utm_source", "utm_medium", "utm_campaign", "click_id_kind", "referrer_host", "fingerprint",
 	}},
 	{"conversions", 0, ordersPerPerson, []string{"conversion_id", "profile_id", "kind", "converted_at", "conversion_date", "order_id", "gross_value", "value", "currency", "is_refunded"}},
 	// A visit is in the journey of one conversion at most of those who do not order often, or in one without.
@@ -227,21 +227,23 @@ var models = []model{
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"profile_traits_history", true, false, 1, []read{{"stg_events", nil}, {"identifier_owners", nil}, {"consent_profile", nil}}},
-	{"sessions", false, false, 1, []read{
+	{"int_sessions", false, false, 1, []read{
 		{"stg_events", []string{
 			"event_id", "identifier_set", "is_bot", "purposes", "type", "occurred_at", "page_path", "page_url", "referrer_host", "utm_source", "utm_medium", "utm_campaign", "click_id_kind",
 		}},
+		{"stg_identifier_days", []string{"identifier_set", "is_bot", "purposes", "n_events", "fingerprint"}},
 		{"stg_identifiers", nil},
 		{"identity_map", []string{"node_key", "profile_id"}},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
+	{"sessions", true, false, 1, []read{{"int_sessions", nil}}},
 	{"conversions", false, false, 1, []read{
 		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "event", "occurred_at", "properties"}},
 		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"attribution_journeys", false, false, 1, []read{
-		{"sessions", []string{"session_id", "node_key", "started_at", "channel", "utm_campaign"}},
+		{"int_sessions", []string{"session_id", "node_key", "started_at", "utm_campaign", "utm_source", "utm_medium", "click_id_kind", "referrer_host"}},
 		{"conversions", []string{"conversion_id", "profile_id", "kind", "converted_at"}},
 		{"identity_map", []string{"node_key", "profile_id"}},
 	}},
@@ -252,7 +254,7 @@ var models = []model{
 	{"attribution_markov", false, false, 1, []read{{"attribution_journeys", []string{"kind", "journey_id", "place", "visits", "outcome", "channel"}}}},
 	{"attribution_shapley", false, false, 1, []read{{"attribution_journeys", []string{"kind", "journey_id", "place", "visits", "outcome", "channel"}}}},
 	{"stg_spend", true, false, 1, nil},
-	{"channel_spend_daily", false, false, 1, []read{{"sessions", []string{"start_date", "channel"}}}},
+	{"channel_spend_daily", false, false, 1, []read{{"int_sessions", []string{"started_at", "utm_source", "utm_medium", "click_id_kind", "referrer_host"}}}},
 	{"attribution_campaigns", true, false, 1, []read{{"attribution_credits", nil}, {"conversions", nil}}},
 	{"time_to_convert", true, false, 1, []read{{"attribution_journeys", nil}}},
 	{"attribution_restatements", false, false, 1, []read{
@@ -274,33 +276,29 @@ var models = []model{
 	}},
 	{"accounts", true, false, 1, nil},
 	{"account_traits", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "group_id", "event", "occurred_at", "properties", "traits"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "group_id", "event", "occurred_at", "properties", "traits"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"plan_violations", true, false, 1, nil},
-	{"data_health", true, false, 1, nil},
+	{"data_health", true, false, 1, []read{{"identity_edges", nil}, {"profiles", nil}, {"stg_events", nil}}},
 	{"metrics_daily", false, false, 1, []read{
-		{"sessions", []string{"start_date", "node_key", "page_views"}},
+		{"int_sessions", []string{"started_at", "node_key", "page_views"}},
 		{"conversions", []string{"conversion_date", "kind", "value"}},
 	}},
 	{"funnel_daily", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "type", "event", "occurred_at"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "type", "event", "occurred_at"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"retention_weekly", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "occurred_at"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "occurred_at"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"product_usage", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "event", "occurred_at"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"north_star", true, false, 1, nil},
@@ -310,23 +308,21 @@ var models = []model{
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 		{"identity_map", []string{"node_key", "profile_id", "founder_node"}},
 		// Who belongs to which account, once an audience is of accounts.
-		{"stg_events", []string{"event_id", "purposes", "group_id"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "group_id"}},
+		{"identifier_owners", nil},
 	}},
 	{"audience_membership", true, false, 1, nil},
-	{"audience_sizes", true, false, 1, []read{{"stg_events", nil}, {"stg_identifiers", nil}, {"identity_map", nil}, {"consent_profile", nil}}},
+	{"audience_sizes", true, false, 1, []read{{"stg_events", nil}, {"identifier_owners", nil}, {"consent_profile", nil}}},
 	{"audience_overlap", true, false, 1, nil},
 	{"score_churn", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "properties"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "event", "occurred_at", "properties"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"score_rfm", true, false, 1, nil},
 	{"score_intent", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "purposes", "event", "occurred_at", "page_path"}},
-		{"stg_identifiers", []string{"event_id", "node_key"}},
-		{"identity_map", []string{"node_key", "profile_id"}},
+		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "event", "occurred_at", "page_path"}},
+		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"pricing_and_chat", false, true, audiences, []read{

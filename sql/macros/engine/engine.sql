@@ -200,17 +200,3 @@
 {% macro duckdb__as_read_again() -%}
     as not materialized
 {%- endmacro %}
-
-{#- Some columns of the row of a group that comes first by a number, of those that
-    meet a condition, as a struct: NULL in one of them does not pass over it. -#}
-{% macro first_row(columns, number, condition) -%}
-    {{ return(adapter.dispatch('first_row')(columns, number, condition)) }}
-{%- endmacro %}
-
-{% macro default__first_row(columns, number, condition) -%}
-    array_agg(case when {{ condition }} then struct({{ columns | join(', ') }}) end ignore nulls order by {{ number }} limit 1)[safe_offset(0)]
-{%- endmacro %}
-
-{% macro duckdb__first_row(columns, number, condition) -%}
-    arg_min(struct_pack({{ columns | join(', ') }}), {{ number }}) filter (where {{ condition }})
-{%- endmacro %}

@@ -77,7 +77,7 @@
 {%- endmacro %}
 
 {% macro default__month_of(day) -%}
-    date_trunc({{ day }}, month)
+    cast(date_trunc({{ day }}, month) as date)
 {%- endmacro %}
 
 {% macro duckdb__month_of(day) -%}
@@ -89,7 +89,7 @@
 {%- endmacro %}
 
 {% macro default__week_of(day) -%}
-    date_trunc({{ day }}, isoweek)
+    date_sub({{ day }}, interval mod(date_diff({{ day }}, date '1970-01-05', day), 7) day)
 {%- endmacro %}
 
 {% macro duckdb__week_of(day) -%}

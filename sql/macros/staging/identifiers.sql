@@ -7,7 +7,7 @@
 {%- endmacro %}
 
 {% macro default__identifier_set(identifiers) -%}
-    array_to_string(array(select concat(coalesce(i.kind, ''), ':', coalesce(i.pseudonym, '')) from unnest({{ identifiers }}) as i with offset as place where i.pseudonym is not null order by place nulls last), ' ')
+    array_to_string(array(select array_to_string([coalesce(i.kind, ''), i.pseudonym], ':') from unnest({{ identifiers }}) as i with offset as place where i.pseudonym is not null order by place nulls last), ' ')
 {%- endmacro %}
 
 {% macro duckdb__identifier_set(identifiers) -%}

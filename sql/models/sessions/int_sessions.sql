@@ -7,6 +7,7 @@
 ) }}
 {#- Half an hour without an event ends a session, and so do 24 hours. -#}
 {%- set pause = 30 * 60 * 1000000 -%}
+{%- set arrival = ['utm_source', 'utm_medium', 'utm_campaign', 'click_id_kind', 'referrer_host'] -%}
 {%- set longest = 24 * 3600 * 1000000 -%}
 -- Visits by device, of people who agree to analytics. A visit is told by its
 -- events alone, in the order in which they happened: it does not matter when they
@@ -96,6 +97,8 @@ placed as (
 begun as (
     select
         p.*,
+        -- Its place if it says where the visitor came from.
+        case when utm_source is not null or utm_medium is not null or click_id_kind is not null or referrer_host is not null then place end as arrived,
         -- When the last one began that was not within half an hour of another.
         max(case when p.before_micros is null or p.at_micros - p.before_micros > {{ pause }} then p.at_micros end)
             over (partition by p.node_key order by p.place rows between unbounded preceding and current row) as begun_micros
@@ -105,17 +108,16 @@ begun as (
 grouped as (
     select
         node_key,
-        {{ first_row(['event_id'], 'place', 'true') }} as beginning,
+        min_by(event_id, place) as first_event_id,
         min(occurred_at) as started_at,
         max(occurred_at) as ended_at,
         cast(count(*) as int64) as n_events,
         cast(count(case when type = 'page' then 1 end) as int64) as page_views,
-        {{ first_row(['page_path'], 'place', 'page_path is not null') }} as entrance,
-        {{ first_row(['page_path'], '-place', 'page_path is not null') }} as ending,
-        {{ first_row(
-            ['utm_source', 'utm_medium', 'utm_campaign', 'click_id_kind', 'referrer_host'], 'place',
-            'utm_source is not null or utm_medium is not null or click_id_kind is not null or referrer_host is not null'
-        ) }} as arrival,
+        min_by(page_path, case when page_path is not null then place end) as entry_page,
+        max_by(page_path, case when page_path is not null then place end) as exit_page,
+        {%- for column in arrival %}
+        nullif(min_by(coalesce({{ column }}, ''), arrived), '') as {{ column }},
+        {%- endfor %}
         bit_xor(fingerprint) as fingerprint
     from begun
     group by node_key, begun_micros, cast(floor((at_micros - begun_micros) / {{ longest }}) as int64)
@@ -123,19 +125,17 @@ grouped as (
 
 select
     -- A device that has no visit any more has a row of nothing else, by which its old ones go.
-    case when g.node_key is not null then concat('se_', substr({{ sha256_hex("concat(coalesce(g.node_key, ''), ' ', coalesce(g.beginning.event_id, ''))") }}, 1, 24)) end as session_id,
+    case when g.node_key is not null then concat('se_', substr({{ sha256_hex("concat(coalesce(g.node_key, ''), ' ', coalesce(g.first_event_id, ''))") }}, 1, 24)) end as session_id,
     {% if is_incremental() %}c{% else %}g{% endif %}.node_key,
     g.started_at,
     g.ended_at,
     g.n_events,
     g.page_views,
-    g.entrance.page_path as entry_page,
-    g.ending.page_path as exit_page,
-    g.arrival.utm_source as utm_source,
-    g.arrival.utm_medium as utm_medium,
-    g.arrival.utm_campaign as utm_campaign,
-    g.arrival.click_id_kind as click_id_kind,
-    g.arrival.referrer_host as referrer_host,
+    g.entry_page,
+    g.exit_page,
+    {%- for column in arrival %}
+    g.{{ column }},
+    {%- endfor %}
     g.fingerprint
 from {% if is_incremental() %}changed as c
 left join grouped as g on g.node_key = c.node_key{% else %}grouped as g{% endif %}

@@ -8,13 +8,13 @@ with brought as (
 ),
 
 costs as (
-    select date_trunc(day, month) as month, channel, campaign, currency, sum(spend) as spend
+    select cast(date_trunc(day, month) as date) as month, channel, campaign, currency, sum(spend) as spend
     from sluis_models.channel_spend_daily
-    group by date_trunc(day, month), channel, campaign, currency
+    group by cast(date_trunc(day, month) as date), channel, campaign, currency
 ),
 
 both_sides as (
-    select date_trunc(day, month) as month, model, kind, channel, campaign, currency, conversions, value, cast(0 as numeric) as spend
+    select cast(date_trunc(day, month) as date) as month, model, kind, channel, campaign, currency, conversions, value, cast(0 as numeric) as spend
     from brought
 
     union all

@@ -63,13 +63,13 @@ brought as (
 ),
 
 costs as (
-    select date_trunc(day, month) as month, channel, currency, sum(spend) as spend
+    select cast(date_trunc(day, month) as date) as month, channel, currency, sum(spend) as spend
     from sluis_models.channel_spend_daily
-    group by date_trunc(day, month), channel, currency
+    group by cast(date_trunc(day, month) as date), channel, currency
 ),
 
 both_sides as (
-    select date_trunc(day, month) as month, model, kind, channel, currency, conversions, value, cast(0 as numeric) as spend
+    select cast(date_trunc(day, month) as date) as month, model, kind, channel, currency, conversions, value, cast(0 as numeric) as spend
     from brought
 
     union all

@@ -57,6 +57,8 @@ placed as (
 begun as (
     select
         p.*,
+        -- Its place if it says where the visitor came from.
+        case when utm_source is not null or utm_medium is not null or click_id_kind is not null or referrer_host is not null then place end as arrived,
         -- When the last one began that was not within half an hour of another.
         max(case when p.before_micros is null or p.at_micros - p.before_micros > 1800000000 then p.at_micros end)
             over (partition by p.node_key order by p.place rows between unbounded preceding and current row) as begun_micros
@@ -66,14 +68,18 @@ begun as (
 grouped as (
     select
         node_key,
-        array_agg(case when true then struct(event_id) end ignore nulls order by place limit 1)[safe_offset(0)] as beginning,
+        min_by(event_id, place) as first_event_id,
         min(occurred_at) as started_at,
         max(occurred_at) as ended_at,
         cast(count(*) as int64) as n_events,
         cast(count(case when type = 'page' then 1 end) as int64) as page_views,
-        array_agg(case when page_path is not null then struct(page_path) end ignore nulls order by place limit 1)[safe_offset(0)] as entrance,
-        array_agg(case when page_path is not null then struct(page_path) end ignore nulls order by -place limit 1)[safe_offset(0)] as ending,
-        array_agg(case when utm_source is not null or utm_medium is not null or click_id_kind is not null or referrer_host is not null then struct(utm_source, utm_medium, utm_campaign, click_id_kind, referrer_host) end ignore nulls order by place limit 1)[safe_offset(0)] as arrival,
+        min_by(page_path, case when page_path is not null then place end) as entry_page,
+        max_by(page_path, case when page_path is not null then place end) as exit_page,
+        nullif(min_by(coalesce(utm_source, ''), arrived), '') as utm_source,
+        nullif(min_by(coalesce(utm_medium, ''), arrived), '') as utm_medium,
+        nullif(min_by(coalesce(utm_campaign, ''), arrived), '') as utm_campaign,
+        nullif(min_by(coalesce(click_id_kind, ''), arrived), '') as click_id_kind,
+        nullif(min_by(coalesce(referrer_host, ''), arrived), '') as referrer_host,
         bit_xor(fingerprint) as fingerprint
     from begun
     group by node_key, begun_micros, cast(floor((at_micros - begun_micros) / 86400000000) as int64)
@@ -81,18 +87,18 @@ grouped as (
 
 select
     -- A device that has no visit any more has a row of nothing else, by which its old ones go.
-    case when g.node_key is not null then concat('se_', substr(to_hex(sha256(concat(coalesce(g.node_key, ''), ' ', coalesce(g.beginning.event_id, '')))), 1, 24)) end as session_id,
+    case when g.node_key is not null then concat('se_', substr(to_hex(sha256(concat(coalesce(g.node_key, ''), ' ', coalesce(g.first_event_id, '')))), 1, 24)) end as session_id,
     g.node_key,
     g.started_at,
     g.ended_at,
     g.n_events,
     g.page_views,
-    g.entrance.page_path as entry_page,
-    g.ending.page_path as exit_page,
-    g.arrival.utm_source as utm_source,
-    g.arrival.utm_medium as utm_medium,
-    g.arrival.utm_campaign as utm_campaign,
-    g.arrival.click_id_kind as click_id_kind,
-    g.arrival.referrer_host as referrer_host,
+    g.entry_page,
+    g.exit_page,
+    g.utm_source,
+    g.utm_medium,
+    g.utm_campaign,
+    g.click_id_kind,
+    g.referrer_host,
     g.fingerprint
 from grouped as g

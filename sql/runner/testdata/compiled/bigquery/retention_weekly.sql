@@ -2,7 +2,7 @@
 -- it, up to now: a triangle, with the weeks in which nobody came in it. Weeks begin
 -- on Mondays; what counts as coming is the var active_when.
 with active as (
-    select distinct profile_id, date_trunc(date(occurred_at, 'UTC'), isoweek) as week_start
+    select distinct profile_id, date_sub(date(occurred_at, 'UTC'), interval mod(date_diff(date(occurred_at, 'UTC'), date '1970-01-05', day), 7) day) as week_start
     from (
     select e.*
     from sluis_models.profile_events as e
@@ -31,7 +31,7 @@ triangle as (
     select c.cohort_week, c.people as cohort_size, d.day as week_start
     from counted as c
     cross join days as d
-    where c.week_start = c.cohort_week and d.day = date_trunc(d.day, isoweek) and d.day >= c.cohort_week
+    where c.week_start = c.cohort_week and d.day = date_sub(d.day, interval mod(date_diff(d.day, date '1970-01-05', day), 7) day) and d.day >= c.cohort_week
 )
 
 select

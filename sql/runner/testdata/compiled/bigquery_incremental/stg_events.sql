@@ -49,7 +49,7 @@ received as (
 built as (
     select
         r.* replace (coalesce(r.occurred_at, r.received_at) as occurred_at, coalesce(r.is_bot, false) as is_bot),
-        array_to_string(array(select concat(coalesce(i.kind, ''), ':', coalesce(i.pseudonym, '')) from unnest(r.identifiers) as i with offset as place where i.pseudonym is not null order by place nulls last), ' ') as identifier_set
+        array_to_string(array(select array_to_string([coalesce(i.kind, ''), i.pseudonym], ':') from unnest(r.identifiers) as i with offset as place where i.pseudonym is not null order by place nulls last), ' ') as identifier_set
     from received as r
 )
 
