@@ -70,7 +70,7 @@ var (
 	batchJobs       = in("jobs of each of its batches, with a sealed field", 7, "", code)
 	batchRows       = in("batch_rows", 1000, "rows", code)
 	batchRowsMost   = in("batch_rows at most", 10_000, "rows", reading)
-	embeddedRate    = in("embedded warehouse, events built by a build of all models", 18_600, "events/s", measured)
+	embeddedRate    = in("embedded warehouse, events built by a build of all models", 16_000, "events/s", measured)
 	jobSeconds      = in("one BigQuery job, from request to answer", 2, "s", assumption)
 	slotBytes       = in("bytes that a slot gets through", 10e6, "bytes/s", assumption)
 	loadInterval    = in("landing: load, one job for each table and collector every", 300, "s", assumption)

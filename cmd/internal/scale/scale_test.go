@@ -62,7 +62,7 @@ func TestByHand(t *testing.T) {
 		{"… shared by ten", outageHours(thousand, 10), 11.1084},
 		{"5 collectors load every 5 minutes", shortestLoadInterval(5), 300},
 		{"25 collectors: 25 × 86,400 / 1,500", shortestLoadInterval(25), 1440},
-		{"embedded: 18,600 × 1,800 s", embeddedEvents(), 33_480_000},
+		{"embedded: 16,000 × 1,800 s", embeddedEvents(), 28_800_000},
 		{"event_id and is_bot", bytesOf([]string{"event_id", "is_bot"}), 62},
 		{"a relation: (2 × 315,360,000 + 3 × 1,576,800) × 62", relation{"", 2, 3, nil}.bytes(ten, []string{"event_id", "is_bot"}), 39_397_924_800},
 		{"identity_map reads 473,040,000 × (38 + 38 + 38 + 8)", modelNamed(t, "identity_map").scanned(thousand, wholeBuild), 57_710_880_000},

@@ -200,3 +200,29 @@
 {% macro duckdb__as_read_again() -%}
     as not materialized
 {%- endmacro %}
+
+{#- The value of the row of a group whose number is the lowest, or the highest. Rows
+    without a number do not count, and the value is never NULL where there is one. -#}
+{% macro lowest_by(value, number) -%}
+    {{ return(adapter.dispatch('lowest_by')(value, number)) }}
+{%- endmacro %}
+
+{% macro default__lowest_by(value, number) -%}
+    case when count({{ number }}) > 0 then any_value({{ value }} having min {{ number }}) end
+{%- endmacro %}
+
+{% macro duckdb__lowest_by(value, number) -%}
+    min_by({{ value }}, {{ number }})
+{%- endmacro %}
+
+{% macro highest_by(value, number) -%}
+    {{ return(adapter.dispatch('highest_by')(value, number)) }}
+{%- endmacro %}
+
+{% macro default__highest_by(value, number) -%}
+    case when count({{ number }}) > 0 then any_value({{ value }} having max {{ number }}) end
+{%- endmacro %}
+
+{% macro duckdb__highest_by(value, number) -%}
+    max_by({{ value }}, {{ number }})
+{%- endmacro %}

@@ -108,15 +108,15 @@ begun as (
 grouped as (
     select
         node_key,
-        min_by(event_id, place) as first_event_id,
+        {{ lowest_by('event_id', 'place') }} as first_event_id,
         min(occurred_at) as started_at,
         max(occurred_at) as ended_at,
         cast(count(*) as int64) as n_events,
         cast(count(case when type = 'page' then 1 end) as int64) as page_views,
-        min_by(page_path, case when page_path is not null then place end) as entry_page,
-        max_by(page_path, case when page_path is not null then place end) as exit_page,
+        {{ lowest_by('page_path', 'case when page_path is not null then place end') }} as entry_page,
+        {{ highest_by('page_path', 'case when page_path is not null then place end') }} as exit_page,
         {%- for column in arrival %}
-        nullif(min_by(coalesce({{ column }}, ''), arrived), '') as {{ column }},
+        nullif({{ lowest_by("coalesce(" ~ column ~ ", '')", 'arrived') }}, '') as {{ column }},
         {%- endfor %}
         bit_xor(fingerprint) as fingerprint
     from begun

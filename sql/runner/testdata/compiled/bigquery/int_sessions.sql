@@ -68,18 +68,18 @@ begun as (
 grouped as (
     select
         node_key,
-        min_by(event_id, place) as first_event_id,
+        case when count(place) > 0 then any_value(event_id having min place) end as first_event_id,
         min(occurred_at) as started_at,
         max(occurred_at) as ended_at,
         cast(count(*) as int64) as n_events,
         cast(count(case when type = 'page' then 1 end) as int64) as page_views,
-        min_by(page_path, case when page_path is not null then place end) as entry_page,
-        max_by(page_path, case when page_path is not null then place end) as exit_page,
-        nullif(min_by(coalesce(utm_source, ''), arrived), '') as utm_source,
-        nullif(min_by(coalesce(utm_medium, ''), arrived), '') as utm_medium,
-        nullif(min_by(coalesce(utm_campaign, ''), arrived), '') as utm_campaign,
-        nullif(min_by(coalesce(click_id_kind, ''), arrived), '') as click_id_kind,
-        nullif(min_by(coalesce(referrer_host, ''), arrived), '') as referrer_host,
+        case when count(case when page_path is not null then place end) > 0 then any_value(page_path having min case when page_path is not null then place end) end as entry_page,
+        case when count(case when page_path is not null then place end) > 0 then any_value(page_path having max case when page_path is not null then place end) end as exit_page,
+        nullif(case when count(arrived) > 0 then any_value(coalesce(utm_source, '') having min arrived) end, '') as utm_source,
+        nullif(case when count(arrived) > 0 then any_value(coalesce(utm_medium, '') having min arrived) end, '') as utm_medium,
+        nullif(case when count(arrived) > 0 then any_value(coalesce(utm_campaign, '') having min arrived) end, '') as utm_campaign,
+        nullif(case when count(arrived) > 0 then any_value(coalesce(click_id_kind, '') having min arrived) end, '') as click_id_kind,
+        nullif(case when count(arrived) > 0 then any_value(coalesce(referrer_host, '') having min arrived) end, '') as referrer_host,
         bit_xor(fingerprint) as fingerprint
     from begun
     group by node_key, begun_micros, cast(floor((at_micros - begun_micros) / 86400000000) as int64)
