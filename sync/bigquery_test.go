@@ -35,7 +35,8 @@ func TestOnBigQuery(t *testing.T) {
 	}
 	for _, test := range []func(*testing.T){
 		TestScenarios, TestOneRunOfASyncAtATime, TestTwoTakeAFreeLeaseAtOnce, TestATamperedPlanIsRefused, TestEveryTypeArrives,
-		TestOnlyWhatIsSentIsOpened, TestPlansAndRunsAsJSON, TestEachOfSeveralVerdictsMustAllow, TestCrashAtEveryStep, TestRandomHistories,
+		TestOnlyWhatIsSentIsOpened, TestPlansAndRunsAsJSON, TestEachOfSeveralVerdictsMustAllow, TestReceiptsOfRemovals, TestErasureWaitsForTheReceipt, TestWithdrawBetweenRuns,
+		TestCrashAtEveryStep, TestRandomHistories,
 	} {
 		name := runtime.FuncForPC(reflect.ValueOf(test).Pointer()).Name()
 		t.Run(name[strings.LastIndexByte(name, '.')+1:], test)
