@@ -232,7 +232,8 @@ def compare(sluis, workspace):
     parsed = parser.parse_manifest_v12(manifest)
     assert len(parsed.nodes) == len(manifest["nodes"]) > 0, "the manifest lost nodes"
     parsed = parser.parse_run_results_v6(results)
-    assert parsed.results and {r.unique_id for r in parsed.results} <= set(manifest["nodes"]), "results are of no nodes"
+    ids = {r.unique_id for r in parsed.results if not r.unique_id.startswith("unit_test.")}  # these have a place of their own
+    assert ids and ids <= set(manifest["nodes"]), "results are of no nodes"
     run("docs")
     parsed = parser.parse_catalog_v1(json.loads((target / "catalog.json").read_text()))
     assert parsed.nodes, "the catalog is empty"
