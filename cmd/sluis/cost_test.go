@@ -240,7 +240,7 @@ func TestModelsDryRunFails(t *testing.T) {
 	if code != exitFailed || !strings.Contains(stdout, "BigQuery: Not found: Table p:sluis.typo") || !strings.Contains(stderr, "1 of 1 could not be estimated") {
 		t.Errorf("exit %d: %s\n%s", code, stderr, stdout)
 	}
-	if code, _, stderr := sluis(t, "models", "run", "--dry-run", "--select", "tag:nope", "-w", dir); code != exitFailed {
+	if code, _, stderr := sluis(t, "models", "run", "--dry-run", "--select", "tag:nope", "-w", dir); code != exitUsage {
 		t.Errorf("nothing selected: exit %d: %s", code, stderr)
 	}
 	if len(f.ran) > 0 {

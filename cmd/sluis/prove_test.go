@@ -76,6 +76,9 @@ func TestProveFindsLeaks(t *testing.T) {
 			t.Errorf("%s: what was planted is not found: %+v", place.Name, place.Hits)
 		}
 		for _, h := range place.Hits {
+			if h.Where == "leak in quarantine" && strings.HasPrefix(h.At, "sluis_models.plan_violations,") {
+				continue // which is a view of what waits there
+			}
 			if h.Where != where && !strings.HasPrefix(place.Name, "landed Parquet") && place.Name != "file of the warehouse" { // which hold the tables
 				t.Errorf("%s: the leak of another place is found, %+v", place.Name, h)
 			}

@@ -406,10 +406,8 @@ func usable(t testing.TB, d warehouse.Driver, c *crowd, people map[string]*perso
 	for at, times := range seen {
 		most, days := 1000, 90
 		switch kind := people[at.node].kind; {
-		case kind == "anonymous_id" && at.kind == "user_id":
+		case kind == "anonymous_id" && at.kind != "anonymous_id":
 			most = 3
-		case kind == "anonymous_id" && at.kind == "email":
-			most = 1
 		case kind == "email" && at.kind == "user_id":
 			most, days = 2, 100_000
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/md5" // dbt names projects by it; it protects nothing
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"path"
 	"slices"
@@ -32,10 +33,13 @@ func (p *Project) Manifest(of Invocation, now time.Time) artifact.Manifest {
 			Project:  p.name, ProjectID: hex.EncodeToString(project[:]), AdapterType: of.Dialect,
 		},
 		Nodes: map[string]artifact.Node{}, Sources: map[string]artifact.Source{}, Macros: map[string]artifact.Macro{},
-		ParentMap: map[string][]string{}, ChildMap: map[string][]string{},
+		ParentMap: map[string][]string{}, ChildMap: map[string][]string{}, UnitTests: map[string]artifact.UnitTest{},
 	}
 	for _, node := range p.nodes {
 		if node.isUnitTest() {
+			described := p.describeUnitTest(node)
+			m.UnitTests[described.UniqueID] = described
+			link(&m, described.UniqueID, described.DependsOn.Nodes)
 			continue
 		}
 		described := p.describe(node, of.Dialect)
@@ -118,6 +122,59 @@ func (p *Project) describe(n *Node, dialect string) artifact.Node {
 		p.describeTest(n, &d)
 	}
 	return d
+}
+
+// describeUnitTest says of a unit test what dbt's manifest does.
+func (p *Project) describeUnitTest(n *Node) artifact.UnitTest {
+	_, below, _ := strings.Cut(n.Path, "/")
+	unit := n.test.unit
+	d := artifact.UnitTest{
+		Name: n.Name, Model: unit.model, Description: n.Description, ResourceType: "unit_test", PackageName: p.name,
+		Path: below, OriginalFilePath: n.Path, UniqueID: p.uniqueID(n), FQN: p.fqn(n),
+		DependsOn: artifact.DependsOn{Nodes: []string{p.uniqueID(p.nodes[unit.model])}}, Given: []artifact.UnitRows{}, Expect: unit.expect.described(""),
+	}
+	for _, in := range unit.given {
+		d.Given = append(d.Given, in.described(in.input))
+	}
+	said, _ := json.Marshal([]any{d.Model, d.Given, d.Expect, unit.overrides.macros, unit.overrides.vars, unit.overrides.env}) // plain values
+	sum := sha256.Sum256(said)
+	d.Checksum = hex.EncodeToString(sum[:])
+	return d
+}
+
+func (u unitRows) described(input string) artifact.UnitRows {
+	if u.sql != "" {
+		return artifact.UnitRows{Input: input, Format: "sql", Rows: u.sql}
+	}
+	rows := make([]map[string]any, len(u.rows))
+	for i, row := range u.rows {
+		rows[i] = map[string]any{}
+		for column, value := range row {
+			rows[i][column] = value.plain()
+		}
+	}
+	return artifact.UnitRows{Input: input, Format: "dict", Rows: rows}
+}
+
+// plain is the value as JSON has it: nothing, a text, a list or an object.
+func (c cell) plain() any {
+	switch {
+	case c.isNull:
+		return nil
+	case c.fields != nil:
+		object := map[string]any{}
+		for _, f := range c.fields {
+			object[f.name] = f.value.plain()
+		}
+		return object
+	case c.list != nil:
+		list := make([]any, len(c.list))
+		for i, item := range c.list {
+			list[i] = item.plain()
+		}
+		return list
+	}
+	return c.text
 }
 
 // describeTest adds what only generic tests have.

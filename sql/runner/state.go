@@ -90,7 +90,12 @@ func (q query) wasThere(old *artifact.Manifest, of candidate) bool {
 		_, ok := old.Sources[q.sourceID(of.name)]
 		return ok
 	}
-	_, ok := old.Nodes[q.uniqueID(of.node)]
+	id := q.uniqueID(of.node)
+	if of.node.isUnitTest() {
+		_, ok := old.UnitTests[id]
+		return ok
+	}
+	_, ok := old.Nodes[id]
 	return ok
 }
 
@@ -102,6 +107,9 @@ func (q query) changed(old *artifact.Manifest, of candidate, way string) bool {
 	if of.node == nil {
 		before, now := old.Sources[q.sourceID(of.name)], q.describeSource(of.name, old.Metadata.AdapterType)
 		return way == "" && before.RelationName != now.RelationName
+	}
+	if of.node.isUnitTest() {
+		return (way == "" || way == "body") && old.UnitTests[q.uniqueID(of.node)].Checksum != q.describeUnitTest(of.node).Checksum
 	}
 	if (way == "" || way == "macros") && q.macrosChanged(old, of.node) {
 		return true

@@ -41,7 +41,7 @@ type ManifestMetadata struct {
 }
 
 // Manifest is all that a project declares: manifest.json, in version 12 of its
-// schema. Nodes, sources and macros are by their unique ids.
+// schema. Nodes, sources, macros and unit tests are by their unique ids.
 type Manifest struct {
 	Metadata       ManifestMetadata    `json:"metadata"`
 	Nodes          map[string]Node     `json:"nodes"`
@@ -58,7 +58,7 @@ type Manifest struct {
 	GroupMap       struct{}            `json:"group_map"`
 	SavedQueries   struct{}            `json:"saved_queries"`
 	SemanticModels struct{}            `json:"semantic_models"`
-	UnitTests      struct{}            `json:"unit_tests"`
+	UnitTests      map[string]UnitTest `json:"unit_tests"`
 }
 
 // Node is a model, a seed or a test.
@@ -98,6 +98,32 @@ type Node struct {
 	AttachedNode *string    `json:"attached_node,omitempty"`
 	TestMetadata *TestCall  `json:"test_metadata,omitempty"`
 	PrimaryKey   []string   `json:"primary_key,omitempty"`
+}
+
+// UnitTest is a test of a model's query.
+type UnitTest struct {
+	Name             string     `json:"name"`
+	Model            string     `json:"model"`
+	Description      string     `json:"description"`
+	ResourceType     string     `json:"resource_type"`
+	PackageName      string     `json:"package_name"`
+	Path             string     `json:"path"`
+	OriginalFilePath string     `json:"original_file_path"`
+	UniqueID         string     `json:"unique_id"`
+	FQN              []string   `json:"fqn"`
+	DependsOn        DependsOn  `json:"depends_on"`
+	Given            []UnitRows `json:"given"`
+	Expect           UnitRows   `json:"expect"`
+	// Checksum is of all that the test says. dbt's is of its own, and no other's.
+	Checksum string `json:"checksum"`
+}
+
+// UnitRows are rows that a unit test gives for something that its model reads,
+// or expects: rows of values or NULL by column, or a query.
+type UnitRows struct {
+	Input  string `json:"input,omitempty"`
+	Format string `json:"format"`
+	Rows   any    `json:"rows"`
 }
 
 // Checksum is that of a node's file.
