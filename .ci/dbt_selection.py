@@ -222,18 +222,19 @@ def compare(sluis, workspace):
         dbt = Dbt(pathlib.Path(workspace) / "sql", "sluis", pathlib.Path(scratch))
         for question in WORKSPACE_QUESTIONS:
             listed = json.loads(run("ls", "--json", "--select", question))
-            same(question, dbt.ls(question + (" | --resource-type model seed test")), sorted(node["unique_id"] for node in listed))
+            same(question, dbt.ls(question + (" | --resource-type model seed test unit_test")), sorted(node["unique_id"] for node in listed))
     run("build")
     target = pathlib.Path(workspace) / "data/target"
     manifest, results = (json.loads((target / name).read_text()) for name in ("manifest.json", "run_results.json"))
     # dbt keeps the tests of models that are not enabled, which read nothing then, and hooks, which ours has built in.
-    own = {id: node for id, node in nodes(dbt.manifest).items() if node["package_name"] == "sluis" and (node["nodes"] or node["resource_type"] in ("model", "seed", "source"))}
+    own = {id: node for id, node in nodes(dbt.manifest).items() if node["package_name"] == "sluis" and node["resource_type"] != "operation" and (node["nodes"] or node["resource_type"] in ("model", "seed", "source"))}
     same("nodes of the manifest", own, nodes(manifest))
     parsed = parser.parse_manifest_v12(manifest)
     assert len(parsed.nodes) == len(manifest["nodes"]) > 0, "the manifest lost nodes"
     parsed = parser.parse_run_results_v6(results)
-    ids = {r.unique_id for r in parsed.results if not r.unique_id.startswith("unit_test.")}  # these have a place of their own
-    assert ids and ids <= set(manifest["nodes"]), "results are of no nodes"
+    ids = {r.unique_id for r in parsed.results}
+    assert ids and ids <= set(manifest["nodes"]) | set(manifest["unit_tests"]), "results are of no nodes"
+    same("unit tests of the manifest", *(sorted((t["unique_id"], t["model"]) for t in m["unit_tests"].values()) for m in (dbt.manifest, manifest)))
     run("docs")
     parsed = parser.parse_catalog_v1(json.loads((target / "catalog.json").read_text()))
     assert parsed.nodes, "the catalog is empty"

@@ -159,7 +159,7 @@ func TestSelectionRefuses(t *testing.T) {
 		"visits,":             "there is no name in it",
 		"@visits+":            "leave out the + after it",
 		"config:view":         "say which config",
-		"resource_type:macro": "it may be model, seed, test, source",
+		"resource_type:macro": "it may be model, seed, test, unit_test, source",
 		"test_type:odd":       "generic, singular, data or unit",
 		"source:a.b.c.d":      "source:NAME.TABLE",
 		"state:modified":      "name its folder with --state",

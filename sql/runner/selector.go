@@ -418,13 +418,16 @@ func matchSource(q query, c criterion) (func(candidate) bool, error) {
 }
 
 func matchKind(_ query, c criterion) (func(candidate) bool, error) {
-	kinds := []string{string(Model), string(Seed), string(Test), "source"}
+	kinds := []string{string(Model), string(Seed), string(Test), "unit_test", "source"}
 	if !slices.Contains(kinds, c.value) {
 		return nil, fmt.Errorf("there are none of this type: it may be %s", strings.Join(kinds, ", "))
 	}
 	return func(of candidate) bool {
-		if of.node == nil {
+		switch {
+		case of.node == nil:
 			return c.value == "source"
+		case of.node.isUnitTest():
+			return c.value == "unit_test"
 		}
 		return string(of.node.Kind) == c.value
 	}, nil
