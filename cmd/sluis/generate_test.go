@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -29,6 +30,7 @@ func TestGenerate(t *testing.T) {
 	people := []string{"--people", "250", "--days", "45", "--withdrawals", "0.15", "--shared", "0", "--roles", "0", "--bots", "0.1"}
 	straight, sent := newWorkspace(t), newWorkspace(t)
 	made(t, nil, append([]string{"generate", "--workspace", straight}, people...)...)
+	edit(t, filepath.Join(sent, "sluis.yaml"), "every: 1s", "every: 1h") // the models are built below, once
 	p := start(t, "up", "--workspace", sent, "--listen", "127.0.0.1:0")
 	made(t, nil, append([]string{"generate", "--workspace", sent, "--to", p.url}, people...)...)
 	p.terminate(t)

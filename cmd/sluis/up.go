@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +21,7 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/sql/runner"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
 
@@ -57,6 +62,8 @@ type scheduler struct {
 	stderr io.Writer
 	// retained is when data keys were last destroyed for their age.
 	retained time.Time
+	// built is what the models were last built from, all of them; nil if some failed.
+	built *buildInput
 }
 
 func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logger, stderr io.Writer) (*scheduler, error) {
@@ -181,14 +188,24 @@ func (s *scheduler) retain(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// buildModels holds the warehouse only while it builds. It returns the names
-// of the models that were not built.
+// buildModels builds the models, unless they would come out the same. It holds
+// the warehouse only meanwhile, and returns the names of the models that were not
+// built.
 func (s *scheduler) buildModels(ctx context.Context, project *runner.Project) (failed map[string]bool, err error) {
 	db, err := openWarehouse(ctx, s.w, "sluis up (models)", s.stderr)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
+	input, err := inputOf(ctx, s.w, db)
+	if err != nil {
+		return nil, err
+	}
+	if input.sameAs(s.built, s.w.Schedule.Idle) {
+		s.logger.Debug("nothing landed and no model was edited: the models stay as they are")
+		return nil, nil
+	}
+	s.built = nil
 	results, err := project.Run(ctx, db, "")
 	if err != nil {
 		return nil, err
@@ -200,7 +217,57 @@ func (s *scheduler) buildModels(ctx context.Context, project *runner.Project) (f
 			s.logger.Error("a model was not built", "model", r.Name, "status", string(r.Status), "message", r.Message)
 		}
 	}
+	if len(failed) == 0 {
+		s.built = &input
+	}
 	return failed, nil
+}
+
+// buildInput is what the models of a workspace are made from.
+type buildInput struct {
+	landing string // see [warehouse.Versioner]
+	models  string // of the project's files
+	at      time.Time
+}
+
+func inputOf(ctx context.Context, w *workspace.Workspace, db warehouse.Driver) (buildInput, error) {
+	input := buildInput{at: time.Now()}
+	versioner, ok := db.(warehouse.Versioner)
+	if !ok {
+		return input, nil
+	}
+	var err error
+	if input.landing, err = versioner.LandingVersion(ctx); err != nil {
+		return input, err
+	}
+	input.models, err = filesVersion(w.Path(w.Models))
+	return input, err
+}
+
+// sameAs tells whether a build from input would give what one from before gave, but
+// for the time that has passed, which is less than idle.
+func (input buildInput) sameAs(before *buildInput, idle time.Duration) bool {
+	return before != nil && input.landing != "" && input.landing == before.landing && input.models == before.models &&
+		input.at.Sub(before.at) < idle
+}
+
+// filesVersion changes when a file below a folder comes, goes or is written.
+func filesVersion(dir string) (string, error) {
+	version := sha256.New()
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		info, err := entry.Info()
+		if err == nil {
+			fmt.Fprintf(version, "%s\x00%d %d\n", path, info.Size(), info.ModTime().UnixNano())
+		}
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("look whether models were edited: %w", err)
+	}
+	return hex.EncodeToString(version.Sum(nil)), nil
 }
 
 // readyFor refuses a sync while anything that it reads is out of date: a

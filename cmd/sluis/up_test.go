@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 )
 
 const consented = `"context":{"consent":{"categoryPreferences":{"identity":true,"analytics":true,"marketing":true}}}`
@@ -118,5 +122,59 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 	rows := query(t, dir, `select outcome, decision_id from sluis_sync.deliveries where reason = 'consent_withdrawn'`)
 	if len(rows) != 1 || rows[0]["outcome"] != "delivered" {
 		t.Errorf("the proof of the removal is %v", rows)
+	}
+}
+
+// The models are built when something landed, when one was edited, when the last
+// build had a failure, and when time has passed; else they stay as they are.
+func TestUpBuildsWhatChanged(t *testing.T) {
+	dir := newWorkspace(t)
+	made(t, nil, "generate", "--workspace", dir, "--people", "3", "--days", "2")
+	w, err := workspace.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &scheduler{w: w, logger: slog.New(slog.DiscardHandler), stderr: io.Discard}
+	model := filepath.Join(w.Path(w.Models), "models", "profiles", "profiles.sql")
+	builds := func() *buildInput {
+		t.Helper()
+		project, err := loadProject(w, false, s.logger, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.buildModels(t.Context(), project); err != nil {
+			t.Fatal(err)
+		}
+		return s.built
+	}
+	last := builds()
+	if last == nil || last.landing == "" {
+		t.Fatalf("the first build: %+v", last)
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		want bool
+	}{
+		{"nothing", func() {}, false},
+		{"an edit", func() { edit(t, model, "select", "select -- all") }, true},
+		{"nothing after the edit", func() {}, false},
+		{"people who landed", func() { made(t, nil, "generate", "--workspace", dir, "--people", "2", "--days", "2", "--seed", "7") }, true},
+		{"time", func() { last.at = last.at.Add(-w.Schedule.Idle) }, true},
+	} {
+		step.do()
+		now := builds()
+		if built := now != last; now == nil || built != step.want {
+			t.Errorf("after %s: built is %t, want %t", step.what, built, step.want)
+		}
+		last = now
+	}
+	edit(t, model, "select -- all", "select no_such_column, -- all")
+	if builds() != nil {
+		t.Error("a build with a failure is taken for one that need not be repeated")
+	}
+	edit(t, model, "select no_such_column, -- all", "select")
+	if builds() == nil {
+		t.Error("the mended model was not built")
 	}
 }

@@ -91,7 +91,7 @@ func open(ctx context.Context, path string, config Config, wait *waiter) (*db, e
 	if err != nil {
 		return nil, err
 	}
-	d := &db{connector: connector, writing: make(chan struct{}, 1)}
+	d := &db{connector: connector, writing: make(chan struct{}, 1), version: landed.version}
 	if err := d.setUp(ctx, path, config, landed); err != nil {
 		return nil, errors.Join(err, connector.Close())
 	}
@@ -167,9 +167,14 @@ type db struct {
 	// writing holds a token while a statement writes. DuckDB's concurrency is
 	// optimistic: of two writers to one table the second would fail.
 	writing chan struct{}
+
+	version string // of what had landed when it was opened
 }
 
 func (*db) Dialect() string { return "duckdb" }
+
+// LandingVersion implements [warehouse.Versioner]: the files that Open found.
+func (d *db) LandingVersion(context.Context) (string, error) { return d.version, nil }
 
 func (d *db) Exec(ctx context.Context, query string, args ...any) error {
 	rows, err := d.Query(ctx, query, args...)

@@ -3,6 +3,8 @@ package duckdb
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +24,8 @@ import (
 type landedFiles struct {
 	root  string              // absolute; empty if there is none
 	files map[string][]string // by table
+
+	version string // of what is in the files; see [warehouse.Versioner]
 }
 
 // batch is a folder with what one range of a spool became.
@@ -56,16 +60,21 @@ func findLanded(root string) (landedFiles, error) {
 	if err != nil {
 		return landed, err
 	}
+	version := sha256.New()
 	for _, b := range batches {
 		for _, table := range warehouse.Landing() {
 			file := filepath.Join(b.dir, table.Name+".parquet")
-			if _, err := os.Stat(file); err == nil {
+			if info, err := os.Stat(file); err == nil {
 				landed.files[table.Name] = append(landed.files[table.Name], file)
+				// A file is never appended to: it is new, or put in the place of one
+				// that had more rows.
+				fmt.Fprintf(version, "%s\x00%d %d\n", file, info.Size(), info.ModTime().UnixNano())
 			} else if !errors.Is(err, fs.ErrNotExist) {
 				return landed, fmt.Errorf("find what landed: %w", err)
 			}
 		}
 	}
+	landed.version = hex.EncodeToString(version.Sum(nil))
 	return landed, nil
 }
 

@@ -108,6 +108,52 @@ func TestLandingKeepsItsTypes(t *testing.T) {
 	}
 }
 
+// The version of what landed changes when a batch comes, goes, or has a file
+// replaced, and only then; each opening has its own.
+func TestLandingVersion(t *testing.T) {
+	landing := t.TempDir()
+	version := func() string {
+		t.Helper()
+		d := open(t, duckdb.Config{Path: filepath.Join(t.TempDir(), "w.duckdb"), Landing: landing})
+		defer d.Close()
+		v, err := d.(warehouse.Versioner).LandingVersion(t.Context())
+		if err != nil || v == "" {
+			t.Fatalf("version %q, %v", v, err)
+		}
+		return v
+	}
+	seen := map[string]string{}
+	for _, step := range []struct {
+		what string
+		do   func()
+	}{
+		{"empty", func() {}},
+		{"a batch", func() { land(t, landing, batch("s", 0, 10), "events", "SELECT 'a' AS event_id") }},
+		{"another", func() { land(t, landing, batch("s", 10, 20), "events", "SELECT 'b' AS event_id") }},
+		{"another table", func() { land(t, landing, batch("s", 10, 20), "vault", "SELECT 'b' AS token") }},
+		{"a file replaced by one of its size", func() { land(t, landing, batch("s", 10, 20), "events", "SELECT 'c' AS event_id") }},
+		{"a compaction", func() { land(t, landing, batch("s", 0, 20), "events", "SELECT 'd' AS event_id") }},
+		{"a batch gone", func() {
+			if err := os.RemoveAll(filepath.Join(landing, "dt=2026-11-23", batch("s", 0, 20))); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		step.do()
+		v := version()
+		if before, ok := seen[v]; ok && step.what != "a batch gone" {
+			t.Errorf("%s: the version is that of %s", step.what, before)
+		}
+		seen[v] = step.what
+		if version() != v {
+			t.Errorf("%s: another version although nothing changed", step.what)
+		}
+	}
+	if len(seen) != 6 {
+		t.Errorf("%d versions: once a compaction is gone, all is as before it", len(seen))
+	}
+}
+
 // What lands later is there at the next opening, with the models' tables.
 func TestLandingAtEachOpen(t *testing.T) {
 	landing, path := t.TempDir(), filepath.Join(t.TempDir(), "w.duckdb")

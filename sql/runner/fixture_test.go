@@ -46,7 +46,7 @@ func TestModels(t *testing.T) {
 			}
 			d := w.open()
 			defer d.Close()
-			c.check(t, c.project(t, project), d)
+			c.check(t, c.project(t, project), d, "")
 		})
 	}
 }
@@ -101,14 +101,24 @@ func (c modelCase) project(t *testing.T, all *runner.Project) *runner.Project {
 	return load(t, runner.Options{Dir: workspace(t, c.files), Vars: varsOfCases})
 }
 
-// check builds the models in a warehouse where the case has landed.
-func (c modelCase) check(t *testing.T, project *runner.Project, d warehouse.Driver) {
+// selector selects the models that the case wants rows of, and what they are built from.
+func (c modelCase) selector() string {
+	models := []string{"+identity_map"} // for the founders
+	for _, wanted := range c.wanted {
+		model, _, _ := strings.Cut(wanted.Name, " ")
+		models = append(models, "+"+model)
+	}
+	return strings.Join(models, " ")
+}
+
+// check builds the selected models in a warehouse where the case has landed.
+func (c modelCase) check(t *testing.T, project *runner.Project, d warehouse.Driver, selector string) {
 	if c.vars != nil {
 		vars := maps.Clone(varsOfCases)
 		maps.Copy(vars, c.vars)
 		project = load(t, runner.Options{Dir: sqlproject.Files, Vars: vars})
 	}
-	build(t, project, d, "")
+	build(t, project, d, selector)
 	founders := founders(t, d)
 	for _, wanted := range c.wanted {
 		model := wanted.Name

@@ -87,6 +87,17 @@ type Retainer interface {
 	KeepsDeleted(ctx context.Context) (time.Duration, error)
 }
 
+// Versioner tells whether anything landed. It is optional, as [Estimator] is; of a
+// driver without, nobody can tell.
+//
+// It may be called concurrently.
+type Versioner interface {
+	// LandingVersion names what is in the landing tables, as this driver sees
+	// them: while the name is the same, so are their rows. It is empty where that
+	// cannot be told. Asking is free.
+	LandingVersion(ctx context.Context) (string, error)
+}
+
 // Rows is the result of a query. It is used by one goroutine.
 //
 // Values are nil, bool, int64, float64, string, []byte, time.Time (UTC),

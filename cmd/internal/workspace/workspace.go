@@ -190,6 +190,9 @@ const (
 // Schedule says when models and syncs run under `sluis up`.
 type Schedule struct {
 	Every time.Duration `yaml:"every"`
+	// Idle is how long models stay as they are while nothing lands and nobody
+	// edits them: what they say of the time that has passed is that much behind.
+	Idle time.Duration `yaml:"idle"`
 }
 
 // Workspace is an opened workspace: a configuration that has been checked.
@@ -261,8 +264,11 @@ func defaults() Config {
 	}
 }
 
-// settle gives the schedule its default, which depends on the warehouse.
+// settle gives the schedule its defaults, of which one depends on the warehouse.
 func (w *Workspace) settle() {
+	if w.Schedule.Idle == 0 {
+		w.Schedule.Idle = 10 * time.Minute
+	}
 	if w.Schedule.Every != 0 {
 		return
 	}
@@ -285,6 +291,9 @@ func (w *Workspace) check(doc *document) {
 	}
 	if w.Schedule.Every < time.Second {
 		doc.report("schedule.every", "must be at least 1s")
+	}
+	if w.Schedule.Idle < time.Second || w.Schedule.Idle > 24*time.Hour {
+		doc.report("schedule.idle", "must be from 1s to 24h: consent that ends by its age ends that much later")
 	}
 	if b := w.Warehouse.BigQuery; b != nil {
 		w.checkBigQuery(doc, b)
