@@ -23,7 +23,7 @@ import (
 // of things happen, is built there whole.
 func TestModelsOnBigQuery(t *testing.T) {
 	next := bigquerytest.Projects(t)
-	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: varsOfCases})
+	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: varsOfCases, Indirect: runner.Cautious})
 	for _, c := range cases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			d := openBigQuery(t, next)

@@ -37,7 +37,7 @@ var varsOfCases = map[string]any{"as_of": asOf, "own_hosts": []any{"shop.example
 // What is wanted of a model may be of some rows only, as in
 // "want/sessions where page_views > 1.csv".
 func TestModels(t *testing.T) {
-	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: varsOfCases})
+	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: varsOfCases, Indirect: runner.Cautious})
 	for _, c := range cases(t) {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -98,7 +98,7 @@ func (c modelCase) project(t *testing.T, all *runner.Project) *runner.Project {
 	if len(c.files) == 0 {
 		return all
 	}
-	return load(t, runner.Options{Dir: workspace(t, c.files), Vars: varsOfCases})
+	return load(t, runner.Options{Dir: workspace(t, c.files), Vars: varsOfCases, Indirect: runner.Cautious})
 }
 
 // selector selects the models that the case wants rows of, and what they are built from.
@@ -116,7 +116,7 @@ func (c modelCase) check(t *testing.T, project *runner.Project, d warehouse.Driv
 	if c.vars != nil {
 		vars := maps.Clone(varsOfCases)
 		maps.Copy(vars, c.vars)
-		project = load(t, runner.Options{Dir: sqlproject.Files, Vars: vars})
+		project = load(t, runner.Options{Dir: sqlproject.Files, Vars: vars, Indirect: runner.Cautious})
 	}
 	build(t, project, d, selector)
 	founders := founders(t, d)
