@@ -46,6 +46,8 @@ func TestMain(m *testing.M) {
 
 func servePlugin(kind string) {
 	switch kind {
+	case "spy":
+		destination.Serve(spy{})
 	case "silent": // never shakes hands
 		select {}
 	case "garbage":
@@ -735,10 +737,12 @@ func (l *lockedBuffer) String() string {
 func runHost(dir, kind string) {
 	path, sum, err := host.Self()
 	if err == nil {
-		_, err = host.Start(context.Background(), host.Config{
-			Name: kind, Path: path, Args: []string{"plugin", kind}, SHA256: sum,
-			TempDir: dir, Logger: slog.New(slog.DiscardHandler),
-		})
+		c := host.Config{Path: path, SHA256: sum, TempDir: dir, Logger: slog.New(slog.DiscardHandler)}
+		if name, ok := strings.CutPrefix(kind, "confined "); ok {
+			kind, c.Confine = name, &host.Confinement{Memory: unlimited}
+		}
+		c.Name, c.Args = kind, []string{"plugin", kind}
+		_, err = host.Start(context.Background(), c)
 	}
 	fmt.Fprintln(os.Stdout, "started", err)
 	select {}
@@ -772,6 +776,13 @@ func killHost(t *testing.T, dir, kind string) {
 // SDK may forget to: the kernel ends it.
 func TestHostOfUnwatchingPluginIsKilled(t *testing.T) {
 	killHost(t, config(t, "good").TempDir, "unwatching")
+}
+
+// Nor does one in namespaces of its own outlive the host.
+func TestHostOfConfinedPluginIsKilled(t *testing.T) {
+	for _, kind := range []string{"confined good", "confined unwatching"} {
+		killHost(t, config(t, "good").TempDir, kind)
+	}
 }
 
 // Three generations: the test kills a host, and the host's plugin must end.
