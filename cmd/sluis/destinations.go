@@ -100,7 +100,7 @@ func describe(c *cli.Context, name string) (destination.Description, error) {
 	if err := checkKnown(workspaceDir(c), name); err != nil {
 		return destination.Description{}, err
 	}
-	start, err := starter(workspaceDir(c), newLogger(c))
+	start, err := starter(workspaceDir(c), quietLogger(c))
 	if err != nil {
 		return destination.Description{}, err
 	}

@@ -139,7 +139,7 @@ func destinationsConform(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	config := host.Config{Name: d.Name, Path: file, SHA256: program.SHA256, Logger: newLogger(c)}
+	config := host.Config{Name: d.Name, Path: file, SHA256: program.SHA256, Logger: quietLogger(c)}
 	if !c.Bool("unconfined") {
 		config.Confine = &host.Confinement{Egress: d.EgressHosts}
 	}

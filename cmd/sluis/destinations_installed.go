@@ -204,7 +204,7 @@ func takeIn(dir, from string, inPlace bool) (program workspace.Program, path str
 // lookAt starts a program that nothing is known of yet, and asks what it is. It
 // may connect to nothing.
 func lookAt(c *cli.Context, path, digest string) (destination.Description, error) {
-	config := host.Config{Name: filepath.Base(c.Args().First()), Path: path, SHA256: digest, Logger: newLogger(c)}
+	config := host.Config{Name: filepath.Base(c.Args().First()), Path: path, SHA256: digest, Logger: quietLogger(c)}
 	if !c.Bool("unconfined") {
 		config.Confine = &host.Confinement{}
 	}
@@ -234,7 +234,7 @@ func destinationsVerify(c *cli.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(lock.Destinations)) {
 		locked := lock.Destinations[name]
 		l, verdict := line{Destination: name, Version: locked.Version, Egress: locked.Egress, Confined: !locked.Unconfined, OK: true}, "ok"
-		if plugin, err := startInstalled(c.Context, dir, name, locked, newLogger(c)); err != nil {
+		if plugin, err := startInstalled(c.Context, dir, name, locked, quietLogger(c)); err != nil {
 			failed++
 			l.OK, l.Problem, verdict = false, err.Error(), err.Error()
 		} else {

@@ -52,7 +52,7 @@ func syncNew(c *cli.Context) error {
 	if err := checkKnown(w.Dir, c.String("destination")); err != nil {
 		return err
 	}
-	start, err := starter(w.Dir, newLogger(c))
+	start, err := starter(w.Dir, quietLogger(c))
 	if err != nil {
 		return err
 	}

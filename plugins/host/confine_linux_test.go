@@ -280,6 +280,33 @@ func namespaceOf(t *testing.T, pid int) []int {
 	return pids
 }
 
+// A plugin that takes more memory than it may ends, and takes nobody along.
+func TestLeakIsBounded(t *testing.T) {
+	c := config(t, "leaky")
+	c.Path, c.Args = filepath.Join(c.TempDir, "leaky"), nil
+	// The race detector's memory would not fit, so this one is built without it.
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", c.Path, "./testdata/leaky")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	program, err := os.ReadFile(c.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SHA256, c.Confine = sha(program), &host.Confinement{Memory: 256 << 20}
+	p, err := host.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	if err := p.Open(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Write(t.Context(), batch(1, "v")); !errors.Is(err, host.ErrEnded) {
+		t.Errorf("err = %v, want that it ended", err)
+	}
+}
+
 // What does not start is told of, and leaves nothing behind.
 func TestConfinedStartFails(t *testing.T) {
 	for kind, want := range map[string]string{"silent": "in time", "garbage": "Unrecognized", "exits": "Unrecognized"} {
