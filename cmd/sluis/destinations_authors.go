@@ -164,6 +164,7 @@ func destinationsConform(c *cli.Context) error {
 // killed sends a batch, kills the process, and sends it again from another one.
 func killed(suite destinationtest.Suite) func(t destinationtest.T) {
 	return func(t destinationtest.T) {
+		var before []destination.Result
 		for range 2 {
 			d, config := suite.Open(t)
 			if err := d.Open(t.Context(), config); err != nil {
@@ -177,6 +178,12 @@ func killed(suite destinationtest.Suite) func(t destinationtest.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			for i, r := range before {
+				if d.Describe().Idempotent && results[i].Outcome != r.Outcome && results[i].Outcome != destination.Skipped {
+					t.Errorf("change %d was %v, and sent again by another process %v", i, r.Outcome, results[i].Outcome)
+				}
+			}
+			before = results
 			if plugin, ok := d.(*host.Plugin); ok {
 				plugin.Kill()
 			}

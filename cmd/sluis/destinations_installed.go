@@ -97,6 +97,20 @@ func asPinned(d destination.Description, name string, locked workspace.Locked) e
 	return nil
 }
 
+// checkInstalled starts each program that is pinned.
+func checkInstalled(ctx context.Context, dir string) error {
+	lock, err := workspace.ReadLock(dir)
+	problems := []error{err}
+	for _, name := range slices.Sorted(maps.Keys(lock.Destinations)) {
+		plugin, err := startInstalled(ctx, dir, name, lock.Destinations[name], slog.New(slog.DiscardHandler))
+		if err == nil {
+			plugin.Kill()
+		}
+		problems = append(problems, err)
+	}
+	return errors.Join(problems...)
+}
+
 func hosts(names []string) string {
 	if len(names) == 0 {
 		return "no host"
@@ -180,11 +194,13 @@ func takeIn(dir, from string, inPlace bool) (program workspace.Program, path str
 	defer source.Close() //nolint:errcheck // only read
 	sum := sha256.New()
 	if inPlace {
-		_, err := io.Copy(sum, source)
+		if _, err := io.Copy(sum, source); err != nil {
+			return program, "", err
+		}
 		if path, err = filepath.Abs(from); err != nil {
 			return program, "", err
 		}
-		return workspace.Program{Path: path, SHA256: hex.EncodeToString(sum.Sum(nil))}, path, err
+		return workspace.Program{Path: path, SHA256: hex.EncodeToString(sum.Sum(nil))}, path, nil
 	}
 	folder := filepath.Join(dir, "plugins", runtime.GOOS+"_"+runtime.GOARCH)
 	if err := os.MkdirAll(folder, 0o755); err != nil {

@@ -24,7 +24,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
-	"github.com/sluis-cdp/sluis/plugins/destination/destinationtest"
 	"github.com/sluis-cdp/sluis/plugins/host"
 )
 
@@ -219,18 +218,6 @@ func TestConfinement(t *testing.T) {
 	if n := strings.Count(log.String(), "has not declared"); n != 2 {
 		t.Errorf("the log tells %d times of hosts that are not declared: %s", n, log.String())
 	}
-}
-
-// A confined plugin is a plugin like any other.
-func TestConfinedConformance(t *testing.T) {
-	destinationtest.Run(t, func(t *testing.T) (destination.Destination, map[string]string) {
-		p, err := host.Start(t.Context(), confinedConfig(t, "good"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(p.Kill)
-		return p, map[string]string{"token": "good"}
-	})
 }
 
 // Nothing that a confined plugin started outlives it, wherever it has moved.
