@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"go/format"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -151,11 +153,7 @@ func destinationsConform(c *cli.Context) error {
 				t.Fatal(err)
 			}
 			t.Cleanup(plugin.Kill)
-			own := make(map[string]string, len(settings)) // the suite changes it
-			for name, value := range settings {
-				own[name] = value
-			}
-			return plugin, own
+			return plugin, maps.Clone(settings) // the suite changes them
 		},
 	}
 	return report(c, append(suite.Checks(), destinationtest.Check{Name: "killed", Run: killed(suite)}))
@@ -264,8 +262,8 @@ func (t *trial) run(check func(destinationtest.T)) {
 	go func() {
 		defer close(done)
 		defer func() {
-			for i := len(t.cleanups) - 1; i >= 0; i-- {
-				t.cleanups[i]()
+			for _, cleanup := range slices.Backward(t.cleanups) {
+				cleanup()
 			}
 		}()
 		check(t)

@@ -312,11 +312,11 @@ func lastWords(words []byte) string {
 func received(oob []byte) (net.Listener, error) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil || len(messages) != 1 {
-		return nil, fmt.Errorf("it sent no listener (%w)", err)
+		return nil, errors.New("it sent no listener")
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return nil, fmt.Errorf("it sent no listener (%w)", err)
+		return nil, errors.New("it sent no listener")
 	}
 	unix.CloseOnExec(fds[0])
 	file := os.NewFile(uintptr(fds[0]), "listener")
