@@ -178,12 +178,12 @@ func TestThirdPartyDestination(t *testing.T) {
 
 	// What it says of itself is held to what was looked at.
 	lock := filepath.Join(dir, "destinations.lock")
-	edit(t, lock, "[${url}]", "[elsewhere.example]")
+	edit(t, lock, "['${url}']", "[elsewhere.example]")
 	says(sluis(1, "destinations", "verify"), "wants to connect to ${url}")
 	edit(t, lock, "egress: [elsewhere.example]", "egres: []")
 	says(sluis(1, "destinations", "verify"), "destinations.lock:5: unknown key \"egres\"")
 
-	edit(t, lock, "egres: []", "egress: [${url}]")
+	edit(t, lock, "egres: []", "egress: ['${url}']")
 	if err := os.Remove(filepath.Join(dir, "syncs", "guests.yaml")); err != nil {
 		t.Fatal(err)
 	}
