@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test test-dbt matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault soak soak-privacy damaged-consent prove check bench bench-collector bench-models scale fuzz consent-vectors lint crawlers golden proto clean
+.PHONY: all demo test test-dbt matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault soak soak-privacy damaged-consent prove check bench bench-collector bench-models scale fuzz consent-vectors lint crawlers golden proto guestbook clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -133,10 +133,11 @@ consent-vectors:
 	$(GO) test -count=1 -v -run TestAgainstTheEncoderOfTheIAB ./consent/tcf -tcf.vectors $(abspath bin/tcf.jsonl)
 	$(GO) test -count=1 -v -run TestAgainstTheEncoderOfTheIAB ./consent/gpp -gpp.vectors $(abspath bin/gpp.jsonl)
 
-# Both modules must be tidy: the one of sql/googlesql needs this one, and so goes stale when this one's requirements change.
+# All modules must be tidy: those of sql/googlesql and of the third party need this one, and so go stale when this one's requirements change.
 lint:
 	$(GO) mod tidy -diff
 	cd sql/googlesql && $(GO) mod tidy -diff
+	cd $(GUESTBOOK) && $(GO) mod tidy -diff
 	$(GOLANGCI) run
 
 # Take the list of crawlers anew from where it is kept; then read the difference, and run the tests of collector/visitor:
@@ -153,7 +154,13 @@ golden:
 
 # Generate the protocol's code; needs protoc-gen-go and protoc-gen-go-grpc in PATH.
 proto:
-	cd plugins/proto && $(BUF) lint && $(BUF) generate
+	cd plugins/proto && $(BUF) lint && $(BUF) breaking --against destination/v1/testdata/released.binpb && $(BUF) generate
+
+# The module of a third party that tests build: as `sluis destinations new` writes it now, and tidy.
+GUESTBOOK := cmd/sluis/testdata/guestbook
+guestbook:
+	dir=$$(mktemp -d) && $(GO) run ./cmd/sluis destinations new --sdk ../../../.. --dir $$dir/guestbook guestbook && cp $$dir/guestbook/* $(GUESTBOOK)/ && rm -rf $$dir
+	cd $(GUESTBOOK) && $(GO) mod tidy
 
 clean:
 	rm -rf bin

@@ -94,7 +94,7 @@ var allowed = map[string][]string{
 	"cmd/sluis-collector":      {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/canary", "cmd/internal/edge", "cmd/internal/generate", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
-		"plugins/destination", "plugins/file", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
+		"plugins/destination", "plugins/destination/destinationtest", "plugins/file", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/runner/artifact", "sql/runner/docs", "sql/warehouse", "sync",
 	},
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,7 +26,7 @@ func destinationsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "destinations",
 		Usage: "the places that syncs send to",
-		Subcommands: []*cli.Command{
+		Subcommands: append(append(installedCommands(), authorsCommands()...), []*cli.Command{
 			{
 				Name: "ls", Usage: "list the destinations, or what one takes: its configuration and its fields", ArgsUsage: "[DESTINATION]",
 				Flags: []cli.Flag{jsonFlag()}, Action: destinationsLs,
@@ -40,16 +39,22 @@ func destinationsCommand() *cli.Command {
 				Name: "test", Usage: "send one row of your own to a sync's destination, and take it out again", ArgsUsage: "SYNC FIELD=VALUE...",
 				Flags: []cli.Flag{jsonFlag(), &cli.BoolFlag{Name: "keep", Usage: "do not take the row out again"}}, Action: destinationsTest,
 			},
-		},
+		}...),
 	}
 }
 
 func destinationsLs(c *cli.Context) error {
-	all := builtin()
+	lock, err := workspace.ReadLock(workspaceDir(c))
+	if err != nil {
+		return err
+	}
 	if !c.Args().Present() {
 		descriptions, rows := []destination.Description{}, [][]string{}
-		for _, name := range slices.Sorted(maps.Keys(all)) {
-			d := all[name]().Describe()
+		for _, name := range known(lock) {
+			d, err := describe(c, name)
+			if err != nil {
+				return err
+			}
 			descriptions = append(descriptions, d)
 			rows = append(rows, []string{d.Name, d.Version, d.Granularity.String(), mark(d.Idempotent), required(d.Config)})
 		}
@@ -59,11 +64,13 @@ func destinationsLs(c *cli.Context) error {
 		printTable(c.App.Writer, []string{"destination", "version", "tells of each", "again is once", "needs"}, rows)
 		return nil
 	}
-	make, ok := all[c.Args().First()]
-	if !ok || c.NArg() != 1 {
-		return usage("there is no destination %q; there are %s", strings.Join(c.Args().Slice(), " "), strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+	if c.NArg() != 1 {
+		return usage("ls takes one DESTINATION at most")
 	}
-	d := make().Describe()
+	d, err := describe(c, c.Args().First())
+	if err != nil {
+		return err
+	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, d)
 	}
@@ -82,6 +89,27 @@ func destinationsLs(c *cli.Context) error {
 	}
 	printTable(c.App.Writer, []string{"field", "required", "form", "help"}, rows)
 	return nil
+}
+
+// describe asks a destination what it is. Those that are built in need no
+// process for that.
+func describe(c *cli.Context, name string) (destination.Description, error) {
+	if make, ok := builtin()[name]; ok {
+		return make().Describe(), nil
+	}
+	if err := checkKnown(workspaceDir(c), name); err != nil {
+		return destination.Description{}, err
+	}
+	start, err := starter(workspaceDir(c), quietLogger(c))
+	if err != nil {
+		return destination.Description{}, err
+	}
+	plugin, err := start(c.Context, name)
+	if err != nil {
+		return destination.Description{}, err
+	}
+	defer plugin.Kill()
+	return plugin.Describe(), nil
 }
 
 // mark is "yes" or nothing, so that a column shows what is set.
@@ -169,8 +197,8 @@ func chosenSyncs(w *workspace.Workspace, names []string) ([]syncer.Sync, error) 
 
 // withDestination starts the destination of a sync, opens it, and closes it
 // after do.
-func withDestination(c *cli.Context, s syncer.Sync, do func(ctx context.Context, d destination.Destination) error) (err error) {
-	connect, err := connector(newLogger(c))
+func withDestination(c *cli.Context, w *workspace.Workspace, s syncer.Sync, do func(ctx context.Context, d destination.Destination) error) (err error) {
+	connect, err := connector(w, newLogger(c))
 	if err != nil {
 		return err
 	}
@@ -205,7 +233,7 @@ func destinationsCheck(c *cli.Context) error {
 	lines, rows, failed := []line{}, [][]string{}, 0
 	for _, s := range chosen {
 		s.File = filepath.Join(w.Syncs, s.File)
-		err := withDestination(c, s, func(ctx context.Context, d destination.Destination) error {
+		err := withDestination(c, w, s, func(ctx context.Context, d destination.Destination) error {
 			if checker, ok := d.(destination.Checker); ok {
 				return checker.Check(ctx)
 			}
@@ -247,7 +275,7 @@ func destinationsTest(c *cli.Context) error {
 		return err
 	}
 	var answers []testAnswer
-	err = withDestination(c, s, func(ctx context.Context, d destination.Destination) error {
+	err = withDestination(c, w, s, func(ctx context.Context, d destination.Destination) error {
 		answer, err := sendTest(ctx, d, batch)
 		answers = append(answers, answer)
 		if err != nil || c.Bool("keep") || !slices.Contains(d.Describe().Ops, destination.Remove) {

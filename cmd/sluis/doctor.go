@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -104,6 +105,9 @@ func examine(ctx context.Context, dir string, fix bool, stderr io.Writer) []find
 	add("models", err)
 	_, err = loadSyncs(w)
 	add("syncs", err)
+	if _, err := os.Stat(filepath.Join(w.Dir, workspace.LockFile)); err == nil {
+		add("destinations of others", checkInstalled(ctx, w.Dir))
+	}
 	if fix {
 		err = setUpWarehouse(ctx, w)
 	}

@@ -154,6 +154,11 @@ func newLogger(c *cli.Context) *slog.Logger {
 	return slog.New(slog.NewTextHandler(c.App.ErrWriter, nil))
 }
 
+// quietLogger is for commands that start processes only to ask them something.
+func quietLogger(c *cli.Context) *slog.Logger {
+	return slog.New(slog.NewTextHandler(c.App.ErrWriter, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
 // flagsFirst moves the flags of a verb before its arguments, where package
 // flag wants them: `sluis sql QUERY --json` is how people write it.
 func flagsFirst(app *cli.App, args []string) []string {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/file"
 	"github.com/sluis-cdp/sluis/plugins/host"
@@ -52,25 +53,63 @@ func pluginCommand() *cli.Command {
 	}
 }
 
-// connector starts the process of a sync's destination: this program again,
-// pinned to the digest that it had when it started.
-func connector(logger *slog.Logger) (func(context.Context, syncer.Sync) (destination.Destination, error), error) {
-	path, digest, err := host.Self()
+// connector starts the process of a sync's destination.
+func connector(w *workspace.Workspace, logger *slog.Logger) (func(context.Context, syncer.Sync) (destination.Destination, error), error) {
+	start, err := starter(w.Dir, logger)
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context, s syncer.Sync) (destination.Destination, error) {
-		if _, ok := builtin()[s.Destination]; !ok {
-			known := slices.Sorted(maps.Keys(builtin()))
-			return nil, fmt.Errorf("%s: there is no destination %q; there are %s", s.File, s.Destination, strings.Join(known, ", "))
-		}
-		plugin, err := host.Start(ctx, host.Config{
-			Name: s.Destination, Path: path, Args: []string{"plugin", s.Destination}, SHA256: digest,
-			Logger: logger,
-		})
+		plugin, err := start(ctx, s.Destination)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", s.File, err)
 		}
 		return &connected{Plugin: plugin, sync: s}, nil
 	}, nil
+}
+
+// starter starts destinations by their names: this program again, pinned to the
+// digest that it had when it started, or one of those that the workspace at dir
+// has locked. What is locked is read at each start.
+func starter(dir string, logger *slog.Logger) (func(ctx context.Context, name string) (*host.Plugin, error), error) {
+	path, digest, err := host.Self()
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, name string) (*host.Plugin, error) {
+		if _, ok := builtin()[name]; ok {
+			return host.Start(ctx, host.Config{
+				Name: name, Path: path, Args: []string{"plugin", name}, SHA256: digest, Logger: logger,
+			})
+		}
+		lock, err := workspace.ReadLock(dir)
+		if err != nil {
+			return nil, err
+		}
+		locked, ok := lock.Destinations[name]
+		if !ok {
+			return nil, noDestination(name, lock)
+		}
+		return startInstalled(ctx, dir, name, locked, logger)
+	}, nil
+}
+
+func noDestination(name string, lock workspace.Lock) error {
+	return fmt.Errorf("there is no destination %q; there are %s; `sluis destinations add` adds others", name, strings.Join(known(lock), ", "))
+}
+
+// checkKnown finds fault with the use if there is no destination of that name.
+func checkKnown(dir, name string) error {
+	lock, err := workspace.ReadLock(dir)
+	if err == nil && !slices.Contains(known(lock), name) {
+		err = usage("%v", noDestination(name, lock))
+	}
+	return err
+}
+
+// known are the names of all destinations.
+func known(lock workspace.Lock) []string {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(builtin())), maps.Keys(lock.Destinations))
+	slices.Sort(names)
+	return names
 }

@@ -130,7 +130,7 @@ func newSyncer(ctx context.Context, w *workspace.Workspace, holder string, logge
 }
 
 func newSyncerWith(u *unsealer, w *workspace.Workspace, holder string, logger *slog.Logger, stderr io.Writer) (*syncer.Syncer, error) {
-	connect, err := connector(logger)
+	connect, err := connector(w, logger)
 	if err != nil {
 		return nil, err
 	}

@@ -49,11 +49,19 @@ func syncNew(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	connect, ok := builtin()[c.String("destination")]
-	if !ok {
-		return usage("there is no destination %q; sluis destinations ls lists them", c.String("destination"))
+	if err := checkKnown(w.Dir, c.String("destination")); err != nil {
+		return err
 	}
-	description := connect().Describe()
+	start, err := starter(w.Dir, quietLogger(c))
+	if err != nil {
+		return err
+	}
+	plugin, err := start(c.Context, c.String("destination"))
+	if err != nil {
+		return err
+	}
+	defer plugin.Kill()
+	description := plugin.Describe()
 	draft := syncer.Draft{
 		Key: c.String("key"), Destination: c.String("destination"), Mode: syncer.Mode(c.String("mode")), MinSize: c.Int64("min-size"),
 	}
@@ -70,7 +78,7 @@ func syncNew(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := checkNewSync(name+".yaml", text, connect()); err != nil {
+	if err := checkNewSync(name+".yaml", text, plugin); err != nil {
 		return usage("%v", err)
 	}
 	if c.Bool("print") {

@@ -83,7 +83,8 @@ type Description struct {
 	MaxRows int
 	Config  []Field
 	// EgressHosts are the hosts, or host:port, that the destination connects
-	// to. "${field}" stands for the host of the URL in that field.
+	// to. "${field}" stands for the host of the URL in that field. A plugin that
+	// is confined has no other network.
 	EgressHosts []string
 	// Target is what holds whatever the configuration is.
 	Target Target

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 
 	"github.com/hashicorp/go-hclog"
@@ -22,8 +23,12 @@ const maxMessage = 16 << 20
 // Serve offers d to the host that started this process. It is the whole of a
 // plugin's main: it returns when the host asks the plugin to end, and ends the
 // process at once when the host is gone. Nothing may be printed to standard
-// output before; what is printed after is dropped.
+// output before; what is printed after is dropped. http.DefaultTransport takes
+// the way out that the plugin has; see [EgressProxy].
 func Serve(d Destination) {
+	if transport, ok := http.DefaultTransport.(*http.Transport); ok {
+		transport.Proxy = EgressProxy
+	}
 	go endWithHost(os.Stdin)
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{

@@ -40,6 +40,9 @@ type Config struct {
 	// Env is the plugin's environment, as "NAME=value". None of the host's own
 	// is added.
 	Env []string
+	// Confine is for programs of others: it keeps the process to what it is
+	// given. Nil trusts the program as much as the host itself.
+	Confine *Confinement
 	// StartTimeout bounds the time to the first answer; 0 means ten seconds.
 	StartTimeout time.Duration
 	// TempDir is where the plugin's socket goes, in a directory of its own; ""
@@ -61,11 +64,9 @@ const (
 // fails, nothing is left behind.
 //
 // On Linux the bytes that were verified are the bytes that run: the file is
-// opened once, and what was hashed is executed through its descriptor, whatever
-// the path names by then. So the file must be a program and not a script. Only
-// who may write to the file itself can still race the check; keep plugins
-// where the user that runs the host has no right to write. On other systems
-// the path is verified and then executed.
+// copied into memory that is sealed against writing, hashed there and executed
+// there, whatever becomes of the file. So it must be a program and not a script.
+// On other systems the path is verified and then executed.
 func Start(ctx context.Context, c Config) (*Plugin, error) {
 	p, err := start(ctx, c)
 	if err != nil {
@@ -78,8 +79,11 @@ func start(ctx context.Context, c Config) (*Plugin, error) {
 	if c.StartTimeout == 0 {
 		c.StartTimeout = defaultStartTimeout
 	}
+	if c.Confine != nil && c.Confine.Memory == 0 {
+		c.Confine = &Confinement{Egress: c.Confine.Egress, Memory: defaultMemory}
+	}
 	logger := c.Logger.With("plugin", c.Name)
-	file, err := openVerified(c.Path, c.SHA256)
+	file, err := openVerified(c.Path, c.SHA256, c.Confine != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +94,10 @@ func start(ctx context.Context, c Config) (*Plugin, error) {
 	}
 
 	p := &Plugin{name: c.Name, sockets: sockets, process: newProcess(file, c)}
+	if c.Confine != nil {
+		p.way = newEgress(c.Confine.Egress, logger)
+		p.process.confined = &confined{scratch: sockets.path, memory: c.Confine.Memory, way: p.way}
+	}
 	p.client = newClient(c, sockets.path, p.process, logger)
 
 	// Killing the process is what ends every wait in go-plugin, so it is also

@@ -46,6 +46,8 @@ func TestMain(m *testing.M) {
 
 func servePlugin(kind string) {
 	switch kind {
+	case "spy":
+		destination.Serve(spy{})
 	case "silent": // never shakes hands
 		select {}
 	case "garbage":
@@ -84,6 +86,8 @@ func (s *scripted) Describe() destination.Description {
 		}},
 	}
 	switch s.kind {
+	case "hangdescribe":
+		select {}
 	case "baddescription":
 		d.Granularity = 17
 	case "forms":
@@ -153,6 +157,17 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 		return append(results, results[0]), nil
 	case "badoutcome":
 		results[0].Outcome = 0
+	case "newoutcome":
+		results[0].Outcome = 99
+	case "late":
+		if s.calls == 1 {
+			<-ctx.Done()
+			results[0].Message = "too late"
+		}
+	case "floodstdout":
+		for range 20_000 {
+			os.NewFile(1, "stdout").WriteString("noise\n") // go-plugin has replaced os.Stdout
+		}
 	case "huge":
 		results[0].Message = strings.Repeat("x", 12<<20)
 	case "flood":
@@ -397,6 +412,7 @@ func TestVerifiedFileIsTheOneThatRuns(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	for kind, want := range map[string]string{
 		"silent":         "in time",
+		"hangdescribe":   "in time",
 		"garbage":        "Unrecognized",
 		"exits":          "Unrecognized",
 		"baddescription": "invalid granularity",
@@ -523,6 +539,7 @@ func TestWriteFails(t *testing.T) {
 		"toofew":     "0 results for 1",
 		"toomany":    "2 results for 1",
 		"badoutcome": "invalid outcome",
+		"newoutcome": "invalid outcome",
 		"huge":       "larger than max",
 	} {
 		t.Run(kind, func(t *testing.T) {
@@ -546,6 +563,31 @@ func TestWriteFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// An answer that comes after its time is nobody's: not that of the next call.
+func TestLateAnswer(t *testing.T) {
+	p := open(t, "late")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := p.Write(ctx, batch(1, "v")); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("err = %v", err)
+	}
+	results, err := p.Write(t.Context(), batch(2, "v"))
+	if err != nil || len(results) != 2 || results[0].Message != "batch" {
+		t.Errorf("%v, %v", results, err)
+	}
+}
+
+// What is printed after the handshake is nobody's affair, and holds up nothing.
+func TestNoiseOnStandardOutput(t *testing.T) {
+	p := open(t, "floodstdout")
+	if _, err := p.Write(t.Context(), batch(1, "v")); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -735,10 +777,12 @@ func (l *lockedBuffer) String() string {
 func runHost(dir, kind string) {
 	path, sum, err := host.Self()
 	if err == nil {
-		_, err = host.Start(context.Background(), host.Config{
-			Name: kind, Path: path, Args: []string{"plugin", kind}, SHA256: sum,
-			TempDir: dir, Logger: slog.New(slog.DiscardHandler),
-		})
+		c := host.Config{Path: path, SHA256: sum, TempDir: dir, Logger: slog.New(slog.DiscardHandler)}
+		if name, ok := strings.CutPrefix(kind, "confined "); ok {
+			kind, c.Confine = name, &host.Confinement{Memory: unlimited}
+		}
+		c.Name, c.Args = kind, []string{"plugin", kind}
+		_, err = host.Start(context.Background(), c)
 	}
 	fmt.Fprintln(os.Stdout, "started", err)
 	select {}
@@ -772,6 +816,13 @@ func killHost(t *testing.T, dir, kind string) {
 // SDK may forget to: the kernel ends it.
 func TestHostOfUnwatchingPluginIsKilled(t *testing.T) {
 	killHost(t, config(t, "good").TempDir, "unwatching")
+}
+
+// Nor does one in namespaces of its own outlive the host.
+func TestHostOfConfinedPluginIsKilled(t *testing.T) {
+	for _, kind := range []string{"confined good", "confined unwatching"} {
+		killHost(t, config(t, "good").TempDir, kind)
+	}
 }
 
 // Three generations: the test kills a host, and the host's plugin must end.

@@ -2,6 +2,8 @@ package host
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"syscall"
@@ -13,6 +15,33 @@ import (
 // exec itself, after the kernel has followed the name.
 func executable(file *os.File) string {
 	return "/proc/self/fd/" + strconv.FormatUint(uint64(file.Fd()), 10)
+}
+
+// seal copies a program to where nobody can change it, not even who may write
+// to the file that it came from: into memory, sealed. The one returned is at its
+// beginning. from is closed.
+func seal(from *os.File) (*os.File, error) {
+	defer from.Close() //nolint:errcheck // only read
+	const name = "plugin"
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	if errors.Is(err, unix.EINVAL) { // a kernel before 6.3, where all may be executed
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a copy in memory: %w", err)
+	}
+	memory := os.NewFile(uintptr(fd), name)
+	_, err = io.Copy(memory, from)
+	if err == nil {
+		_, err = unix.FcntlInt(memory.Fd(), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
+	}
+	if err == nil {
+		_, err = memory.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make a copy in memory: %w", err), memory.Close())
+	}
+	return memory, nil
 }
 
 func selfPath() (string, error) { return "/proc/self/exe", nil }

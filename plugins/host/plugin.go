@@ -45,6 +45,7 @@ type Plugin struct {
 	process     *process
 	client      *plugin.Client
 	sockets     *socketDir
+	way         *egress // nil if the plugin is not confined
 	rpc         destinationv1.DestinationServiceClient
 	description destination.Description
 }
@@ -79,6 +80,9 @@ func (p *Plugin) Validate(config map[string]string) error {
 func (p *Plugin) Open(ctx context.Context, config map[string]string) error {
 	if err := isText(config); err != nil {
 		return err
+	}
+	if p.way != nil {
+		p.way.configure(config)
 	}
 	answer, err := p.rpc.Open(ctx, &destinationv1.OpenRequest{Config: config})
 	if err != nil {
@@ -227,6 +231,9 @@ func (p *Plugin) Kill() {
 	// without a bound. So it finds a process that is dead already.
 	p.process.kill()
 	p.client.Kill()
+	if p.way != nil {
+		p.way.close()
+	}
 	p.sockets.remove()
 }
 

@@ -15,9 +15,14 @@ import (
 	"time"
 )
 
-// openVerified opens the executable at path and checks that it is the one
-// that was pinned.
-func openVerified(path, want string) (*os.File, error) {
+// ErrChanged is wrapped by the error of Start if the file is not the one that
+// was pinned.
+var ErrChanged = errors.New("the program has changed")
+
+// openVerified opens the executable at path and checks that it is the one that
+// was pinned. What it returns nobody can change: a copy, or, if that will do, the
+// running program, which the kernel keeps from being written to.
+func openVerified(path, want string, copied bool) (*os.File, error) {
 	if sum, err := hex.DecodeString(want); err != nil || len(sum) != sha256.Size {
 		return nil, fmt.Errorf("pin %s by its digest: want 64 hexadecimal digits of SHA-256", path)
 	}
@@ -25,9 +30,14 @@ func openVerified(path, want string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if self, err := selfPath(); copied || err != nil || path != self {
+		if file, err = seal(file); err != nil {
+			return nil, err
+		}
+	}
 	got, err := digest(file)
 	if err == nil && got != want {
-		err = fmt.Errorf("%s has the digest %s, not the pinned %s; if it was replaced on purpose, pin the new digest", path, got, want)
+		err = fmt.Errorf("%w: %s has the digest %s, not the pinned %s; if it was replaced on purpose, pin the new digest", ErrChanged, path, got, want)
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -56,6 +66,8 @@ const drainTimeout = time.Second
 //   - waits for ever for output pipes that a grandchild holds.
 type process struct {
 	cmd            *exec.Cmd
+	program        *os.File
+	confined       *confined // nil: the program is trusted
 	stdout, stderr *os.File
 	done           chan struct{} // closed when the process has ended, or could not be started
 
@@ -74,7 +86,8 @@ func newProcess(file *os.File, c Config) *process {
 			Env:         append([]string{}, c.Env...), // not nil: that would mean the host's
 			SysProcAttr: sysProcAttr(),
 		},
-		done: make(chan struct{}),
+		program: file,
+		done:    make(chan struct{}),
 	}
 }
 
@@ -99,20 +112,47 @@ func (p *process) run(started chan<- error) {
 		started <- err
 		return
 	}
-	err = p.cmd.Start()
+	err = p.spawn()
 	closePipes()
-	if err != nil {
+	if p.cmd.Process == nil {
 		started <- errors.Join(err, stdin.Close(), p.stdout.Close(), p.stderr.Close())
 		return
 	}
-	p.live()
-	started <- nil
+	started <- err
 
 	p.await() // how it ended is in ProcessState
 	_ = stdin.Close()
 	deadline := time.Now().Add(drainTimeout)
 	_ = p.stdout.SetReadDeadline(deadline)
 	_ = p.stderr.SetReadDeadline(deadline)
+}
+
+// spawn starts the child. An error leaves one that is as good as dead, or none:
+// then the command has no Process.
+func (p *process) spawn() error {
+	if p.confined == nil {
+		if err := p.cmd.Start(); err != nil {
+			return err
+		}
+		p.live()
+		return nil
+	}
+	control, err := p.confined.confine(p.cmd, p.program)
+	if err != nil {
+		return cannotConfine(err)
+	}
+	defer control.Close() //nolint:errcheck // nothing is left to send
+	err = p.cmd.Start()
+	p.confined.started(p.cmd)
+	if err != nil {
+		return cannotConfine(err)
+	}
+	p.live()
+	if err := p.confined.await(control); err != nil {
+		p.kill()
+		return err
+	}
+	return nil
 }
 
 // openPipes connects the command. The host keeps the write end of stdin and

@@ -8,11 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 )
@@ -21,28 +20,94 @@ import (
 // result, code or message: those are stored and shown.
 const Canary = "canary.9f3a7c51@example.test"
 
-// Run runs the suite. open returns a destination that is not open yet, and a
-// configuration with which it opens; each call gives an independent one, with
-// an outside system that accepts whatever is well-formed. The suite closes
-// what it opens.
+// T is what a check needs of a test. A *testing.T is one.
+type T interface {
+	Helper()
+	Context() context.Context
+	Cleanup(do func())
+	Error(args ...any)
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skip(args ...any)
+}
+
+// Suite says how to try a destination. Its outside system is the author's: a
+// fake, or a real one that is for tests. What the suite is told about it beside
+// Open lets it look behind the answers.
+type Suite struct {
+	// Open returns a destination that is not open yet, and a configuration with
+	// which it opens; each call gives an independent one, with an outside system
+	// that accepts whatever is well-formed. The suite closes what it opens.
+	Open func(t T) (destination.Destination, map[string]string)
+	// Batch gives the batches, for an outside system that does not take just any
+	// column or value: those that are well-formed there. Called again with an id
+	// and an operation it gives the same one. The first column is of strings;
+	// there the canary goes. Nil means [Batch]; [BatchFor] makes others.
+	Batch func(id string, op destination.Op) destination.Batch
+
+	// Present, if not nil, reports whether the outside system of the destination
+	// opened last has a key.
+	Present func(t T, key string) bool
+	// Refuse, if not nil, has that system refuse a key from now on, for good.
+	Refuse func(t T, key string)
+	// Throttle, if not nil, has that system turn away the next request for now, as
+	// one too many.
+	Throttle func(t T)
+}
+
+// Check is one promise of a destination, and how it is tried.
+type Check struct {
+	Name string
+	Run  func(T)
+}
+
+// Run runs the checks as subtests.
+func (s Suite) Run(t *testing.T) {
+	for _, check := range s.Checks() {
+		t.Run(check.Name, func(t *testing.T) { check.Run(t) })
+	}
+}
+
+// Checks are those that the suite can make, for programs that are no tests.
+func (s Suite) Checks() []Check {
+	if s.Batch == nil {
+		s.Batch = Batch
+	}
+	checks := []Check{
+		{"describe", s.describe},
+		{"configuration", s.configuration},
+		{"close unopened", s.closeUnopened},
+		{"write", s.write},
+		{"send again", s.sendAgain},
+		{"empty batch", s.empty},
+		{"no columns", s.noColumns},
+		{"cancelled", s.cancelled},
+		{"receipts", s.receipts},
+		{"canary", s.canary},
+	}
+	if s.Present != nil {
+		checks = append(checks, Check{"state", s.state}, Check{"order", s.order}, Check{"many rows", s.many})
+	}
+	if s.Refuse != nil {
+		checks = append(checks, Check{"refused row", s.refusedRow})
+	}
+	if s.Throttle != nil {
+		checks = append(checks, Check{"throttled", s.throttled})
+	}
+	return checks
+}
+
+// Run runs the suite with Open alone; see [Suite].
 func Run(t *testing.T, open func(t *testing.T) (destination.Destination, map[string]string)) {
 	RunWith(t, open, Batch)
 }
 
-// RunWith is Run with batches of the author's, for an outside system that does
-// not take just any column or value: it gives those that are well-formed there.
-// Called again with an id and an operation it gives the same batch. The first
-// column is of strings; there the canary goes.
+// RunWith is Run with batches of the author's; see [Suite].
 func RunWith(t *testing.T, open func(t *testing.T) (destination.Destination, map[string]string), batch func(id string, op destination.Op) destination.Batch) {
-	s := suite{open: open, batch: batch}
-	t.Run("describe", s.describe)
-	t.Run("configuration", s.configuration)
-	t.Run("close unopened", s.closeUnopened)
-	t.Run("write", s.write)
-	t.Run("send again", s.sendAgain)
-	t.Run("empty batch", s.empty)
-	t.Run("no columns", s.noColumns)
-	t.Run("canary", s.canary)
+	for _, check := range (Suite{Batch: batch}).Checks() {
+		t.Run(check.Name, func(t *testing.T) { only(t, open, batch, check.Name) })
+	}
 }
 
 // RunCanary runs only the part of the suite that looks for values in answers,
@@ -53,16 +118,21 @@ func RunCanary(t *testing.T, open func(t *testing.T) (destination.Destination, m
 
 // RunCanaryWith is RunCanary with batches as [RunWith] has them.
 func RunCanaryWith(t *testing.T, open func(t *testing.T) (destination.Destination, map[string]string), batch func(id string, op destination.Op) destination.Batch) {
-	suite{open: open, batch: batch}.canary(t)
+	only(t, open, batch, "canary")
 }
 
-type suite struct {
-	open  func(*testing.T) (destination.Destination, map[string]string)
-	batch func(id string, op destination.Op) destination.Batch
+// only makes one check, with destinations that belong to this test.
+func only(t *testing.T, open func(*testing.T) (destination.Destination, map[string]string), batch func(string, destination.Op) destination.Batch, name string) {
+	s := Suite{Batch: batch, Open: func(T) (destination.Destination, map[string]string) { return open(t) }}
+	for _, check := range s.Checks() {
+		if check.Name == name {
+			check.Run(t)
+		}
+	}
 }
 
-func (s suite) describe(t *testing.T) {
-	d, config := s.open(t)
+func (s Suite) describe(t T) {
+	d, config := s.Open(t)
 	defer closeIt(t, d)
 	first := d.Describe()
 	if err := first.Check(); err != nil {
@@ -74,8 +144,8 @@ func (s suite) describe(t *testing.T) {
 	if err := d.Open(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(first, d.Describe()); diff != "" {
-		t.Errorf("the description changed with Open:\n%s", diff)
+	if second := d.Describe(); !reflect.DeepEqual(first, second) {
+		t.Errorf("the description changed with Open, from %+v to %+v", first, second)
 	}
 	if describer, ok := d.(destination.TargetDescriber); ok {
 		target, err := describer.DescribeTarget(t.Context())
@@ -83,7 +153,7 @@ func (s suite) describe(t *testing.T) {
 			err = target.Check()
 		}
 		if err == nil {
-			err = target.CheckColumns(s.batch("target", destination.Upsert).Columns)
+			err = target.CheckColumns(s.Batch("target", destination.Upsert).Columns)
 		}
 		if err != nil {
 			t.Errorf("target: %v", err)
@@ -98,8 +168,8 @@ func (s suite) describe(t *testing.T) {
 
 // configuration spoils one field after another. The answer must be an error
 // that names a field and repeats no secret, or an open destination.
-func (s suite) configuration(t *testing.T) {
-	d, good := s.open(t)
+func (s Suite) configuration(t T) {
+	d, good := s.Open(t)
 	fields := d.Describe().Config
 	closeIt(t, d)
 	for _, field := range fields {
@@ -109,22 +179,10 @@ func (s suite) configuration(t *testing.T) {
 			"binary":  "\x00\xff\n",
 			"long":    strings.Repeat("x", 1<<16),
 		} {
-			t.Run(field.Name+" "+name, func(t *testing.T) {
-				d, config := s.open(t)
-				defer closeIt(t, d)
-				config[field.Name] = value
-				err := destination.Validate(d, config)
-				if err == nil && name != "missing" {
-					return // it may be good: Open would do I/O with it
-				}
-				s.refused(t, err, fields)
-				if name == "missing" && field.Required && err == nil {
-					t.Errorf("the required field %s is missing, and no error", field.Name)
-				}
-			})
+			s.spoiled(t, fields, field, name, value)
 		}
 	}
-	d, _ = s.open(t)
+	d, _ = s.Open(t)
 	defer closeIt(t, d)
 	good["no_such_field"] = "x"
 	if destination.Validate(d, good) == nil {
@@ -132,45 +190,62 @@ func (s suite) configuration(t *testing.T) {
 	}
 }
 
-func (s suite) refused(t *testing.T, err error, fields []destination.Field) {
+// spoiled tries one value of a field.
+func (s Suite) spoiled(t T, fields []destination.Field, field destination.Field, name, value string) {
+	t.Helper()
+	d, config := s.Open(t)
+	defer closeIt(t, d)
+	config[field.Name] = value
+	err := destination.Validate(d, config)
+	if err == nil && name != "missing" {
+		return // it may be good: Open would do I/O with it
+	}
+	s.refused(t, field.Name+" "+name, err, fields)
+	if name == "missing" && field.Required && err == nil {
+		t.Errorf("the required field %s is missing, and no error", field.Name)
+	}
+}
+
+func (s Suite) refused(t T, what string, err error, fields []destination.Field) {
 	if err == nil {
 		return
 	}
 	problem, ok := errors.AsType[*destination.ConfigError](err)
 	if !ok {
-		t.Fatalf("err is a %T, want a *ConfigError: %v", err, err)
+		t.Errorf("%s: err is a %T, want a *ConfigError: %v", what, err, err)
+		return
 	}
 	known := false
 	for _, f := range fields {
 		known = known || f.Name == problem.Field
 	}
 	if !known || problem.Problem == "" {
-		t.Errorf("problem %+v names no field or says nothing", problem)
+		t.Errorf("%s: problem %+v names no field or says nothing", what, problem)
 	}
 	if strings.Contains(err.Error(), Canary) {
-		t.Errorf("the error repeats a value: %v", err)
+		t.Errorf("%s: the error repeats a value: %v", what, err)
 	}
 }
 
-func (s suite) closeUnopened(t *testing.T) {
-	d, _ := s.open(t)
+func (s Suite) closeUnopened(t T) {
+	d, _ := s.Open(t)
 	closeIt(t, d)
 }
 
 // write puts in and takes out all kinds of values.
-func (s suite) write(t *testing.T) {
+func (s Suite) write(t T) {
 	d := s.opened(t)
-	writeIt(t, d, s.batch("insert", destination.Upsert))
-	writeIt(t, d, s.batch("update", destination.Upsert))
-	writeIt(t, d, s.batch("remove", destination.Remove))
-	writeIt(t, d, s.batch("remove-absent", destination.Remove))
+	writeIt(t, d, s.Batch("insert", destination.Upsert))
+	writeIt(t, d, s.Batch("update", destination.Upsert))
+	writeIt(t, d, s.Batch("remove", destination.Remove))
+	writeIt(t, d, s.Batch("remove-absent", destination.Remove))
 }
 
 // sendAgain repeats a batch, as the host does when an answer was lost.
-func (s suite) sendAgain(t *testing.T) {
+func (s Suite) sendAgain(t T) {
 	d := s.opened(t)
 	for _, op := range []destination.Op{destination.Upsert, destination.Remove} {
-		b := s.batch("again-"+op.String(), op)
+		b := s.Batch("again-"+op.String(), op)
 		first, second := writeIt(t, d, b), writeIt(t, d, b)
 		if !d.Describe().Idempotent {
 			continue
@@ -183,16 +258,16 @@ func (s suite) sendAgain(t *testing.T) {
 	}
 }
 
-func (s suite) empty(t *testing.T) {
+func (s Suite) empty(t T) {
 	d := s.opened(t)
-	b := s.batch("empty", destination.Upsert)
+	b := s.Batch("empty", destination.Upsert)
 	b.Changes = nil
 	writeIt(t, d, b)
 }
 
-func (s suite) noColumns(t *testing.T) {
+func (s Suite) noColumns(t T) {
 	d := s.opened(t)
-	b := s.batch("nocolumns", destination.Upsert)
+	b := s.Batch("nocolumns", destination.Upsert)
 	b.Columns = nil
 	for i := range b.Changes {
 		b.Changes[i].Values = nil
@@ -202,10 +277,10 @@ func (s suite) noColumns(t *testing.T) {
 	}
 }
 
-func (s suite) canary(t *testing.T) {
+func (s Suite) canary(t T) {
 	d := s.opened(t)
 	for _, op := range []destination.Op{destination.Upsert, destination.Remove} {
-		b := s.batch("canary-"+op.String(), op)
+		b := s.Batch("canary-"+op.String(), op)
 		for i := range b.Changes {
 			b.Changes[i].Values[0] = Canary
 		}
@@ -216,9 +291,9 @@ func (s suite) canary(t *testing.T) {
 	}
 }
 
-func (s suite) opened(t *testing.T) destination.Destination {
+func (s Suite) opened(t T) destination.Destination {
 	t.Helper()
-	d, config := s.open(t)
+	d, config := s.Open(t)
 	t.Cleanup(func() { closeIt(t, d) })
 	if err := d.Open(t.Context(), config); err != nil {
 		t.Fatal(err)
@@ -228,7 +303,7 @@ func (s suite) opened(t *testing.T) destination.Destination {
 
 // writeIt writes a batch of a kind that the destination takes, and checks what
 // any answer must be.
-func writeIt(t *testing.T, d destination.Destination, b destination.Batch) []destination.Result {
+func writeIt(t T, d destination.Destination, b destination.Batch) []destination.Result {
 	t.Helper()
 	taken := false
 	for _, op := range d.Describe().Ops {
@@ -297,7 +372,7 @@ func Batch(id string, op destination.Op) destination.Batch {
 	return b
 }
 
-func closeIt(t *testing.T, d destination.Destination) {
+func closeIt(t T, d destination.Destination) {
 	t.Helper()
 	// t.Context() has ended when a cleanup runs.
 	if err := d.Close(context.WithoutCancel(t.Context())); err != nil {

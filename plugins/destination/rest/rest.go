@@ -73,6 +73,7 @@ func New(base string, header http.Header, timeout time.Duration) *Client {
 		client: &http.Client{
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 			Transport: &http.Transport{
+				Proxy:                  destination.EgressProxy,
 				DialContext:            (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 				ForceAttemptHTTP2:      true,
 				TLSHandshakeTimeout:    10 * time.Second,

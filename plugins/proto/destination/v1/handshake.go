@@ -11,4 +11,8 @@ const (
 	ProtocolVersion = 1
 	// PluginName is the one service that a plugin process offers.
 	PluginName = "destination"
+	// EgressProxyEnv names the variable with the address of the HTTP proxy that
+	// is a confined plugin's only way out, also to this machine itself. It is
+	// not set for others.
+	EgressProxyEnv = "SLUIS_EGRESS_PROXY"
 )
