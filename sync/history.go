@@ -157,6 +157,30 @@ func (e *Syncer) Failures(ctx context.Context, name string) ([]Failures, error) 
 	return failures, nil
 }
 
+// Standing is how many rows of a sync are in which state.
+type Standing struct {
+	Present  int64 `json:"present"`  // at the destination, or may be
+	Rejected int64 `json:"rejected"` // held, since the destination refused them for good
+	Failed   int64 `json:"failed"`   // tried again by each run
+}
+
+// Standings tells it of all syncs, by name.
+func (e *Syncer) Standings(ctx context.Context) (map[string]Standing, error) {
+	standings := map[string]Standing{}
+	err := e.query(ctx, `SELECT sync, COUNT(CASE WHEN present OR unsure THEN 1 END), COUNT(CASE WHEN status = 'rejected' THEN 1 END), COUNT(CASE WHEN status = 'failed' THEN 1 END)
+		FROM `+own("state")+` GROUP BY sync`, nil, func(row []any) error {
+		var name string
+		var s Standing
+		err := scan(row, &name, &s.Present, &s.Rejected, &s.Failed)
+		standings[name] = s
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count the rows of syncs: %w", err)
+	}
+	return standings, nil
+}
+
 // Retry makes rows due again that were rejected, or are held since their outcome is
 // unknown: all with this code, or with any if it is empty. They are sent with
 // their latest values. It says how many there are, and fails with a [*BusyError] while s runs.

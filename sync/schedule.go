@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/adhocore/gronx"
@@ -85,6 +86,12 @@ func (s Schedule) check() error {
 		return fmt.Errorf("cron %q never comes", s.Cron)
 	}
 	return nil
+}
+
+// Scheduled reports whether a run came to its end and counts for a schedule; one of
+// withdrawals or erasures alone does not.
+func Scheduled(r Run) bool {
+	return (r.Status == RunDone || r.Status == RunHeld || r.Status == RunIdle) && strings.HasPrefix(r.PlanID, planPrefix+"-")
 }
 
 // LastRuns tells of each sync when its last run that came to its end began.

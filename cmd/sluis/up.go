@@ -14,8 +14,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/alert"
 	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/collector/metrics"
 	"github.com/sluis-cdp/sluis/sql/runner"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
@@ -42,6 +44,10 @@ func up(ctx context.Context, w *workspace.Workspace, options edge.Options, stder
 	if err != nil {
 		return err
 	}
+	if s.alerts, err = alert.Open(w, options.Logger, time.Now); err != nil {
+		return err
+	}
+	options.Syncs = s.metrics
 	if err := setUpWarehouse(ctx, w); err != nil {
 		return err
 	}
@@ -50,11 +56,17 @@ func up(ctx context.Context, w *workspace.Workspace, options edge.Options, stder
 
 // scheduler runs models and then syncs.
 type scheduler struct {
-	w      *workspace.Workspace
-	syncer *syncer.Syncer
-	unseal *unsealer
-	logger *slog.Logger
-	stderr io.Writer
+	w       *workspace.Workspace
+	syncer  *syncer.Syncer
+	unseal  *unsealer
+	logger  *slog.Logger
+	stderr  io.Writer
+	alerts  *alert.Watch // nil tells nobody
+	metrics *metrics.Syncs
+	// seen is what is known of each sync.
+	seen map[string]*alert.Seen
+	// observed: how the rows of syncs stand is known.
+	observed bool
 	// retained is when data keys were last destroyed for their age.
 	retained time.Time
 }
@@ -75,7 +87,7 @@ func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 	if _, err := loadSyncs(w); err != nil {
 		return nil, err
 	}
-	return &scheduler{w: w, syncer: e, unseal: u, logger: logger, stderr: stderr}, nil
+	return &scheduler{w: w, syncer: e, unseal: u, logger: logger, stderr: stderr, metrics: metrics.NewSyncs(), seen: map[string]*alert.Seen{}}, nil
 }
 
 // run calls once at an interval until ctx is done. What fails is logged, and
@@ -91,6 +103,7 @@ func (s *scheduler) run(ctx context.Context, every time.Duration) {
 			if _, err := s.once(ctx); err != nil && ctx.Err() == nil {
 				s.logger.Error("a scheduled run failed; the next one tries again", "error", err)
 			}
+			s.observe(ctx)
 		}
 	}
 }
@@ -107,6 +120,11 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	last, err := s.syncer.LastRuns(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.expect(syncs, last)
 	if err := sweep(ctx, s.w, "sluis up (sweep)", s.logger, s.stderr); err != nil {
 		return nil, err
 	}
@@ -121,20 +139,19 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	last, err := s.syncer.LastRuns(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var runs []syncer.Run
 	var problems []error
 	for _, sync := range syncs {
 		run, err := s.sync(ctx, project, failed, sync, sync.Schedule.Due(last[sync.Name], time.Now()))
+		s.saw(sync.Name, run, err)
 		if err != nil {
 			problems = append(problems, err)
 		}
 		if run.ID != "" {
 			runs = append(runs, run)
-			s.logger.Info("sync", "name", run.Sync, "added", run.Added, "updated", run.Updated, "removed", run.Removed, "failed", run.Failed, "held", run.Held)
+		}
+		if run.ID != "" && run.Status != syncer.RunIdle {
+			s.logger.Info("sync", "name", run.Sync, "added", run.Added, "updated", run.Updated, "refreshed", run.Refreshed, "removed", run.Removed, "failed", run.Failed, "held", run.Held)
 		}
 	}
 	return runs, errors.Join(problems...)
