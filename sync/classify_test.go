@@ -92,6 +92,11 @@ func (s *scenario) step(title string, content [][]string) string {
 		for _, line := range content {
 			s.exec("INSERT INTO sluis_sync.erased (id, erased_at) VALUES (?, ?)", line[0], s.clock())
 		}
+	case "members":
+		s.exec("DELETE FROM sluis_models.account_members WHERE TRUE")
+		for _, line := range content {
+			s.append("sluis_models.account_members", []string{"account_id", "profile_id"}, []any{line[0], line[1]})
+		}
 	case "sealed":
 		s.exec("DELETE FROM sluis_models.profile_sealed WHERE TRUE")
 		for _, line := range content {
@@ -155,6 +160,10 @@ func (s *scenario) configure(content [][]string) {
 			s.sync.Guards.MinSize, _ = strconv.ParseInt(line[1], 10, 64)
 		case "refresh":
 			s.sync.Refresh, _ = time.ParseDuration(line[1])
+		case "accounts":
+			s.sync.Profile = s.sync.Key
+			s.sync.Members.Model = "account_members"
+			s.sync.Members.Consenting, _ = strconv.ParseInt(line[1], 10, 64)
 		case "holdout":
 			share, _ := strconv.ParseFloat(line[1], 64)
 			s.sync.Holdout = syncer.Holdout{Share: share, Seed: "seed", Column: line[2]}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -46,6 +47,11 @@ func inspectConsent(ctx context.Context, d warehouse.Driver, s Sync) (sources, e
 		return src, err
 	}
 	_, src.consentExpires = find(consent, "expires_at")
+	if s.Members.Model != "" {
+		if _, err := relation(ctx, d, s, warehouse.SchemaModels, s.Members.Model, "account_id", "profile_id"); err != nil {
+			return src, err
+		}
+	}
 	if len(s.sealedFields()) > 0 {
 		if _, err := relation(ctx, d, s, warehouse.SchemaModels, "profile_sealed",
 			"profile_id", "field", "purpose", "pseudonym", "key_id", "ciphertext", "token", "decision_id", "received_at"); err != nil {
@@ -122,10 +128,34 @@ func namesOf(columns []warehouse.Column) []string {
 	return names
 }
 
-// consent is a query for who may be sent for the purpose at a time: one row per
+// consent is a query for who may be sent for the purpose of s at a time: one row per
 // profile that ever was asked. Were there several verdicts on one, each would
-// have to allow it. only is a further condition, so that few rows are read.
-func (src sources) consent(purpose string, now time.Time, only string) string {
+// have to allow it. among names a table of the query with the only profiles that
+// are asked about, so that few rows are read; there has to be one named erased.
+//
+// Of a sync of accounts it has a row per account with members that were asked: it
+// may be sent if enough of them allow it, and one of their decisions stands for all.
+// Whoever is being erased counts no more.
+func (src sources) consent(s Sync, now time.Time, among string) string {
+	if s.Members.Model == "" {
+		return src.verdicts(s.Purpose, now, among)
+	}
+	members := "SELECT account_id, profile_id FROM " + models(src.dialect.quote(s.Members.Model)) + " WHERE profile_id NOT IN (SELECT id FROM erased)"
+	if among != "" {
+		members += " AND account_id IN (SELECT profile_id FROM " + among + ")"
+	}
+	return `SELECT m.account_id AS profile_id, COUNT(DISTINCT CASE WHEN v.allowed THEN v.profile_id END) >= ` + strconv.FormatInt(s.Members.Consenting, 10) + ` AS allowed,
+		MAX(CASE WHEN v.allowed THEN v.decision_id END) AS decision_id, MAX(CASE WHEN v.allowed THEN v.policy_version END) AS policy_version,
+		CAST(NULL AS ` + warehouse.Timestamp.In(string(src.dialect)) + `) AS decided_at
+		FROM (` + members + `) m JOIN (` + src.verdicts(s.Purpose, now, "") + `) v ON v.profile_id = m.profile_id GROUP BY m.account_id`
+}
+
+// verdicts is that query for people.
+func (src sources) verdicts(purpose string, now time.Time, among string) string {
+	only := ""
+	if among != "" {
+		only = " AND profile_id IN (SELECT profile_id FROM " + among + ")"
+	}
 	return `SELECT profile_id, MIN(CASE WHEN ` + src.allowed(now) + ` THEN 1 ELSE 0 END) = 1 AS allowed,
 		MAX(decision_id) AS decision_id, MAX(policy_version) AS policy_version, MAX(decided_at) AS decided_at
 		FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(purpose) + only + ` GROUP BY profile_id`
@@ -189,9 +219,7 @@ touched AS (
 	SELECT COALESCE(m.key, k.key) AS key, m.here
 	FROM (
 		SELECT p.key, TRUE AS here, p.incomplete, p.row_hash, p.held_out, COALESCE(allowed, FALSE) AND NOT (` + erasedNow + `) AS wanted
-		FROM (` + src.rows(s, "") + `) p LEFT JOIN (
-			SELECT profile_id, ` + src.allowed(now) + ` AS allowed, decided_at FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(s.Purpose) + `
-		) c ON c.profile_id = p.profile_id
+		FROM (` + src.rows(s, "") + `) p LEFT JOIN (` + src.everyVerdict(s, now) + `) c ON c.profile_id = p.profile_id
 		LEFT JOIN erased e1 ON e1.id = p.key LEFT JOIN erased e2 ON e2.id = p.profile_id
 	) m
 	FULL OUTER JOIN (SELECT key, row_hash, unsure, acked_at FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key` + assigned(s) + `
@@ -216,7 +244,7 @@ joined AS (
 judged AS (
 	SELECT j.*, ` + verdict + `
 	FROM joined j
-	LEFT JOIN (` + src.consent(s.Purpose, now, " AND profile_id IN (SELECT profile_id FROM joined)") + `) c ON c.profile_id = j.profile_id
+	LEFT JOIN (` + src.consent(s, now, "joined") + `) c ON c.profile_id = j.profile_id
 	LEFT JOIN erased e1 ON e1.id = j.key LEFT JOIN erased e2 ON e2.id = j.profile_id
 ),
 reasoned AS (
@@ -272,6 +300,15 @@ changes AS (
 SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ROW_NUMBER() OVER (ORDER BY turn, key NULLS LAST),
 	key, profile_id, kind, next_op, reason, next_hash, change_id, decision_id, policy_version, payload, known
 FROM changes`
+}
+
+// everyVerdict is a query for all verdicts, of which there may be several on one
+// profile: to group those of everybody would cost more than the join.
+func (src sources) everyVerdict(s Sync, now time.Time) string {
+	if s.Members.Model != "" {
+		return src.consent(s, now, "")
+	}
+	return `SELECT profile_id, ` + src.allowed(now) + ` AS allowed, decided_at FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(s.Purpose)
 }
 
 // rows is a query for the rows of the model with their payloads and hashes; of

@@ -25,6 +25,7 @@ type SecretRef struct {
 // Defaults of a sync's file.
 const (
 	defaultProfile    = "profile_id"
+	defaultMembers    = "account_members"
 	defaultMaxRemoved = 0.5
 	defaultMinRemoved = 20
 	defaultBatchRows  = 1000
@@ -118,7 +119,10 @@ func parse(file string, content []byte, resolve func(SecretRef) (string, error))
 		return s, p.problems
 	}
 	root := doc.Content[0]
+	entity := entityProfile
 	seen := p.fields(root, "", map[string]func(*yaml.Node){
+		"entity":      func(n *yaml.Node) { entity = p.entity(n) },
+		"members":     func(n *yaml.Node) { s.Members = p.members(n) },
 		"model":       func(n *yaml.Node) { s.Model = p.name(n, "model", identifier) },
 		"key":         func(n *yaml.Node) { s.Key = p.name(n, "key", identifier) },
 		"profile":     func(n *yaml.Node) { s.Profile = p.name(n, "profile", identifier) },
@@ -144,8 +148,57 @@ func parse(file string, content []byte, resolve func(SecretRef) (string, error))
 			p.wrong(root, "%s is missing: %s", required.name, required.remedy)
 		}
 	}
+	p.account(root, &s, entity, seen)
 	p.settle(root, &s)
 	return s, p.problems
+}
+
+// What a row is.
+const (
+	entityProfile = "profile"
+	entityAccount = "account"
+)
+
+func (p *parser) entity(n *yaml.Node) string {
+	entity := p.text(n, "entity")
+	if entity != entityProfile && entity != entityAccount {
+		p.wrong(n, "entity must be %s (rows are people) or %s (rows are companies, and so on)", entityProfile, entityAccount)
+	}
+	return entity
+}
+
+func (p *parser) members(n *yaml.Node) (m Members) {
+	p.fields(n, "members: ", map[string]func(*yaml.Node){
+		"model": func(n *yaml.Node) { m.Model = p.name(n, "members: model", identifier) },
+		"consenting": func(n *yaml.Node) {
+			if err := n.Decode(&m.Consenting); err != nil || m.Consenting < 1 {
+				p.wrong(n, "members: consenting must be a whole number from 1")
+			}
+		},
+	})
+	return m
+}
+
+// account completes a sync of accounts. No person stands behind its row, so it has
+// no profile, and nothing that is sealed for one.
+func (p *parser) account(root *yaml.Node, s *Sync, entity string, seen map[string]bool) {
+	if entity != entityAccount {
+		if seen["members"] {
+			p.wrong(root, "members are of accounts: say entity: %s, or remove them", entityAccount)
+		}
+		return
+	}
+	if seen["profile"] {
+		p.wrong(root, "a row of an account has no profile: its members' consent counts; remove profile")
+	}
+	s.Profile = s.Key
+	s.Members.Model = cmp.Or(s.Members.Model, defaultMembers)
+	s.Members.Consenting = cmp.Or(s.Members.Consenting, 1)
+	for _, f := range s.Mapping {
+		if f.Sealed != "" {
+			p.problems = append(p.problems, fmt.Errorf("%s:%d: mapping: the field %q is sealed for a person, and the rows are accounts: remove it, or send people", p.file, f.Line, f.Field))
+		}
+	}
 }
 
 // settle completes what depends on several keys, and refuses what does not go

@@ -120,6 +120,33 @@ func TestLoadModesHoldoutsAndRefresh(t *testing.T) {
 	}
 }
 
+func TestLoadSyncsOfAccounts(t *testing.T) {
+	rest := "model: m\nkey: account_id\npurpose: marketing\ndestination: file\nmapping: [{field: f, column: c}]\n"
+	syncs, err := load(map[string]string{"a.yaml": rest + "entity: account\n", "b.yaml": rest + "entity: account\nmembers: {model: staff, consenting: 3}\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []syncer.Members{{Model: "account_members", Consenting: 1}, {Model: "staff", Consenting: 3}} {
+		if s := syncs[i]; s.Members != want || s.Profile != "account_id" {
+			t.Errorf("%s: %+v, %s", s.Name, s.Members, s.Profile)
+		}
+	}
+	for text, want := range map[string]string{
+		"entity: company\n":                           "a.yaml:6: entity must be profile",
+		"members: {consenting: 2}\n":                  "a.yaml:1: members are of accounts",
+		"entity: account\nmembers: {consenting: 0}\n": "a.yaml:7: members: consenting must be a whole number from 1",
+		"entity: account\nprofile: owner\n":           "a.yaml:1: a row of an account has no profile",
+	} {
+		if _, err := load(map[string]string{"a.yaml": rest + text}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+	sealed := strings.Replace(rest, "column: c", "sealed: email", 1) + "entity: account\n"
+	if _, err := load(map[string]string{"a.yaml": sealed}); err == nil || !strings.Contains(err.Error(), `a.yaml:5: mapping: the field "f" is sealed for a person`) {
+		t.Error(err)
+	}
+}
+
 func TestLoadTellsAllThatIsWrong(t *testing.T) {
 	_, err := load(map[string]string{
 		"one.yaml": strings.NewReplacer("purpose: marketing\n", "", "mode: upsert", "mode: replace", "batch_rows: 500", "batch_rows: 0\ncolour: red").Replace(good),

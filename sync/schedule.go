@@ -166,7 +166,7 @@ erased AS (` + src.erased() + `),
 judged AS (
 	SELECT k.key, k.profile_id, k.op, k.status, k.present, k.unsure, k.change_id, k.decision_id, k.policy_version, ` + verdict + `
 	FROM here k
-	LEFT JOIN (` + src.consent(s.Purpose, now, " AND profile_id IN (SELECT profile_id FROM here)") + `) c ON c.profile_id = k.profile_id
+	LEFT JOIN (` + src.consent(s, now, "here") + `) c ON c.profile_id = k.profile_id
 	LEFT JOIN erased e1 ON e1.id = k.key LEFT JOIN erased e2 ON e2.id = k.profile_id
 )`
 }

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -24,7 +25,8 @@ type Sync struct {
 	File        string   // where it was declared, for messages
 	Model       string   // table or view in the schema of the models
 	Key         string   // column that identifies a row; opaque, unique
-	Profile     string   // column with the profile whose consent counts
+	Profile     string   // column with the profile whose consent counts; of accounts the key
+	Members     Members  // if the rows are accounts
 	Purpose     string   // without it nothing is sent
 	Destination string   // name of the destination plugin
 	Config      Settings // for the destination
@@ -37,6 +39,13 @@ type Sync struct {
 	Refresh   time.Duration
 	BatchRows int // the most rows of one batch; the destination may want fewer
 	Schedule  Schedule
+}
+
+// Members says whose consent counts for a row that is an account, not a person.
+// The zero value says that rows are of people.
+type Members struct {
+	Model      string // of account_id and profile_id: who belongs to which account
+	Consenting int64  // how many of them have to agree to the purpose
 }
 
 // Mode says what becomes of rows that changed, and of those that left the model.
@@ -158,6 +167,7 @@ func (s Sync) sealedFields() []string {
 // is only applied under the definition that it was made with.
 func (s Sync) definition(columns []column) string {
 	return digestOf("definition/2", s.Name, s.Model, s.Key, s.Profile, s.Purpose, s.Destination, string(s.Mode), s.Refresh.String(),
+		s.Members.Model, strconv.FormatInt(s.Members.Consenting, 10),
 		s.Holdout.threshold(), s.Holdout.Seed, s.Holdout.Column, s.mappingVersion(columns))
 }
 

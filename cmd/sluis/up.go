@@ -160,13 +160,17 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 // sync runs a sync that is due. Of one that is not only the withdrawals go out:
 // they wait for nobody's schedule.
 func (s *scheduler) sync(ctx context.Context, project *runner.Project, failed map[string]bool, sync syncer.Sync, due bool) (syncer.Run, error) {
+	reads := []string{"consent_profile"}
+	if sync.Members.Model != "" {
+		reads = append(reads, sync.Members.Model)
+	}
 	if !due {
-		if err := readyFor(project, failed, sync, "consent_profile"); err != nil {
+		if err := readyFor(project, failed, sync, reads...); err != nil {
 			return syncer.Run{}, err
 		}
 		return s.syncer.Withdraw(ctx, sync)
 	}
-	if err := readyFor(project, failed, sync, "consent_profile", "profile_sealed", sync.Model); err != nil {
+	if err := readyFor(project, failed, sync, append(reads, "profile_sealed", sync.Model)...); err != nil {
 		return syncer.Run{}, err
 	}
 	return s.syncer.Run(ctx, sync, syncer.Options{})
