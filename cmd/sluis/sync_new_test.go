@@ -56,6 +56,7 @@ guards:
 		t.Errorf("an ad platform gets\n%s", out)
 	}
 	// An audience of accounts is sent as long as that many of their members agree.
+	edit(t, filepath.Join(dir, "sql", "dbt_project.yml"), "audiences: [", "audiences: [active_accounts, ")
 	if out := sluis(0, "new", "--print", "--audience", "active_accounts", "--destination", "file", "--set", "directory=data/out", "companies"); !strings.HasPrefix(out, `entity: account
 members:
   consenting: 2
