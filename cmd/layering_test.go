@@ -85,6 +85,7 @@ var allowed = map[string][]string{
 	"cmd":                      {},
 	"cmd/internal/benchmodels": {"sql", "sql/duckdb", "sql/runner", "sql/warehouse"},
 	"cmd/internal/bench":       {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
+	"cmd/internal/alert":       {"cmd/internal/workspace", "sync"},
 	"cmd/internal/canary":      {},
 	"cmd/internal/generate":    {},
 	"cmd/internal/scale":       {},
@@ -93,7 +94,7 @@ var allowed = map[string][]string{
 	"cmd/internal/subject":     {"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/spool", "consent", "consent/record", "consent/seal", "sql/warehouse", "sync"},
 	"cmd/sluis-collector":      {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/canary", "cmd/internal/edge", "cmd/internal/generate", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
+		"cmd/internal/alert", "cmd/internal/canary", "cmd/internal/edge", "cmd/internal/generate", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
 		"plugins/destination", "plugins/destination/destinationtest", "plugins/file", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/runner/artifact", "sql/runner/docs", "sql/warehouse", "sync",
 	},
@@ -103,6 +104,7 @@ var allowed = map[string][]string{
 // import them.
 var owners = map[string][]string{
 	"github.com/chromedp/":                           {"collector/snippet/browsertest"},
+	"github.com/emersion/":                           {}, // tests only
 	"github.com/evanw/esbuild":                       {}, // tests only
 	"github.com/duckdb/":                             {"sql/duckdb"},
 	"database/sql":                                   {"sql/duckdb"},

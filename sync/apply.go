@@ -20,18 +20,19 @@ type Options struct {
 // Run says what came of applying a plan. Each row that was sent also left its
 // own record, see [Syncer.Deliveries].
 type Run struct {
-	Sync    string    `json:"sync"`
-	ID      string    `json:"run_id"`
-	PlanID  string    `json:"plan_id"`
-	Status  RunStatus `json:"status"`
-	Started time.Time `json:"started_at"`
-	Added   int64     `json:"added"`
-	Updated int64     `json:"updated"`
-	Removed int64     `json:"removed"`
-	Failed  int64     `json:"failed"`  // rejected, or to be tried again by the next run
-	Skipped int64     `json:"skipped"` // consent ended since the plan, or not for the destination to do
-	Held    int64     `json:"held"`
-	Seconds float64   `json:"seconds"`
+	Sync      string    `json:"sync"`
+	ID        string    `json:"run_id"`
+	PlanID    string    `json:"plan_id"`
+	Status    RunStatus `json:"status"`
+	Started   time.Time `json:"started_at"`
+	Added     int64     `json:"added"`
+	Updated   int64     `json:"updated"`
+	Refreshed int64     `json:"refreshed"`
+	Removed   int64     `json:"removed"`
+	Failed    int64     `json:"failed"`  // rejected, or to be tried again by the next run
+	Skipped   int64     `json:"skipped"` // consent ended since the plan, or not for the destination to do
+	Held      int64     `json:"held"`
+	Seconds   float64   `json:"seconds"`
 }
 
 // RunStatus is how a run ended.
@@ -41,7 +42,9 @@ type RunStatus string
 const (
 	RunUnfinished RunStatus = "unfinished" // under way, stopped, or killed; its plan can be applied again
 	RunDone       RunStatus = "done"
-	RunHeld       RunStatus = "held" // done, but for what a guard holds
+	RunHeld       RunStatus = "held"    // done, but for what a guard holds
+	RunIdle       RunStatus = "idle"    // there was nothing to do; of such runs of a sync only the last is kept
+	RunAssumed    RunStatus = "assumed" // nothing was sent; see [Syncer.Rebaseline] and [Syncer.ForgetRows]
 )
 
 // StaleError says that a plan may not be applied any more.
@@ -62,12 +65,26 @@ func (e *Syncer) Run(ctx context.Context, s Sync, o Options) (Run, error) {
 	if err := r.settle(ctx); err != nil {
 		return Run{}, errors.Join(err, r.end(ctx))
 	}
+	done, err := r.planAndApply(ctx, o)
+	return done, errors.Join(err, r.end(ctx))
+}
+
+func (r *run) planAndApply(ctx context.Context, o Options) (Run, error) {
 	p, err := r.plan(ctx)
 	if err != nil {
-		return Run{}, errors.Join(err, r.end(ctx))
+		return Run{}, err
 	}
-	done, err := r.apply(ctx, p.ID, o)
-	return done, errors.Join(err, r.end(ctx))
+	d, err := r.warehouse(ctx)
+	if err != nil {
+		return Run{}, err
+	}
+	if p.idle() {
+		return r.idle(ctx, d, p)
+	}
+	if err := r.storePlan(ctx, d, p); err != nil {
+		return Run{}, err
+	}
+	return r.apply(ctx, p.ID, o)
 }
 
 // Apply carries out a stored plan of s: exactly its changes, but for those
@@ -196,7 +213,7 @@ func (a *application) verify(ctx context.Context, d warehouse.Driver) error {
 		switch {
 		case c.Op == KindRemove || guarded:
 			a.removals, a.last = c.seq, c.seq
-		case c.Op == KindAdd || c.Op == KindUpdate:
+		case c.Op == KindAdd || c.Op == KindUpdate || c.Op == KindRefresh:
 			a.last = c.seq
 		}
 		switch {
@@ -237,6 +254,29 @@ func (a *application) start(ctx context.Context) error {
 		own("plan_changes")+" WHERE plan_id = ? AND kind = 'forget')", a.Sync, a.PlanID)
 	if err != nil {
 		return fmt.Errorf("sync %s: forget what is no longer wanted: %w", a.Sync, err)
+	}
+	return a.assign(ctx, d)
+}
+
+// assign notes who is in which group of a holdout from now on: those who are
+// held out, those who are added, and those who were there before.
+func (a *application) assign(ctx context.Context, d warehouse.Driver) error {
+	if a.sync.Holdout.Share == 0 {
+		return nil
+	}
+	err := d.Exec(ctx, `MERGE INTO `+own("holdouts")+` t
+		USING (
+			SELECT key, MIN(profile_id) AS profile_id, MAX(CASE WHEN held_out THEN 1 ELSE 0 END) = 1 AS held_out FROM (
+				SELECT key, profile_id, reason = 'holdout' AS held_out FROM `+own("plan_changes")+` WHERE plan_id = ? AND (kind = 'add' OR reason = 'holdout')
+				UNION ALL SELECT key, profile_id, FALSE FROM `+own("state")+`
+				WHERE sync = ? AND present AND key NOT IN (SELECT key FROM `+own("holdouts")+` WHERE sync = ?)
+			) GROUP BY key
+		) n ON t.sync = ? AND t.key = n.key
+		WHEN MATCHED AND t.held_out <> n.held_out THEN UPDATE SET held_out = n.held_out, since = ?
+		WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, held_out, since) VALUES (?, n.key, n.profile_id, n.held_out, ?)`,
+		a.PlanID, a.Sync, a.Sync, a.Sync, a.Started, a.Sync, a.Started)
+	if err != nil {
+		return fmt.Errorf("sync %s: note who is held out: %w", a.Sync, err)
 	}
 	return nil
 }
@@ -321,8 +361,8 @@ func (a *application) stop(ctx context.Context) error {
 
 // close records the numbers of the run.
 func (a *application) close(ctx context.Context, d warehouse.Driver) error {
-	err := d.Exec(ctx, "UPDATE "+own("runs")+" SET status = ?, finished_at = ?, added = ?, updated = ?, removed = ?, failed = ?, skipped = ? WHERE run_id = ?",
-		string(a.Status), a.config.Now().UTC(), a.Added, a.Updated, a.Removed, a.Failed, a.Skipped, a.ID)
+	err := d.Exec(ctx, "UPDATE "+own("runs")+" SET status = ?, finished_at = ?, added = ?, updated = ?, refreshed = ?, removed = ?, failed = ?, skipped = ? WHERE run_id = ?",
+		string(a.Status), a.config.Now().UTC(), a.Added, a.Updated, a.Refreshed, a.Removed, a.Failed, a.Skipped, a.ID)
 	if err != nil {
 		return fmt.Errorf("sync %s: record the end of the run: %w", a.Sync, err)
 	}
@@ -366,7 +406,10 @@ func (a *application) finish(ctx context.Context) error {
 			return fmt.Errorf("sync %s: record the end of the run: %w", a.Sync, err)
 		}
 	}
+	if err := a.retire(ctx, d); err != nil {
+		return err
+	}
 	a.log.InfoContext(ctx, "sync done", "run_id", a.ID, "plan_id", a.PlanID, "added", a.Added, "updated", a.Updated,
-		"removed", a.Removed, "failed", a.Failed, "skipped", a.Skipped, "held", a.Held)
+		"refreshed", a.Refreshed, "removed", a.Removed, "failed", a.Failed, "skipped", a.Skipped, "held", a.Held)
 	return nil
 }

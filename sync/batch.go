@@ -201,6 +201,8 @@ func (a *application) count(r *row) {
 			a.Removed++
 		case r.Op == KindUpdate:
 			a.Updated++
+		case r.Op == KindRefresh:
+			a.Refreshed++
 		default:
 			a.Added++
 		}

@@ -38,7 +38,7 @@ func TestScenarios(t *testing.T) {
 			for i, section := range archive.Files {
 				name, _, _ := strings.Cut(section.Name, " ")
 				got := s.step(section.Name, lines(string(section.Data)))
-				if name != "plan" && name != "run" && name != "apply" && name != "destination" {
+				if !slices.Contains([]string{"plan", "run", "apply", "destination", "rebaseline", "forget", "forget!", "retry", "failures", "holdouts"}, name) {
 					continue
 				}
 				if diff := cmp.Diff(strings.TrimSpace(string(section.Data)), strings.TrimSpace(got)); diff != "" {
@@ -92,6 +92,11 @@ func (s *scenario) step(title string, content [][]string) string {
 		for _, line := range content {
 			s.exec("INSERT INTO sluis_sync.erased (id, erased_at) VALUES (?, ?)", line[0], s.clock())
 		}
+	case "members":
+		s.exec("DELETE FROM sluis_models.account_members WHERE TRUE")
+		for _, line := range content {
+			s.append("sluis_models.account_members", []string{"account_id", "profile_id"}, []any{line[0], line[1]})
+		}
 	case "sealed":
 		s.exec("DELETE FROM sluis_models.profile_sealed WHERE TRUE")
 		for _, line := range content {
@@ -99,6 +104,27 @@ func (s *scenario) step(title string, content [][]string) string {
 		}
 	case "answers":
 		s.answers(content)
+	case "later":
+		after, err := time.ParseDuration(argument)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.advance(after)
+	case "present":
+		s.target.members = map[string][]any{}
+		for _, c := range customers(s.t, content) {
+			s.target.members[c.key] = []any{c.tier, c.visits}
+		}
+	case "rebaseline", "forget", "forget!":
+		return s.assume(name, strings.Fields(argument))
+	case "retry":
+		n, err := s.engine().Retry(context.Background(), s.sync, argument)
+		s.target.last = map[string]sent{} // whoever asks for it has looked at the destination
+		return fmt.Sprintln(n, "due again", errText(err))
+	case "failures":
+		return s.showFailures()
+	case "holdouts":
+		return s.showHoldouts()
 	case "resync":
 		if err := s.engine().Resync(context.Background(), s.sync); err != nil {
 			s.t.Error(err)
@@ -132,6 +158,15 @@ func (s *scenario) configure(content [][]string) {
 			s.sync.Guards.MinRemoved, _ = strconv.ParseInt(line[1], 10, 64)
 		case "min_size":
 			s.sync.Guards.MinSize, _ = strconv.ParseInt(line[1], 10, 64)
+		case "refresh":
+			s.sync.Refresh, _ = time.ParseDuration(line[1])
+		case "accounts":
+			s.sync.Profile = s.sync.Key
+			s.sync.Members.Model = "account_members"
+			s.sync.Members.Consenting, _ = strconv.ParseInt(line[1], 10, 64)
+		case "holdout":
+			share, _ := strconv.ParseFloat(line[1], 64)
+			s.sync.Holdout = syncer.Holdout{Share: share, Seed: "seed", Column: line[2]}
 		case "not_idempotent":
 			s.target.notIdempotent = true
 		case "mapping":
@@ -157,9 +192,49 @@ func (s *scenario) configure(content [][]string) {
 	}
 }
 
+// assume plays what an operator says of the destination.
+func (s *scenario) assume(name string, keys []string) string {
+	if name == "rebaseline" {
+		r, err := s.engine().Rebaseline(context.Background(), s.sync, keys)
+		return s.showRun(r, err)
+	}
+	f, err := s.engine().ForgetRows(context.Background(), s.sync, keys, name == "forget!")
+	return fmt.Sprintf("rows=%d gone=%d kept=%d done=%t %s\n", f.Rows, f.Gone, f.Kept, f.Done, errText(err))
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return "error: " + err.Error()
+}
+
+func (s *scenario) showFailures() string {
+	failures, err := s.engine().Failures(context.Background(), s.sync.Name)
+	if err != nil {
+		return errText(err)
+	}
+	var b strings.Builder
+	for _, f := range failures {
+		fmt.Fprintf(&b, "%s %s x%d, such as %s: %s\n", f.Status, f.Code, f.Rows, f.Key, f.Message)
+	}
+	return b.String()
+}
+
+func (s *scenario) showHoldouts() string {
+	var b strings.Builder
+	for _, row := range s.query("SELECT key, held_out FROM sluis_sync.holdouts ORDER BY key") {
+		fmt.Fprintln(&b, row...)
+	}
+	return b.String()
+}
+
 func customers(t testing.TB, content [][]string) []customer {
 	var rows []customer
 	for _, line := range content {
+		if len(line) < 4 {
+			t.Fatalf("a row needs four values, and has %v", line)
+		}
 		visits, err := strconv.ParseInt(line[3], 10, 64)
 		if err != nil {
 			t.Fatal(err)
@@ -225,7 +300,14 @@ func showPlan(p syncer.Plan, err error) string {
 	for _, c := range p.Changes {
 		fmt.Fprintln(&b, c.Op, c.Key, c.Reason)
 	}
-	fmt.Fprintf(&b, "add=%d update=%d remove=%d hold=%d unchanged=%d\n", p.Counts.Add, p.Counts.Update, p.Counts.Remove, p.Counts.Hold, p.Counts.Unchanged)
+	if p.Mapping != nil {
+		fmt.Fprintf(&b, "%d for the mapping: %s\n", p.Mapping.Rows, strings.Join(p.Mapping.Fields, "; "))
+	}
+	refresh := ""
+	if p.Counts.Refresh > 0 {
+		refresh = fmt.Sprintf("refresh=%d ", p.Counts.Refresh)
+	}
+	fmt.Fprintf(&b, "add=%d update=%d %sremove=%d hold=%d unchanged=%d\n", p.Counts.Add, p.Counts.Update, refresh, p.Counts.Remove, p.Counts.Hold, p.Counts.Unchanged)
 	if p.Held != nil {
 		fmt.Fprintln(&b, "held:", planName.ReplaceAllString(p.Held.Error(), "PLAN"))
 	}
@@ -235,7 +317,11 @@ func showPlan(p syncer.Plan, err error) string {
 func (s *scenario) showRun(r syncer.Run, err error) string {
 	var b strings.Builder
 	if r.ID != "" {
-		fmt.Fprintf(&b, "added=%d updated=%d removed=%d failed=%d skipped=%d held=%d\n", r.Added, r.Updated, r.Removed, r.Failed, r.Skipped, r.Held)
+		refreshed := ""
+		if r.Refreshed > 0 {
+			refreshed = fmt.Sprintf("refreshed=%d ", r.Refreshed)
+		}
+		fmt.Fprintf(&b, "added=%d updated=%d %sremoved=%d failed=%d skipped=%d held=%d\n", r.Added, r.Updated, refreshed, r.Removed, r.Failed, r.Skipped, r.Held)
 		counts := map[string]int{}
 		for _, d := range s.query("SELECT key, op, reason, outcome, code FROM sluis_sync.deliveries WHERE run_id = ? ORDER BY seq, intent", r.ID) {
 			counts[fmt.Sprint(d[0], " ", d[1], " ", d[2], ": ", d[3], " ", d[4])]++

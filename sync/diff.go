@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,11 @@ type sources struct {
 
 // inspect finds what the plan of s reads, or tells all that is missing.
 func inspect(ctx context.Context, d warehouse.Driver, s Sync) (sources, error) {
-	model, err := relation(ctx, d, s, warehouse.SchemaModels, s.Model, s.Key, s.Profile)
+	needed := []string{s.Key, s.Profile}
+	if s.Holdout.Share > 0 {
+		needed = append(needed, s.Holdout.Column)
+	}
+	model, err := relation(ctx, d, s, warehouse.SchemaModels, s.Model, needed...)
 	if err != nil {
 		return sources{}, err
 	}
@@ -42,6 +47,11 @@ func inspectConsent(ctx context.Context, d warehouse.Driver, s Sync) (sources, e
 		return src, err
 	}
 	_, src.consentExpires = find(consent, "expires_at")
+	if s.Members.Model != "" {
+		if _, err := relation(ctx, d, s, warehouse.SchemaModels, s.Members.Model, "account_id", "profile_id"); err != nil {
+			return src, err
+		}
+	}
 	if len(s.sealedFields()) > 0 {
 		if _, err := relation(ctx, d, s, warehouse.SchemaModels, "profile_sealed",
 			"profile_id", "field", "purpose", "pseudonym", "key_id", "ciphertext", "token", "decision_id", "received_at"); err != nil {
@@ -88,7 +98,7 @@ func mapped(s Sync, model []warehouse.Column) ([]column, error) {
 	columns := make([]column, len(s.Mapping))
 	var problems []error
 	for i, f := range s.Mapping {
-		columns[i] = column{Name: f.Field, Type: warehouse.String}
+		columns[i] = column{Name: f.Field, Type: warehouse.String, From: f.origin()}
 		if f.Column == "" {
 			continue
 		}
@@ -118,10 +128,34 @@ func namesOf(columns []warehouse.Column) []string {
 	return names
 }
 
-// consent is a query for who may be sent for the purpose at a time: one row per
+// consent is a query for who may be sent for the purpose of s at a time: one row per
 // profile that ever was asked. Were there several verdicts on one, each would
-// have to allow it. only is a further condition, so that few rows are read.
-func (src sources) consent(purpose string, now time.Time, only string) string {
+// have to allow it. among names a table of the query with the only profiles that
+// are asked about, so that few rows are read; there has to be one named erased.
+//
+// Of a sync of accounts it has a row per account with members that were asked: it
+// may be sent if enough of them allow it, and one of their decisions stands for all.
+// Whoever is being erased counts no more.
+func (src sources) consent(s Sync, now time.Time, among string) string {
+	if s.Members.Model == "" {
+		return src.verdicts(s.Purpose, now, among)
+	}
+	members := "SELECT account_id, profile_id FROM " + models(src.dialect.quote(s.Members.Model)) + " WHERE profile_id NOT IN (SELECT id FROM erased)"
+	if among != "" {
+		members += " AND account_id IN (SELECT profile_id FROM " + among + ")"
+	}
+	return `SELECT m.account_id AS profile_id, COUNT(DISTINCT CASE WHEN v.allowed THEN v.profile_id END) >= ` + strconv.FormatInt(s.Members.Consenting, 10) + ` AS allowed,
+		MAX(CASE WHEN v.allowed THEN v.decision_id END) AS decision_id, MAX(CASE WHEN v.allowed THEN v.policy_version END) AS policy_version,
+		CAST(NULL AS ` + warehouse.Timestamp.In(string(src.dialect)) + `) AS decided_at
+		FROM (` + members + `) m JOIN (` + src.verdicts(s.Purpose, now, "") + `) v ON v.profile_id = m.profile_id GROUP BY m.account_id`
+}
+
+// verdicts is that query for people.
+func (src sources) verdicts(purpose string, now time.Time, among string) string {
+	only := ""
+	if among != "" {
+		only = " AND profile_id IN (SELECT profile_id FROM " + among + ")"
+	}
 	return `SELECT profile_id, MIN(CASE WHEN ` + src.allowed(now) + ` THEN 1 ELSE 0 END) = 1 AS allowed,
 		MAX(decision_id) AS decision_id, MAX(policy_version) AS policy_version, MAX(decided_at) AS decided_at
 		FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(purpose) + only + ` GROUP BY profile_id`
@@ -165,59 +199,69 @@ const verdict = `c.profile_id IS NOT NULL AS asked, COALESCE(c.allowed, FALSE) A
 // where there are two verdicts on one profile; it may not miss one.
 func (src sources) diff(s Sync, planID string, now time.Time) string {
 	version := literal(s.mappingVersion(src.columns))
-	left := "'left_model'"
-	if s.Mode == ModeUpsert {
+	left, differs, settled, same := "'left_model'", "m.incomplete OR COALESCE(k.row_hash, '') <> m.row_hash", "FALSE", "'unchanged'"
+	if s.Mode.keeps() {
 		// Whoever nobody answers for any more may not stay either.
 		left = "CASE WHEN asked THEN 'unchanged' ELSE 'consent_missing' END"
+	}
+	switch {
+	case s.Mode.once():
+		differs, settled = "COALESCE(k.row_hash, '') = ''", "known AND NOT unsure AND COALESCE(row_hash, '') <> ''"
+	case s.Mode == ModeFull:
+		differs, same = "TRUE", "'full'"
+	case s.Refresh > 0:
+		expired := "acked_at <= " + src.instant(now.Add(-s.Refresh))
+		differs, same = differs+" OR k."+expired, "CASE WHEN "+expired+" THEN 'refresh' ELSE 'unchanged' END"
 	}
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
 WITH erased AS (` + src.erased() + `),
 touched AS (
 	SELECT COALESCE(m.key, k.key) AS key, m.here
 	FROM (
-		SELECT p.key, TRUE AS here, p.incomplete, p.row_hash, COALESCE(allowed, FALSE) AND NOT (` + erasedNow + `) AS wanted
-		FROM (` + src.rows(s, "") + `) p LEFT JOIN (
-			SELECT profile_id, ` + src.allowed(now) + ` AS allowed, decided_at FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(s.Purpose) + `
-		) c ON c.profile_id = p.profile_id
+		SELECT p.key, TRUE AS here, p.incomplete, p.row_hash, p.held_out, COALESCE(allowed, FALSE) AND NOT (` + erasedNow + `) AS wanted
+		FROM (` + src.rows(s, "") + `) p LEFT JOIN (` + src.everyVerdict(s, now) + `) c ON c.profile_id = p.profile_id
 		LEFT JOIN erased e1 ON e1.id = p.key LEFT JOIN erased e2 ON e2.id = p.profile_id
 	) m
-	FULL OUTER JOIN (SELECT key, row_hash, unsure FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key
-	WHERE m.here IS NULL OR COALESCE(m.key, '') = '' OR CASE WHEN m.wanted
-		THEN k.key IS NULL OR k.unsure OR m.incomplete OR COALESCE(k.row_hash, '') <> m.row_hash
-		ELSE k.key IS NOT NULL END
+	FULL OUTER JOIN (SELECT key, row_hash, unsure, acked_at FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key` + assigned(s) + `
+	WHERE m.here IS NULL OR COALESCE(m.key, '') = '' OR CASE WHEN m.wanted AND NOT m.held_out
+		THEN k.key IS NULL OR k.unsure OR ` + differs + `
+		ELSE k.key IS NOT NULL OR m.wanted AND ` + unassigned(s) + ` END
 ),
 keys AS (SELECT key FROM touched WHERE COALESCE(key, '') <> '' GROUP BY key),
 model AS (
-	SELECT key, COUNT(*) AS copies, MIN(profile_id) AS profile_id, MIN(payload) AS payload, MIN(row_hash) AS row_hash, MAX(CASE WHEN incomplete THEN 1 ELSE 0 END) = 1 AS incomplete
+	SELECT key, COUNT(*) AS copies, MIN(profile_id) AS profile_id, MIN(payload) AS payload, MIN(row_hash) AS row_hash,
+		MAX(CASE WHEN incomplete THEN 1 ELSE 0 END) = 1 AS incomplete, MAX(CASE WHEN held_out THEN 1 ELSE 0 END) = 1 AS held_out
 	FROM (` + src.rows(s, "keys") + `) GROUP BY key
 ),
 joined AS (
 	SELECT t.key, COALESCE(m.profile_id, k.profile_id) AS profile_id, m.profile_id AS m_profile, m.payload, m.row_hash AS m_hash, m.incomplete,
-		m.key IS NOT NULL AS in_model, COALESCE(m.copies, 0) > 1 AS duplicate,
+		COALESCE(m.held_out, FALSE) AS held_out, m.key IS NOT NULL AS in_model, COALESCE(m.copies, 0) > 1 AS duplicate,
 		k.key IS NOT NULL AS known, k.profile_id AS k_profile, k.row_hash, k.mapping_version, k.present, k.unsure, k.resend,
-		k.status, k.op, k.pending_hash, k.change_id, k.decision_id, k.policy_version
+		k.status, k.op, k.pending_hash, k.change_id, k.decision_id, k.policy_version, k.acked_at
 	FROM keys t LEFT JOIN model m ON m.key = t.key
 	LEFT JOIN ` + own("state") + ` k ON k.sync = ` + literal(s.Name) + ` AND k.key = t.key
 ),
 judged AS (
 	SELECT j.*, ` + verdict + `
 	FROM joined j
-	LEFT JOIN (` + src.consent(s.Purpose, now, " AND profile_id IN (SELECT profile_id FROM joined)") + `) c ON c.profile_id = j.profile_id
+	LEFT JOIN (` + src.consent(s, now, "joined") + `) c ON c.profile_id = j.profile_id
 	LEFT JOIN erased e1 ON e1.id = j.key LEFT JOIN erased e2 ON e2.id = j.profile_id
 ),
 reasoned AS (
 	SELECT *, CASE
-		WHEN status = 'accepted' AND op = 'remove' AND (NOT in_model OR erased OR NOT allowed) THEN 'unchanged'
+		WHEN status = 'accepted' AND op = 'remove' AND (NOT in_model OR erased OR NOT allowed OR held_out) THEN 'unchanged'
 		WHEN erased AND known THEN 'erased'
 		WHEN asked AND NOT allowed AND known THEN 'consent_withdrawn'
 		WHEN duplicate THEN 'key_duplicate'
 		WHEN in_model AND (erased OR NOT allowed) THEN CASE WHEN known THEN 'consent_missing' ELSE 'withheld' END
 		WHEN NOT in_model THEN ` + left + `
+		WHEN held_out THEN 'holdout'
+		WHEN ` + settled + ` THEN 'unchanged'
 		WHEN incomplete THEN 'field_missing'
 		WHEN NOT known THEN 'new'
 		WHEN unsure AND NOT resend AND pending_hash = m_hash THEN 'outcome_unknown'
 		WHEN unsure THEN 'unacknowledged'
-		WHEN row_hash = m_hash THEN 'unchanged'
+		WHEN row_hash = m_hash THEN ` + same + `
 		WHEN status = 'rejected' AND pending_hash = m_hash THEN
 			CASE WHEN m_profile = k_profile THEN 'quarantined' ELSE 'left_model' END
 		WHEN status = 'failed' AND op = 'upsert' THEN 'retry'
@@ -229,15 +273,17 @@ reasoned AS (
 ),
 classed AS (
 	SELECT *, CASE
-		WHEN reason IN ('erased', 'consent_withdrawn', 'consent_missing', 'left_model') THEN CASE WHEN present THEN 'remove' ELSE 'forget' END
+		WHEN reason IN ('erased', 'consent_withdrawn', 'consent_missing', 'left_model') OR reason = 'holdout' AND known
+			THEN CASE WHEN present THEN 'remove' ELSE 'forget' END
 		WHEN reason IN (` + literals(holdReasons()) + `) THEN 'hold'
+		WHEN reason = 'refresh' THEN 'refresh'
 		WHEN row_hash IS NULL THEN 'add'
 		ELSE 'update' END AS kind
 	FROM reasoned WHERE reason NOT IN ('unchanged', 'withheld')
 ),
 sequenced AS (
 	SELECT *, CASE kind WHEN 'remove' THEN 'remove' ELSE 'upsert' END AS next_op,
-		CASE kind WHEN 'remove' THEN 1 WHEN 'update' THEN 2 WHEN 'add' THEN 3 ELSE 4 END AS turn,
+		CASE kind WHEN 'remove' THEN 1 WHEN 'update' THEN 2 WHEN 'add' THEN 3 WHEN 'refresh' THEN 4 ELSE 5 END AS turn,
 		CASE kind WHEN 'remove' THEN NULL ELSE m_hash END AS next_hash
 	FROM classed
 ),
@@ -247,13 +293,22 @@ changes AS (
 			ELSE ` + src.dialect.md5("CONCAT("+literal(planID+"|")+", next_op, '|', COALESCE(next_hash, ''), '|', key)") + ` END AS change_id,
 		CASE kind WHEN 'remove' THEN COALESCE(c_decision_id, decision_id) ELSE c_decision_id END AS decision_id,
 		CASE kind WHEN 'remove' THEN COALESCE(c_policy_version, policy_version) ELSE c_policy_version END AS policy_version,
-		CASE WHEN kind IN ('add', 'update') THEN payload END AS payload, known
+		CASE WHEN kind IN ('add', 'update', 'refresh') THEN payload END AS payload, known
 	FROM sequenced
-	UNION ALL SELECT 4, key, NULL, 'hold', 'upsert', 'key_null', NULL, NULL, NULL, NULL, NULL, FALSE FROM touched WHERE COALESCE(key, '') = ''
+	UNION ALL SELECT 5, key, NULL, 'hold', 'upsert', 'key_null', NULL, NULL, NULL, NULL, NULL, FALSE FROM touched WHERE COALESCE(key, '') = ''
 )
 SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ROW_NUMBER() OVER (ORDER BY turn, key NULLS LAST),
 	key, profile_id, kind, next_op, reason, next_hash, change_id, decision_id, policy_version, payload, known
 FROM changes`
+}
+
+// everyVerdict is a query for all verdicts, of which there may be several on one
+// profile: to group those of everybody would cost more than the join.
+func (src sources) everyVerdict(s Sync, now time.Time) string {
+	if s.Members.Model != "" {
+		return src.consent(s, now, "")
+	}
+	return `SELECT profile_id, ` + src.allowed(now) + ` AS allowed, decided_at FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(s.Purpose)
 }
 
 // rows is a query for the rows of the model with their payloads and hashes; of
@@ -265,7 +320,7 @@ func (src sources) rows(s Sync, only string) string {
 	if only != "" {
 		only = " WHERE " + key + " IN (SELECT key FROM " + only + ")"
 	}
-	encoded := []string{key + " AS key", profile + " AS profile_id"}
+	encoded := []string{key + " AS key", profile + " AS profile_id", src.heldOut(s) + " AS held_out"}
 	entries, incomplete := []string{"''"}, []string{"FALSE"}
 	var joins strings.Builder
 	for i, field := range s.sealedFields() {
@@ -291,9 +346,36 @@ func (src sources) rows(s Sync, only string) string {
 		}
 	}
 	payload := strings.Join(entries, ", ")
-	return `SELECT key, profile_id, CONCAT(` + payload + `) AS payload,
+	return `SELECT key, profile_id, held_out, CONCAT(` + payload + `) AS payload,
 		` + d.md5("CONCAT("+literal(s.mappingVersion(src.columns)+"|")+", "+payload+")") + ` AS row_hash, ` + strings.Join(incomplete, " OR ") + ` AS incomplete
 	FROM (SELECT ` + strings.Join(encoded, ", ") + from + joins.String() + only + `)`
+}
+
+// heldOut says of a row r of the model whether it is held out.
+func (src sources) heldOut(s Sync) string {
+	if s.Holdout.Share == 0 {
+		return "FALSE"
+	}
+	d := src.dialect
+	lot := d.md5("CONCAT(" + literal(s.Holdout.Seed+"|") + ", " + d.text("r."+d.quote(s.Holdout.Column)) + ")")
+	return "COALESCE(SUBSTR(" + lot + ", 1, 8) < " + literal(s.Holdout.threshold()) + ", FALSE)"
+}
+
+// assigned joins the rows m of the model with what was noted of those held out.
+func assigned(s Sync) string {
+	if s.Holdout.Share == 0 {
+		return ""
+	}
+	return " LEFT JOIN (SELECT key FROM " + own("holdouts") + " WHERE sync = " + literal(s.Name) + " AND held_out) h ON h.key = m.key"
+}
+
+// unassigned is the condition under which it is not noted yet that the row is
+// held out.
+func unassigned(s Sync) string {
+	if s.Holdout.Share == 0 {
+		return "FALSE"
+	}
+	return "h.key IS NULL"
 }
 
 // newestSealed is a query for the token of a field of each profile. A person

@@ -16,6 +16,10 @@ type Draft struct {
 	Mapping  []Field
 	Mode     Mode
 	MinSize  int64 // 0 is none
+	// Accounts says that the rows are accounts, of whose members Consenting have to
+	// agree; 0 is one.
+	Accounts   bool
+	Consenting int64
 }
 
 // Setting is a value of a destination's configuration: the text itself, or where
@@ -35,6 +39,8 @@ func (d Draft) Encode() ([]byte, error) {
 		Value  *string `yaml:"value,omitempty"`
 	}
 	file := struct {
+		Entity      string           `yaml:"entity,omitempty"`
+		Members     map[string]int64 `yaml:"members,omitempty"`
 		Model       string           `yaml:"model"`
 		Key         string           `yaml:"key"`
 		Purpose     string           `yaml:"purpose"`
@@ -52,6 +58,12 @@ func (d Draft) Encode() ([]byte, error) {
 		for _, s := range d.Settings {
 			file.Config.Content = append(file.Config.Content, textNode(s.Name), s.node())
 		}
+	}
+	if d.Accounts {
+		file.Entity = entityAccount
+	}
+	if d.Accounts && d.Consenting > 1 {
+		file.Members = map[string]int64{"consenting": d.Consenting}
 	}
 	if d.MinSize > 0 {
 		file.Guards = map[string]int64{"min_size": d.MinSize}

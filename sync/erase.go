@@ -51,7 +51,8 @@ func (e *Syncer) Holdings(ctx context.Context, ids []string) ([]Holding, error) 
 			SELECT sync, CASE WHEN present OR unsure THEN 1 ELSE 0 END AS present, 0 AS deliveries FROM `+own("state")+` WHERE key IN (`+places+`) OR profile_id IN (`+places+`)
 			UNION ALL SELECT sync, 0, 1 FROM `+own("deliveries")+` WHERE key IN (`+places+`) OR profile_id IN (`+places+`)
 			UNION ALL SELECT sync, 0, 0 FROM `+own("plan_changes")+` WHERE key IN (`+places+`) OR profile_id IN (`+places+`)
-		) h GROUP BY sync ORDER BY sync`, repeat(args, 6), func(row []any) error {
+			UNION ALL SELECT sync, 0, 0 FROM `+own("holdouts")+` WHERE key IN (`+places+`) OR profile_id IN (`+places+`)
+		) h GROUP BY sync ORDER BY sync`, repeat(args, 8), func(row []any) error {
 		var h Holding
 		err := scan(row, &h.Sync, &h.Present, &h.Deliveries)
 		holdings = append(holdings, h)
@@ -226,6 +227,7 @@ func (e *Syncer) Forget(ctx context.Context, ids []string) (map[string]int64, er
 		for _, table := range []struct{ name, which string }{
 			{"plan_changes", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
 			{"deliveries", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
+			{"holdouts", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
 			{"state", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
 			{erasedTable.Name, "id IN (" + places + ") OR id IN (" + places + ")"},
 		} {

@@ -118,6 +118,7 @@ func (w *world) createTables() {
 	w.create("sluis_models.vips", append(text("customer", "profile_id", "tier"), warehouse.Column{Name: "visits", Type: warehouse.Int64})...)
 	w.create("sluis_models.consent_profile", append(text("profile_id", "purpose", "decision_id", "policy_version"),
 		warehouse.Column{Name: "allowed", Type: warehouse.Bool}, warehouse.Column{Name: "decided_at", Type: warehouse.Timestamp})...)
+	w.create("sluis_models.account_members", text("account_id", "profile_id")...)
 	w.create("sluis_models.profile_sealed", append(text("profile_id", "field", "purpose", "pseudonym", "key_id", "token", "decision_id"),
 		warehouse.Column{Name: "ciphertext", Type: warehouse.Bytes}, warehouse.Column{Name: "received_at", Type: warehouse.Timestamp})...)
 	for _, landed := range warehouse.Landing() {

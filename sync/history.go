@@ -13,12 +13,12 @@ import (
 // called while the sync runs.
 func (e *Syncer) History(ctx context.Context, name string, n int) ([]Run, error) {
 	var runs []Run
-	err := e.query(ctx, `SELECT sync, run_id, plan_id, status, started_at, finished_at, added, updated, removed, failed, skipped, held
+	err := e.query(ctx, `SELECT sync, run_id, plan_id, status, started_at, finished_at, added, updated, refreshed, removed, failed, skipped, held
 		FROM `+own("runs")+` WHERE sync = ? ORDER BY fence DESC, started_at DESC LIMIT ?`, []any{name, n}, func(row []any) error {
 		var r Run
 		var finished time.Time
 		err := scan(row, &r.Sync, &r.ID, &r.PlanID, (*string)(&r.Status), &r.Started, &finished,
-			&r.Added, &r.Updated, &r.Removed, &r.Failed, &r.Skipped, &r.Held)
+			&r.Added, &r.Updated, &r.Refreshed, &r.Removed, &r.Failed, &r.Skipped, &r.Held)
 		if !finished.IsZero() {
 			r.Seconds = finished.Sub(r.Started).Seconds()
 		}
@@ -110,10 +110,107 @@ func (r *run) resync(ctx context.Context) error {
 	if err := r.recover(ctx, d); err != nil {
 		return err
 	}
-	err = d.Exec(ctx, `UPDATE `+own("state")+` SET row_hash = CASE WHEN row_hash IS NULL THEN NULL ELSE '' END, pending_hash = NULL,
+	hash := "CASE WHEN row_hash IS NULL THEN NULL ELSE '' END"
+	if r.sync.Mode == ModeAppend {
+		hash = "row_hash"
+	}
+	err = d.Exec(ctx, `UPDATE `+own("state")+` SET row_hash = `+hash+`, pending_hash = NULL,
 		resend = TRUE, status = CASE WHEN status = 'rejected' THEN 'failed' ELSE status END WHERE sync = ?`, r.sync.Name)
 	if err != nil {
 		return fmt.Errorf("sync %s: mark every row to be sent again: %w", r.sync.Name, err)
 	}
 	return nil
+}
+
+// Failures is how many rows of a sync the destination does not have as they should
+// be, for one reason.
+type Failures struct {
+	Sync    string    `json:"sync"`
+	Code    string    `json:"code"`
+	Status  string    `json:"status"` // rejected: held until the row or the mapping changes; failed: tried again by each run
+	Rows    int64     `json:"rows"`
+	Since   time.Time `json:"since"`   // when the first of them failed first
+	Key     string    `json:"key"`     // one of them
+	Message string    `json:"message"` // what the destination said of that one, last
+}
+
+// Failures groups what is rejected or failed of a sync, the most rows first.
+func (e *Syncer) Failures(ctx context.Context, name string) ([]Failures, error) {
+	var failures []Failures
+	err := e.query(ctx, `SELECT g.code, g.status, g.n, g.since, g.key, m.message FROM (
+			SELECT COALESCE(last_error_code, '') AS code, status, COUNT(*) AS n, MIN(first_failed_at) AS since, MIN(key) AS key
+			FROM `+own("state")+` WHERE sync = ? AND status IN ('rejected', 'failed') GROUP BY 1, 2
+		) g LEFT JOIN (
+			SELECT key, message, ROW_NUMBER() OVER (PARTITION BY key ORDER BY recorded_at DESC, fence DESC, seq DESC) AS newest
+			FROM `+own("deliveries")+` WHERE sync = ? AND COALESCE(code, '') <> '' AND key IN (
+				SELECT MIN(key) FROM `+own("state")+` WHERE sync = ? AND status IN ('rejected', 'failed') GROUP BY COALESCE(last_error_code, ''), status)
+		) m ON m.key = g.key AND m.newest = 1
+		ORDER BY g.n DESC, g.code, g.status`, []any{name, name, name}, func(row []any) error {
+		f := Failures{Sync: name}
+		err := scan(row, &f.Code, &f.Status, &f.Rows, &f.Since, &f.Key, &f.Message)
+		failures = append(failures, f)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("failures of sync %s: %w", name, err)
+	}
+	return failures, nil
+}
+
+// Standing is how many rows of a sync are in which state.
+type Standing struct {
+	Present  int64 `json:"present"`  // at the destination, or may be
+	Rejected int64 `json:"rejected"` // held, since the destination refused them for good
+	Failed   int64 `json:"failed"`   // tried again by each run
+}
+
+// Standings tells it of all syncs, by name.
+func (e *Syncer) Standings(ctx context.Context) (map[string]Standing, error) {
+	standings := map[string]Standing{}
+	err := e.query(ctx, `SELECT sync, COUNT(CASE WHEN present OR unsure THEN 1 END), COUNT(CASE WHEN status = 'rejected' THEN 1 END), COUNT(CASE WHEN status = 'failed' THEN 1 END)
+		FROM `+own("state")+` GROUP BY sync`, nil, func(row []any) error {
+		var name string
+		var s Standing
+		err := scan(row, &name, &s.Present, &s.Rejected, &s.Failed)
+		standings[name] = s
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count the rows of syncs: %w", err)
+	}
+	return standings, nil
+}
+
+// Retry makes rows due again that were rejected, or are held since their outcome is
+// unknown: all with this code, or with any if it is empty. They are sent with
+// their latest values. It says how many there are, and fails with a [*BusyError] while s runs.
+func (e *Syncer) Retry(ctx context.Context, s Sync, code string) (int64, error) {
+	r, err := e.begin(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	n, err := r.retry(ctx, code)
+	return n, errors.Join(err, r.end(ctx))
+}
+
+func (r *run) retry(ctx context.Context, code string) (n int64, err error) {
+	d, err := r.warehouse(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := r.recover(ctx, d); err != nil {
+		return 0, err
+	}
+	which := " WHERE sync = ? AND (status = 'rejected' OR unsure AND NOT resend) AND (? = '' OR last_error_code = ?)"
+	rows, err := warehouse.Collect(ctx, d, "SELECT COUNT(*) FROM "+own("state")+which, r.sync.Name, code, code)
+	if err == nil {
+		err = scan(rows[0], &n)
+	}
+	if err == nil && n > 0 {
+		err = d.Exec(ctx, "UPDATE "+own("state")+" SET resend = TRUE, status = CASE WHEN status = 'rejected' THEN 'failed' ELSE status END"+which, r.sync.Name, code, code)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("sync %s: mark rows to be sent again: %w", r.sync.Name, err)
+	}
+	return n, nil
 }

@@ -66,9 +66,9 @@ func (a *application) read(ctx context.Context, d warehouse.Driver, first, last 
 	if a.options.Approve {
 		guarded = " OR kind = 'hold' AND reason = 'guard'"
 	}
-	found, err := warehouse.Collect(ctx, d, `WITH part AS (SELECT * FROM `+own("plan_changes")+` WHERE `+which+` AND (kind IN ('add', 'update', 'remove')`+guarded+`)),
-		consent AS (`+a.src.consent(a.sync.Purpose, a.config.Now(), " AND profile_id IN (SELECT profile_id FROM part)")+`),
-		erased AS (`+a.src.erased()+`)
+	found, err := warehouse.Collect(ctx, d, `WITH part AS (SELECT * FROM `+own("plan_changes")+` WHERE `+which+` AND (kind IN ('add', 'update', 'refresh', 'remove')`+guarded+`)),
+		erased AS (`+a.src.erased()+`),
+		consent AS (`+a.src.consent(a.sync, a.config.Now(), "part")+`)
 		SELECT seq, p.key, p.profile_id, kind, p.op, reason, p.row_hash, p.change_id, p.decision_id, p.policy_version, payload, known,
 			present, unsure, resend, k.change_id, `+verdict+`
 		FROM part p LEFT JOIN `+own("state")+` k ON k.sync = ? AND k.key = p.key
@@ -103,7 +103,7 @@ func (r *row) judge(idempotent bool) {
 		r.skip = string(ReasonConsentWithdrawn)
 	case !r.allowed:
 		r.skip = string(ReasonConsentMissing)
-	case r.unsure && !idempotent && r.changeBefore == r.id:
+	case r.unsure && !idempotent && !r.resend && r.changeBefore == r.id:
 		r.skip = codeOutcomeUnknown
 	default:
 		r.decision, r.policyVersion = r.decisionNow, r.policyNow

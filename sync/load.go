@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,6 +25,7 @@ type SecretRef struct {
 // Defaults of a sync's file.
 const (
 	defaultProfile    = "profile_id"
+	defaultMembers    = "account_members"
 	defaultMaxRemoved = 0.5
 	defaultMinRemoved = 20
 	defaultBatchRows  = 1000
@@ -117,7 +119,10 @@ func parse(file string, content []byte, resolve func(SecretRef) (string, error))
 		return s, p.problems
 	}
 	root := doc.Content[0]
+	entity := entityProfile
 	seen := p.fields(root, "", map[string]func(*yaml.Node){
+		"entity":      func(n *yaml.Node) { entity = p.entity(n) },
+		"members":     func(n *yaml.Node) { s.Members = p.members(n) },
 		"model":       func(n *yaml.Node) { s.Model = p.name(n, "model", identifier) },
 		"key":         func(n *yaml.Node) { s.Key = p.name(n, "key", identifier) },
 		"profile":     func(n *yaml.Node) { s.Profile = p.name(n, "profile", identifier) },
@@ -127,6 +132,8 @@ func parse(file string, content []byte, resolve func(SecretRef) (string, error))
 		"mapping":     func(n *yaml.Node) { s.Mapping = p.mapping(n) },
 		"mode":        func(n *yaml.Node) { s.Mode = p.mode(n) },
 		"guards":      func(n *yaml.Node) { s.Guards = p.guards(n, s.Guards) },
+		"holdout":     func(n *yaml.Node) { s.Holdout = p.holdout(n) },
+		"refresh":     func(n *yaml.Node) { s.Refresh = p.duration(n, "refresh", "540d or 12h") },
 		"schedule":    func(n *yaml.Node) { s.Schedule = p.schedule(n) },
 		"batch_rows":  func(n *yaml.Node) { s.BatchRows = p.batchRows(n) },
 	})
@@ -141,7 +148,73 @@ func parse(file string, content []byte, resolve func(SecretRef) (string, error))
 			p.wrong(root, "%s is missing: %s", required.name, required.remedy)
 		}
 	}
+	p.account(root, &s, entity, seen)
+	p.settle(root, &s)
 	return s, p.problems
+}
+
+// What a row is.
+const (
+	entityProfile = "profile"
+	entityAccount = "account"
+)
+
+func (p *parser) entity(n *yaml.Node) string {
+	entity := p.text(n, "entity")
+	if entity != entityProfile && entity != entityAccount {
+		p.wrong(n, "entity must be %s (rows are people) or %s (rows are companies, and so on)", entityProfile, entityAccount)
+	}
+	return entity
+}
+
+func (p *parser) members(n *yaml.Node) (m Members) {
+	p.fields(n, "members: ", map[string]func(*yaml.Node){
+		"model": func(n *yaml.Node) { m.Model = p.name(n, "members: model", identifier) },
+		"consenting": func(n *yaml.Node) {
+			if err := n.Decode(&m.Consenting); err != nil || m.Consenting < 1 {
+				p.wrong(n, "members: consenting must be a whole number from 1")
+			}
+		},
+	})
+	return m
+}
+
+// account completes a sync of accounts. No person stands behind its row, so it has
+// no profile, and nothing that is sealed for one.
+func (p *parser) account(root *yaml.Node, s *Sync, entity string, seen map[string]bool) {
+	if entity != entityAccount {
+		if seen["members"] {
+			p.wrong(root, "members are of accounts: say entity: %s, or remove them", entityAccount)
+		}
+		return
+	}
+	if seen["profile"] {
+		p.wrong(root, "a row of an account has no profile: its members' consent counts; remove profile")
+	}
+	s.Profile = s.Key
+	s.Members.Model = cmp.Or(s.Members.Model, defaultMembers)
+	s.Members.Consenting = cmp.Or(s.Members.Consenting, 1)
+	for _, f := range s.Mapping {
+		if f.Sealed != "" {
+			p.problems = append(p.problems, fmt.Errorf("%s:%d: mapping: the field %q is sealed for a person, and the rows are accounts: remove it, or send people", p.file, f.Line, f.Field))
+		}
+	}
+}
+
+// settle completes what depends on several keys, and refuses what does not go
+// together.
+func (p *parser) settle(root *yaml.Node, s *Sync) {
+	if s.Refresh > 0 && (s.Mode.once() || s.Mode == ModeFull) {
+		p.wrong(root, "refresh does not go with mode %s, which %s: remove one", s.Mode,
+			map[bool]string{true: "sends each row once", false: "sends all rows by each run"}[s.Mode.once()])
+	}
+	if s.Mode == ModeFull && s.Schedule == (Schedule{}) {
+		p.wrong(root, "mode %s sends all rows by each run, which would be after each build of the models: give it a schedule, such as {every: 24h} or manual", ModeFull)
+	}
+	if s.Holdout.Share > 0 {
+		s.Holdout.Seed = cmp.Or(s.Holdout.Seed, s.Name)
+		s.Holdout.Column = cmp.Or(s.Holdout.Column, s.Key)
+	}
 }
 
 // fields hands each entry of a mapping to its function, and tells which there
@@ -199,13 +272,59 @@ func (p *parser) name(n *yaml.Node, what string, pattern *regexp.Regexp) string 
 }
 
 func (p *parser) mode(n *yaml.Node) Mode {
-	switch mode := Mode(p.text(n, "mode")); mode {
-	case ModeMirror, ModeUpsert:
-		return mode
-	default:
-		p.wrong(n, "mode must be %s (rows that leave the model are removed) or %s (they stay)", ModeMirror, ModeUpsert)
+	mode := Mode(p.text(n, "mode"))
+	if !slices.Contains(modes(), mode) {
+		p.wrong(n, "mode must be %s (rows that leave the model are removed), %s (they stay), %s (each row is sent once, and left alone), %s (rows are events) or %s (each run sends all rows)",
+			ModeMirror, ModeUpsert, ModeCreate, ModeAppend, ModeFull)
 		return ModeMirror
 	}
+	return mode
+}
+
+var (
+	days = regexp.MustCompile(`^([1-9][0-9]{0,4})d$`)
+	seed = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`)
+)
+
+// duration reads a time such as 36h or, in days, 30d.
+func (p *parser) duration(n *yaml.Node, what, example string) time.Duration {
+	text := p.text(n, what)
+	if found := days.FindStringSubmatch(text); found != nil {
+		count, _ := strconv.Atoi(found[1])
+		return time.Duration(count) * 24 * time.Hour
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		p.wrong(n, "%s must be a time such as %s", what, example)
+		return 0
+	}
+	return d
+}
+
+func (p *parser) holdout(n *yaml.Node) (h Holdout) {
+	if n.Kind == yaml.ScalarNode {
+		return Holdout{Share: p.share(n)}
+	}
+	seen := p.fields(n, "holdout: ", map[string]func(*yaml.Node){
+		"share":  func(n *yaml.Node) { h.Share = p.share(n) },
+		"seed":   func(n *yaml.Node) { h.Seed = p.name(n, "seed", seed) },
+		"column": func(n *yaml.Node) { h.Column = p.name(n, "column", identifier) },
+	})
+	if n.Kind == yaml.MappingNode && !seen["share"] {
+		p.wrong(n, "holdout: share is missing: give a percentage such as 10%%")
+	}
+	return h
+}
+
+// share reads a percentage.
+func (p *parser) share(n *yaml.Node) float64 {
+	number, ok := strings.CutSuffix(p.text(n, "share"), "%")
+	percent, err := strconv.ParseFloat(number, 64)
+	if !ok || err != nil || !(percent > 0 && percent < 100) {
+		p.wrong(n, "holdout: the share must be a percentage between 0%% and 100%%, such as 10%%")
+		return 0
+	}
+	return percent / 100
 }
 
 func (p *parser) guards(n *yaml.Node, guards Guards) Guards {
@@ -243,11 +362,7 @@ func (p *parser) schedule(n *yaml.Node) (s Schedule) {
 	}
 	seen := p.fields(n, "schedule: ", map[string]func(*yaml.Node){
 		"every": func(n *yaml.Node) {
-			every, err := time.ParseDuration(p.text(n, "every"))
-			if err != nil || every <= 0 {
-				p.wrong(n, "every must be a time such as 15m or 6h")
-			}
-			s.Every = every
+			s.Every = p.duration(n, "every", "15m or 6h")
 		},
 		"cron": func(n *yaml.Node) {
 			s.Cron = p.text(n, "cron")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -80,6 +81,69 @@ func TestLoad(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, syncs); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestLoadModesHoldoutsAndRefresh(t *testing.T) {
+	rest := "model: m\nkey: k\npurpose: marketing\ndestination: file\nmapping: [{field: f, column: c}]\n"
+	syncs, err := load(map[string]string{
+		"a.yaml": rest + "refresh: 540d\nholdout: 10%\n",
+		"b.yaml": rest + "mode: full\nschedule: {every: 1d}\nholdout: {share: 0.5%, seed: spring-2027, column: profile_id}\n",
+		"c.yaml": rest + "mode: append\n",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []syncer.Holdout{{Share: 0.1, Seed: "a", Column: "k"}, {Share: 0.005, Seed: "spring-2027", Column: "profile_id"}, {}}
+	for i, s := range syncs {
+		if s.Holdout != want[i] {
+			t.Errorf("%s: %+v, want %+v", s.Name, s.Holdout, want[i])
+		}
+	}
+	if syncs[0].Refresh != 540*24*time.Hour || syncs[1].Schedule.Every != 24*time.Hour || syncs[1].Mode != syncer.ModeFull || syncs[2].Mode != syncer.ModeAppend {
+		t.Errorf("%+v", syncs)
+	}
+	for text, want := range map[string]string{
+		"mode: full\n":                      "a.yaml:1: mode full sends all rows by each run",
+		"mode: append\nrefresh: 1d\n":       "a.yaml:1: refresh does not go with mode append, which sends each row once",
+		"refresh: soon\n":                   "a.yaml:6: refresh must be a time such as 540d",
+		"refresh: -1h\n":                    "a.yaml:6: refresh must be a time such as 540d",
+		"holdout: 10\n":                     "a.yaml:6: holdout: the share must be a percentage",
+		"holdout: 100%\n":                   "a.yaml:6: holdout: the share must be a percentage",
+		"holdout: NaN%\n":                   "a.yaml:6: holdout: the share must be a percentage",
+		"holdout: {seed: a}\n":              "a.yaml:6: holdout: share is missing",
+		"holdout: {share: 1%, seed: a'b}\n": "a.yaml:6: seed must be a plain name",
+	} {
+		if _, err := load(map[string]string{"a.yaml": rest + text}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestLoadSyncsOfAccounts(t *testing.T) {
+	rest := "model: m\nkey: account_id\npurpose: marketing\ndestination: file\nmapping: [{field: f, column: c}]\n"
+	syncs, err := load(map[string]string{"a.yaml": rest + "entity: account\n", "b.yaml": rest + "entity: account\nmembers: {model: staff, consenting: 3}\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []syncer.Members{{Model: "account_members", Consenting: 1}, {Model: "staff", Consenting: 3}} {
+		if s := syncs[i]; s.Members != want || s.Profile != "account_id" {
+			t.Errorf("%s: %+v, %s", s.Name, s.Members, s.Profile)
+		}
+	}
+	for text, want := range map[string]string{
+		"entity: company\n":                           "a.yaml:6: entity must be profile",
+		"members: {consenting: 2}\n":                  "a.yaml:1: members are of accounts",
+		"entity: account\nmembers: {consenting: 0}\n": "a.yaml:7: members: consenting must be a whole number from 1",
+		"entity: account\nprofile: owner\n":           "a.yaml:1: a row of an account has no profile",
+	} {
+		if _, err := load(map[string]string{"a.yaml": rest + text}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+	sealed := strings.Replace(rest, "column: c", "sealed: email", 1) + "entity: account\n"
+	if _, err := load(map[string]string{"a.yaml": sealed}); err == nil || !strings.Contains(err.Error(), `a.yaml:5: mapping: the field "f" is sealed for a person`) {
+		t.Error(err)
 	}
 }
 

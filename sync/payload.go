@@ -21,6 +21,7 @@ import (
 type column struct {
 	Name string         `json:"name"`
 	Type warehouse.Type `json:"type"`
+	From string         `json:"from,omitempty"` // see [Field.origin]
 }
 
 var errPayload = errors.New("a stored row cannot be read: make a new plan")

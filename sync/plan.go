@@ -17,20 +17,21 @@ import (
 // Kind is what a plan does about a key.
 type Kind string
 
-// The kinds. KindForget is internal bookkeeping: a key that never reached the
+// The kinds. kindForget is internal bookkeeping: a key that never reached the
 // destination is no longer wanted there.
 const (
-	KindAdd    Kind = "add"
-	KindUpdate Kind = "update"
-	KindRemove Kind = "remove"
-	KindHold   Kind = "hold"
-	kindForget Kind = "forget"
+	KindAdd     Kind = "add"
+	KindUpdate  Kind = "update"
+	KindRefresh Kind = "refresh"
+	KindRemove  Kind = "remove"
+	KindHold    Kind = "hold"
+	kindForget  Kind = "forget"
 )
 
 // Reason is why.
 type Reason string
 
-// The reasons to add or update.
+// The reasons to add, update or refresh.
 const (
 	ReasonNew            Reason = "new"
 	ReasonDataChanged    Reason = "data_changed"
@@ -38,6 +39,8 @@ const (
 	ReasonRetry          Reason = "retry"          // failed before; sent with its latest values
 	ReasonResync         Reason = "resync"         // asked for, see [Syncer.Resync]
 	ReasonUnacknowledged Reason = "unacknowledged" // sent before, but the answer was lost
+	ReasonFull           Reason = "full"           // did not change; see [ModeFull]
+	ReasonRefresh        Reason = "refresh"        // did not change, and the destination would forget it
 )
 
 // The reasons to remove.
@@ -56,13 +59,14 @@ const (
 	ReasonQuarantined    Reason = "quarantined"     // rejected for good, until its data or the mapping changes
 	ReasonOutcomeUnknown Reason = "outcome_unknown" // may have been sent, to a destination that would do it twice
 	ReasonMinSize        Reason = "min_size"        // an addition to what would have too few rows
+	ReasonHoldout        Reason = "holdout"         // of the share that is held out; also removed for it, if it was sent before
 	ReasonGuard          Reason = "guard"           // a removal that waits for approval
 )
 
 func holdReasons() []string {
 	return []string{
 		string(ReasonKeyNull), string(ReasonKeyDuplicate), string(ReasonFieldMissing),
-		string(ReasonQuarantined), string(ReasonOutcomeUnknown), string(ReasonMinSize), string(ReasonGuard),
+		string(ReasonQuarantined), string(ReasonOutcomeUnknown), string(ReasonMinSize), string(ReasonHoldout), string(ReasonGuard),
 	}
 }
 
@@ -70,6 +74,7 @@ func holdReasons() []string {
 type Counts struct {
 	Add       int64 `json:"add"`
 	Update    int64 `json:"update"`
+	Refresh   int64 `json:"refresh"`
 	Remove    int64 `json:"remove"`
 	Hold      int64 `json:"hold"`
 	Unchanged int64 `json:"unchanged"`
@@ -91,8 +96,9 @@ type Plan struct {
 	Created time.Time        `json:"created_at"`
 	Counts  Counts           `json:"counts"`
 	Reasons map[Reason]int64 `json:"reasons"`
-	Changes []Change         `json:"changes"`        // the first of each kind
-	Held    *HeldError       `json:"held,omitempty"` // if a guard holds removals back
+	Changes []Change         `json:"changes"`           // the first of each kind
+	Mapping *MappingChange   `json:"mapping,omitempty"` // if rows are sent again since it changed
+	Held    *HeldError       `json:"held,omitempty"`    // if a guard holds removals back
 }
 
 // HeldError says that a guard holds removals back. All else of the plan is, or
@@ -101,14 +107,18 @@ type HeldError struct {
 	Sync     string `json:"sync"`
 	PlanID   string `json:"plan_id"`
 	Model    string `json:"model"`
-	Removals int64  `json:"removals"` // how many are held
-	Present  int64  `json:"present"`  // of how many at the destination
-	Empty    bool   `json:"empty"`    // the model has no rows
+	Removals int64  `json:"removals"`          // how many are held
+	Present  int64  `json:"present"`           // of how many at the destination
+	Empty    bool   `json:"empty"`             // the model has no rows
+	Holdout  bool   `json:"holdout,omitempty"` // the sync has a holdout, for which some may be removed
 }
 
 // Error tells what is held, and how to go on.
 func (e *HeldError) Error() string {
 	why := fmt.Sprintf("%d of %d rows at the destination would be removed because they left the model %s", e.Removals, e.Present, e.Model)
+	if e.Holdout {
+		why += " or are held out from now on"
+	}
 	if e.Empty {
 		why = fmt.Sprintf("the model %s is empty, so all %d rows that it had at the destination would be removed", e.Model, e.Removals)
 	}
@@ -123,8 +133,20 @@ func (e *Syncer) Plan(ctx context.Context, s Sync) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	stored, err := r.plan(ctx)
+	stored, err := r.planAndStore(ctx)
 	return stored.Plan, errors.Join(err, r.end(ctx))
+}
+
+func (r *run) planAndStore(ctx context.Context) (storedPlan, error) {
+	p, err := r.plan(ctx)
+	if err != nil {
+		return storedPlan{}, err
+	}
+	d, err := r.warehouse(ctx)
+	if err != nil {
+		return storedPlan{}, err
+	}
+	return p, r.storePlan(ctx, d, p)
 }
 
 // planPrefix begins the ids of plans that compare a model with the state. Those
@@ -139,6 +161,7 @@ type storedPlan struct {
 	definition     string
 	mappingVersion string
 	columns        []column
+	forgotten      int64 // changes that send nothing, and are done for bookkeeping
 }
 
 type planStatus string
@@ -150,8 +173,8 @@ const (
 	planApplied  planStatus = "applied"
 )
 
-// plan computes and stores a plan. The row in plans comes last: without it the
-// changes do not count.
+// plan computes a plan and stores its changes, which do not count until there is
+// the row in plans; see storePlan.
 func (r *run) plan(ctx context.Context) (storedPlan, error) {
 	d, err := r.warehouse(ctx)
 	if err != nil {
@@ -189,7 +212,10 @@ func (r *run) plan(ctx context.Context) (storedPlan, error) {
 	if err := r.summarize(ctx, d, &p, before.known); err != nil {
 		return storedPlan{}, err
 	}
-	return p, r.storePlan(ctx, d, p)
+	if p.Mapping, err = r.mappingChange(ctx, d, p); err != nil {
+		return storedPlan{}, err
+	}
+	return p, nil
 }
 
 // overview is the size of what a plan compares.
@@ -243,10 +269,10 @@ func (r *run) believeConsents(ctx context.Context, d warehouse.Driver) error {
 	return nil
 }
 
-// guard holds back the removals of rows that left the model if they are too
-// many to be believed.
+// guard holds back the removals of rows that left the model, or are held out from
+// now on, if they are too many to be believed.
 func (r *run) guard(ctx context.Context, d warehouse.Driver, planID string, before overview) (*HeldError, error) {
-	const leaving = " WHERE plan_id = ? AND kind = 'remove' AND reason = 'left_model'"
+	const leaving = " WHERE plan_id = ? AND kind = 'remove' AND reason IN ('left_model', 'holdout')"
 	rows, err := warehouse.Collect(ctx, d, "SELECT COUNT(*) FROM "+own("plan_changes")+leaving, planID)
 	if err != nil {
 		return nil, fmt.Errorf("sync %s: count removals: %w", r.sync.Name, err)
@@ -265,7 +291,7 @@ func (r *run) guard(ctx context.Context, d warehouse.Driver, planID string, befo
 	}
 	return &HeldError{
 		Sync: r.sync.Name, PlanID: planID, Model: r.sync.Model,
-		Removals: removals, Present: before.present, Empty: before.modelEmpty,
+		Removals: removals, Present: before.present, Empty: before.modelEmpty, Holdout: r.sync.Holdout.Share > 0,
 	}, nil
 }
 
@@ -309,6 +335,7 @@ func (r *run) summarize(ctx context.Context, d warehouse.Driver, p *storedPlan, 
 			touched++
 		}
 		if c.Op == kindForget {
+			p.forgotten++
 			return
 		}
 		p.Reasons[c.Reason]++
@@ -331,6 +358,8 @@ func (c *Counts) add(k Kind) {
 		c.Add++
 	case KindUpdate:
 		c.Update++
+	case KindRefresh:
+		c.Refresh++
 	case KindRemove:
 		c.Remove++
 	case KindHold:
@@ -397,15 +426,20 @@ func (d *planDigest) add(c storedChange) {
 
 func (d *planDigest) sum() string { return hex.EncodeToString(d.Hash.Sum(nil)) }
 
+// planSummary is what is stored of a plan's numbers.
+type planSummary struct {
+	Counts  Counts           `json:"counts"`
+	Reasons map[Reason]int64 `json:"reasons"`
+	Mapping *MappingChange   `json:"mapping,omitempty"`
+}
+
+// storePlan makes the changes of a plan count.
 func (r *run) storePlan(ctx context.Context, d warehouse.Driver, p storedPlan) error {
 	columns, err := json.Marshal(p.columns)
 	if err != nil {
 		return fmt.Errorf("sync %s: store plan: %w", p.Sync, err)
 	}
-	counts, err := json.Marshal(struct {
-		Counts  Counts           `json:"counts"`
-		Reasons map[Reason]int64 `json:"reasons"`
-	}{p.Counts, p.Reasons})
+	counts, err := json.Marshal(planSummary{p.Counts, p.Reasons, p.Mapping})
 	if err != nil {
 		return fmt.Errorf("sync %s: store plan: %w", p.Sync, err)
 	}
@@ -442,11 +476,9 @@ func (r *run) loadPlan(ctx context.Context, d warehouse.Driver, planID string) (
 	if err != nil {
 		return storedPlan{}, err
 	}
-	summary := struct {
-		Counts  *Counts
-		Reasons *map[Reason]int64
-	}{&p.Counts, &p.Reasons}
+	var summary planSummary
 	err = errors.Join(json.Unmarshal([]byte(columns), &p.columns), json.Unmarshal([]byte(counts), &summary))
+	p.Counts, p.Reasons, p.Mapping = summary.Counts, summary.Reasons, summary.Mapping
 	if guard != "" {
 		err = errors.Join(err, json.Unmarshal([]byte(guard), &p.Held))
 	}

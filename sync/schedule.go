@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/adhocore/gronx"
@@ -87,10 +88,16 @@ func (s Schedule) check() error {
 	return nil
 }
 
+// Scheduled reports whether a run came to its end and counts for a schedule; one of
+// withdrawals or erasures alone does not.
+func Scheduled(r Run) bool {
+	return (r.Status == RunDone || r.Status == RunHeld || r.Status == RunIdle) && strings.HasPrefix(r.PlanID, planPrefix+"-")
+}
+
 // LastRuns tells of each sync when its last run that came to its end began.
 func (e *Syncer) LastRuns(ctx context.Context) (map[string]time.Time, error) {
 	last := map[string]time.Time{}
-	err := e.query(ctx, "SELECT sync, MAX(started_at) FROM "+own("runs")+" WHERE status IN ('done', 'held') AND plan_id LIKE '"+planPrefix+"-%' GROUP BY sync", nil, func(row []any) error {
+	err := e.query(ctx, "SELECT sync, MAX(started_at) FROM "+own("runs")+" WHERE status IN ('done', 'held', 'idle') AND plan_id LIKE '"+planPrefix+"-%' GROUP BY sync", nil, func(row []any) error {
 		var name string
 		var at time.Time
 		err := scan(row, &name, &at)
@@ -143,17 +150,23 @@ func (r *run) withdraw(ctx context.Context) (Run, error) {
 func (src sources) withdrawals(s Sync, planID string, now time.Time) string {
 	d := src.dialect
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
-WITH here AS (SELECT * FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + ` AND present AND NOT (status = 'accepted' AND op = 'remove')),
-erased AS (` + src.erased() + `),
-judged AS (
-	SELECT k.key, k.profile_id, k.op, k.unsure, k.change_id, k.decision_id, k.policy_version, ` + verdict + `
-	FROM here k
-	LEFT JOIN (` + src.consent(s.Purpose, now, " AND profile_id IN (SELECT profile_id FROM here)") + `) c ON c.profile_id = k.profile_id
-	LEFT JOIN erased e1 ON e1.id = k.key LEFT JOIN erased e2 ON e2.id = k.profile_id
-)
+` + src.judgedState(s, now, " AND present AND NOT (status = 'accepted' AND op = 'remove')") + `
 SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ROW_NUMBER() OVER (ORDER BY key), key, profile_id, 'remove', 'remove',
 	CASE WHEN erased THEN 'erased' WHEN asked THEN 'consent_withdrawn' ELSE 'consent_missing' END, ` + d.nothing() + `,
 	CASE WHEN unsure AND op = 'remove' THEN change_id ELSE ` + d.md5("CONCAT("+literal(planID+"|remove||")+", key)") + ` END,
 	COALESCE(c_decision_id, decision_id), COALESCE(c_policy_version, policy_version), ` + d.nothing() + `, TRUE
 FROM judged WHERE erased OR NOT allowed`
+}
+
+// judgedState begins a query with the rows of the state, and what is known of
+// consent for each, as the table judged.
+func (src sources) judgedState(s Sync, now time.Time, only string) string {
+	return `WITH here AS (SELECT * FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + only + `),
+erased AS (` + src.erased() + `),
+judged AS (
+	SELECT k.key, k.profile_id, k.op, k.status, k.present, k.unsure, k.change_id, k.decision_id, k.policy_version, ` + verdict + `
+	FROM here k
+	LEFT JOIN (` + src.consent(s, now, "here") + `) c ON c.profile_id = k.profile_id
+	LEFT JOIN erased e1 ON e1.id = k.key LEFT JOIN erased e2 ON e2.id = k.profile_id
+)`
 }

@@ -40,13 +40,14 @@ func tables() []warehouse.Table {
 			yesNo("known"))},
 		{Name: "runs", Columns: join(
 			text("run_id", "sync", "plan_id", "holder"), number("fence", "planned"), text("status"),
-			number("added", "updated", "removed", "failed", "skipped", "held"),
+			number("added", "updated", "refreshed", "removed", "failed", "skipped", "held"),
 			instant("started_at", "finished_at"))},
 		{Name: "deliveries", Columns: join(
 			text("sync", "run_id", "plan_id"), number("seq"), text("batch_id", "intent"), number("fence"),
 			text("change_id", "key", "profile_id", "op", "reason", "outcome", "code", "message", "receipt", "row_hash", "mapping_version", "decision_id", "policy_version"),
 			yesNo("present", "unsure"), instant("recorded_at"))},
 		{Name: "receipts", Columns: join(text("sync", "intent", "receipt", "outcome", "code", "message"), number("failed_rows"), instant("settled_at"))},
+		{Name: "holdouts", Columns: join(text("sync", "key", "profile_id"), yesNo("held_out"), instant("since"))},
 	}
 }
 
@@ -58,7 +59,9 @@ func columnsOf(kind warehouse.Type, names ...string) []warehouse.Column {
 	return columns
 }
 
-// createTables makes the tables, the last of which shows that all are there.
+// createTables makes the tables, and the columns that those of an earlier version
+// lack. The last table shows that all are there: a version that adds to another
+// adds one, or moves it to the end.
 func createTables(ctx context.Context, d warehouse.Driver) error {
 	all := tables()
 	if _, err := d.Columns(ctx, warehouse.SchemaSync, all[len(all)-1].Name); err == nil {
@@ -74,6 +77,26 @@ func createTables(ctx context.Context, d warehouse.Driver) error {
 		statement := "CREATE TABLE IF NOT EXISTS " + own(table.Name) + " (" + strings.Join(columns, ", ") + ")"
 		if err := d.Exec(ctx, statement); err != nil {
 			return fmt.Errorf("create the table %s: %w", own(table.Name), err)
+		}
+		if err := addColumns(ctx, d, table); err != nil {
+			return fmt.Errorf("complete the table %s: %w", own(table.Name), err)
+		}
+	}
+	return nil
+}
+
+// addColumns makes the columns that a table lacks, since an earlier version made it.
+func addColumns(ctx context.Context, d warehouse.Driver, table warehouse.Table) error {
+	there, err := d.Columns(ctx, warehouse.SchemaSync, table.Name)
+	if err != nil {
+		return err
+	}
+	for _, c := range table.Columns {
+		if _, ok := find(there, c.Name); ok {
+			continue
+		}
+		if err := d.Exec(ctx, "ALTER TABLE "+own(table.Name)+" ADD COLUMN IF NOT EXISTS "+c.Name+" "+c.Type.In(d.Dialect())); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -24,25 +25,63 @@ type Sync struct {
 	File        string   // where it was declared, for messages
 	Model       string   // table or view in the schema of the models
 	Key         string   // column that identifies a row; opaque, unique
-	Profile     string   // column with the profile whose consent counts
+	Profile     string   // column with the profile whose consent counts; of accounts the key
+	Members     Members  // if the rows are accounts
 	Purpose     string   // without it nothing is sent
 	Destination string   // name of the destination plugin
 	Config      Settings // for the destination
 	Mapping     []Field  // in the order the destination sees them
 	Mode        Mode
 	Guards      Guards
-	BatchRows   int // the most rows of one batch; the destination may want fewer
-	Schedule    Schedule
+	Holdout     Holdout
+	// Refresh is after how long a row that did not change is sent again, since
+	// the destination forgets it; 0 is never.
+	Refresh   time.Duration
+	BatchRows int // the most rows of one batch; the destination may want fewer
+	Schedule  Schedule
 }
 
-// Mode says what becomes of rows that left the model.
+// Members says whose consent counts for a row that is an account, not a person.
+// The zero value says that rows are of people.
+type Members struct {
+	Model      string // of account_id and profile_id: who belongs to which account
+	Consenting int64  // how many of them have to agree to the purpose
+}
+
+// Mode says what becomes of rows that changed, and of those that left the model.
 type Mode string
 
-// The modes. In both, whoever withdrew consent or was erased is removed.
+// The modes. In all of them, whoever withdrew consent or was erased is removed.
 const (
-	ModeMirror Mode = "mirror" // rows that left the model are removed
-	ModeUpsert Mode = "upsert" // rows that left the model stay
+	ModeMirror Mode = "mirror" // rows that changed are sent again, those that left the model are removed
+	ModeUpsert Mode = "upsert" // rows that changed are sent again, those that left the model stay
+	ModeCreate Mode = "create" // each row is sent once, and left alone from then on
+	ModeAppend Mode = "append" // rows are events: each is sent once, also if everything is to be sent again
+	ModeFull   Mode = "full"   // each run sends all rows, those that left the model are removed
 )
+
+func modes() []Mode { return []Mode{ModeMirror, ModeUpsert, ModeCreate, ModeAppend, ModeFull} }
+
+// keeps reports whether rows that left the model stay at the destination.
+func (m Mode) keeps() bool { return m != ModeMirror && m != ModeFull }
+
+// once reports whether a row that was acknowledged is left alone.
+func (m Mode) once() bool { return m == ModeCreate || m == ModeAppend }
+
+// Holdout keeps a share of a sync's rows from the destination, so that it can be
+// measured what the sync changes. The zero value holds out nobody.
+//
+// Who is held out is a function of the seed and of what Column says alone: the
+// same at any time, of all syncs with the same seed, and of a larger share too.
+type Holdout struct {
+	Share  float64 // from 0, and less than 1
+	Seed   string
+	Column string // of the model; rows with the same value share their lot
+}
+
+// threshold is what the first eight hexadecimal digits of a digest are less than
+// if it is of a row that is held out.
+func (h Holdout) threshold() string { return fmt.Sprintf("%08x", uint64(h.Share*(1<<32))) }
 
 // Field is one field of the destination. It comes from exactly one of Column,
 // Sealed and Value.
@@ -127,7 +166,9 @@ func (s Sync) sealedFields() []string {
 // definition digests all that decides which changes a plan has. A stored plan
 // is only applied under the definition that it was made with.
 func (s Sync) definition(columns []column) string {
-	return digestOf("definition/1", s.Name, s.Model, s.Key, s.Profile, s.Purpose, s.Destination, string(s.Mode), s.mappingVersion(columns))
+	return digestOf("definition/2", s.Name, s.Model, s.Key, s.Profile, s.Purpose, s.Destination, string(s.Mode), s.Refresh.String(),
+		s.Members.Model, strconv.FormatInt(s.Members.Consenting, 10),
+		s.Holdout.threshold(), s.Holdout.Seed, s.Holdout.Column, s.mappingVersion(columns))
 }
 
 // mappingVersion digests what turns a row into values. It is part of the row
@@ -135,16 +176,30 @@ func (s Sync) definition(columns []column) string {
 func (s Sync) mappingVersion(columns []column) string {
 	parts := []string{"mapping/1"}
 	for i, f := range s.Mapping {
-		source, from := "column", f.Column
-		switch {
-		case f.Sealed != "":
-			source, from = "sealed", f.Sealed
-		case f.Value != nil:
-			source, from = "value", *f.Value
-		}
+		source, from := f.source()
 		parts = append(parts, f.Field, source, from, string(columns[i].Type))
 	}
 	return digestOf(parts...)[:16]
+}
+
+// source says where the field comes from.
+func (f Field) source() (kind, from string) {
+	switch {
+	case f.Sealed != "":
+		return "sealed", f.Sealed
+	case f.Value != nil:
+		return "value", *f.Value
+	}
+	return "column", f.Column
+}
+
+// origin is that as text, without a constant itself.
+func (f Field) origin() string {
+	kind, from := f.source()
+	if f.Value != nil {
+		from = digestOf(from)[:8]
+	}
+	return kind + " " + from
 }
 
 // digestOf is a digest of a list, in which no two lists are alike.

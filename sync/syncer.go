@@ -54,6 +54,8 @@ type Config struct {
 	// ReceiptTTL is how long a destination that accepted a change may take to say
 	// what became of it: a day by default. After that nobody knows.
 	ReceiptTTL time.Duration
+	// KeepRuns is how long runs and plans are on record: 90 days by default.
+	KeepRuns time.Duration
 	// Samples is how many changes of each kind a Plan shows: 20 by default.
 	Samples int
 }
@@ -79,6 +81,7 @@ func New(c Config) (*Syncer, error) {
 	setDefault(&c.RetryBase, time.Second)
 	setDefault(&c.RetryMax, 30*time.Second)
 	setDefault(&c.ReceiptTTL, 24*time.Hour)
+	setDefault(&c.KeepRuns, 90*24*time.Hour)
 	setDefault(&c.Samples, 20)
 	if c.LeaseTTL <= c.WriteTimeout {
 		return nil, fmt.Errorf("syncer: LeaseTTL (%v) must be longer than WriteTimeout (%v), or a sync could be taken over while it sends", c.LeaseTTL, c.WriteTimeout)

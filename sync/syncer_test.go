@@ -362,7 +362,7 @@ func TestPlansAndRunsAsJSON(t *testing.T) {
 	}
 	p.ID, p.Digest = "PLAN", "DIGEST"
 	got, err := json.Marshal(p)
-	want := `{"sync":"crm","plan_id":"PLAN","digest":"DIGEST","created_at":"2026-11-23T12:00:00Z","counts":{"add":3,"update":0,"remove":0,"hold":0,"unchanged":0},"reasons":{"new":3},"changes":[{"key":"k1","op":"add","reason":"new"}]}`
+	want := `{"sync":"crm","plan_id":"PLAN","digest":"DIGEST","created_at":"2026-11-23T12:00:00Z","counts":{"add":3,"update":0,"refresh":0,"remove":0,"hold":0,"unchanged":0},"reasons":{"new":3},"changes":[{"key":"k1","op":"add","reason":"new"}]}`
 	if string(got) != want || err != nil {
 		t.Errorf("%s, %v", got, err)
 	}
@@ -372,7 +372,7 @@ func TestPlansAndRunsAsJSON(t *testing.T) {
 	}
 	r.ID, r.PlanID = "RUN", "PLAN"
 	got, err = json.Marshal(r)
-	want = `{"sync":"crm","run_id":"RUN","plan_id":"PLAN","status":"done","started_at":"2026-11-23T12:00:00Z","added":3,"updated":0,"removed":0,"failed":0,"skipped":0,"held":0,"seconds":0}`
+	want = `{"sync":"crm","run_id":"RUN","plan_id":"PLAN","status":"done","started_at":"2026-11-23T12:00:00Z","added":3,"updated":0,"refreshed":0,"removed":0,"failed":0,"skipped":0,"held":0,"seconds":0}`
 	if string(got) != want || err != nil {
 		t.Errorf("%s, %v", got, err)
 	}

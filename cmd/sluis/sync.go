@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,7 +30,7 @@ func syncCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "sync",
 		Usage: "bring audiences and profiles to where they are used",
-		Subcommands: []*cli.Command{
+		Subcommands: append([]*cli.Command{
 			{Name: "ls", Usage: "list the syncs", Flags: []cli.Flag{jsonFlag()}, Action: syncLs},
 			{
 				Name: "plan", Usage: "show what a run would do, and why; nothing is sent", ArgsUsage: "[NAME...]",
@@ -55,8 +57,7 @@ func syncCommand() *cli.Command {
 				}, Action: syncRows,
 			},
 			syncNewCommand(),
-			{Name: "resync", Usage: "make the next run send every row again", ArgsUsage: "NAME...", Action: syncResync},
-		},
+		}, syncRepairCommands()...),
 	}
 }
 
@@ -237,8 +238,14 @@ func syncPlan(c *cli.Context) error {
 }
 
 func printPlan(w io.Writer, p syncer.Plan) {
-	fmt.Fprintf(w, "%s: %d to add, %d to update, %d to remove, %d held, %d unchanged\n",
-		p.Sync, p.Counts.Add, p.Counts.Update, p.Counts.Remove, p.Counts.Hold, p.Counts.Unchanged)
+	fmt.Fprintf(w, "%s: %d to add, %d to update, %d to refresh, %d to remove, %d held, %d unchanged\n",
+		p.Sync, p.Counts.Add, p.Counts.Update, p.Counts.Refresh, p.Counts.Remove, p.Counts.Hold, p.Counts.Unchanged)
+	if m := p.Mapping; m != nil {
+		fmt.Fprintf(w, "  the mapping was edited, so %d rows are sent again (%s)\n", m.Rows, cmp.Or(strings.Join(m.Fields, "; "), "what it was is not known any more"))
+	}
+	for _, reason := range slices.Sorted(maps.Keys(p.Reasons)) {
+		fmt.Fprintf(w, "  %d %s\n", p.Reasons[reason], reason)
+	}
 	if len(p.Changes) > 0 {
 		rows := make([][]string, len(p.Changes))
 		for i, change := range p.Changes {
@@ -290,10 +297,10 @@ func printRuns(c *cli.Context, runs []syncer.Run) error {
 	for i, r := range runs {
 		rows[i] = []string{
 			r.Sync, r.Started.Local().Format("2006-01-02 15:04:05"), string(r.Status),
-			n(r.Added), n(r.Updated), n(r.Removed), n(r.Failed), n(r.Skipped), n(r.Held), fmt.Sprintf("%.1f", r.Seconds),
+			n(r.Added), n(r.Updated), n(r.Refreshed), n(r.Removed), n(r.Failed), n(r.Skipped), n(r.Held), fmt.Sprintf("%.1f", r.Seconds),
 		}
 	}
-	printTable(c.App.Writer, []string{"sync", "started", "status", "added", "updated", "removed", "failed", "skipped", "held", "seconds"}, rows)
+	printTable(c.App.Writer, []string{"sync", "started", "status", "added", "updated", "refreshed", "removed", "failed", "skipped", "held", "seconds"}, rows)
 	return nil
 }
 
@@ -334,24 +341,8 @@ func syncRows(c *cli.Context) error {
 		if d.Settled != "" {
 			outcome += ", then " + d.Settled
 		}
-		rows[i] = []string{d.At.Local().Format("2006-01-02 15:04:05"), d.Op, d.Key, string(d.Reason), outcome, d.DecisionID, d.Code}
+		rows[i] = []string{d.At.Local().Format("2006-01-02 15:04:05"), d.Op, d.Key, string(d.Reason), outcome, d.DecisionID, d.Code, d.Message}
 	}
-	printTable(c.App.Writer, []string{"at", "op", "key", "reason", "outcome", "decision", "code"}, rows)
-	return nil
-}
-
-func syncResync(c *cli.Context) error {
-	if !c.Args().Present() {
-		return usage("resync needs the names of the syncs")
-	}
-	e, chosen, err := syncs(c)
-	if err != nil {
-		return err
-	}
-	for _, s := range chosen {
-		if err := e.Resync(c.Context, s); err != nil {
-			return err
-		}
-	}
+	printTable(c.App.Writer, []string{"at", "op", "key", "reason", "outcome", "decision", "code", "message"}, rows)
 	return nil
 }

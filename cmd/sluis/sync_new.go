@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/sql/runner"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
 
@@ -29,7 +30,7 @@ func syncNewCommand() *cli.Command {
 			&cli.StringFlag{Name: "destination", Usage: "where to; sluis destinations ls lists them", Required: true},
 			&cli.StringSliceFlag{Name: "set", Usage: "a setting of the destination; repeatable"},
 			&cli.StringSliceFlag{Name: "field", Usage: "a field of the destination, and what it gets; repeatable"},
-			&cli.StringFlag{Name: "mode", Value: string(syncer.ModeMirror), Usage: "mirror removes who left the audience, upsert keeps them"},
+			&cli.StringFlag{Name: "mode", Value: string(syncer.ModeMirror), Usage: "mirror removes who left the audience, upsert keeps them; also create, append and full"},
 			&cli.Int64Flag{Name: "min-size", Usage: "nobody is added while there would be fewer people than this at the destination"},
 			&cli.BoolFlag{Name: "print", Usage: "print the file, write nothing"},
 		},
@@ -65,7 +66,7 @@ func syncNew(c *cli.Context) error {
 	draft := syncer.Draft{
 		Key: c.String("key"), Destination: c.String("destination"), Mode: syncer.Mode(c.String("mode")), MinSize: c.Int64("min-size"),
 	}
-	if draft.Model, draft.Purpose, err = syncedModel(c, w); err != nil {
+	if err := chooseModel(c, w, &draft); err != nil {
 		return err
 	}
 	if draft.Settings, err = settingsOf(c.StringSlice("set"), description.Config); err != nil {
@@ -88,25 +89,26 @@ func syncNew(c *cli.Context) error {
 	return writeSync(c, w, name, text)
 }
 
-// syncedModel is the model of a new sync and its purpose, which an audience
-// declares.
-func syncedModel(c *cli.Context, w *workspace.Workspace) (model, purpose string, err error) {
+// chooseModel gives a new sync its model and its purpose, which an audience
+// declares; and whether it lists accounts.
+func chooseModel(c *cli.Context, w *workspace.Workspace, draft *syncer.Draft) error {
 	audience := c.String("audience")
 	switch {
 	case (audience == "") == (c.String("model") == ""):
-		return "", "", usage("say what to send: --audience NAME, or --model NAME --purpose PURPOSE")
+		return usage("say what to send: --audience NAME, or --model NAME --purpose PURPOSE")
 	case audience == "" && c.String("purpose") == "":
-		return "", "", usage("say what for: --purpose marketing, for instance; without a purpose nobody has agreed to it")
+		return usage("say what for: --purpose marketing, for instance; without a purpose nobody has agreed to it")
 	case audience == "":
-		return c.String("model"), c.String("purpose"), nil
+		draft.Model, draft.Purpose = c.String("model"), c.String("purpose")
+		return nil
 	}
 	project, err := loadProject(w, false, newLogger(c), nil)
 	if err != nil {
-		return "", "", err
+		return err
 	}
 	nodes, err := project.List("")
 	if err != nil {
-		return "", "", err
+		return err
 	}
 	var known []string
 	for _, n := range nodes {
@@ -115,13 +117,20 @@ func syncedModel(c *cli.Context, w *workspace.Workspace) (model, purpose string,
 		}
 		if n.Name == audience {
 			if p := c.String("purpose"); p != "" && p != n.Audience.Purpose {
-				return "", "", usage("the audience %s is for %s, so it cannot be sent for %s", audience, n.Audience.Purpose, p)
+				return usage("the audience %s is for %s, so it cannot be sent for %s", audience, n.Audience.Purpose, p)
 			}
-			return audience, n.Audience.Purpose, nil
+			draft.Model, draft.Purpose = audience, n.Audience.Purpose
+			if n.Audience.Entity == runner.EntityAccount {
+				draft.Accounts, draft.Consenting = true, int64(n.Audience.MinMembersConsenting)
+				if !c.IsSet("key") {
+					draft.Key = "account_id"
+				}
+			}
+			return nil
 		}
 		known = append(known, n.Name)
 	}
-	return "", "", usage("there is no audience %q; there are %s", audience, strings.Join(known, ", "))
+	return usage("there is no audience %q; there are %s", audience, strings.Join(known, ", "))
 }
 
 // settingsOf are the destination's settings. A secret has to be in a file or the

@@ -55,6 +55,16 @@ guards:
 	if out := sluis(0, "new", "--print", "--audience", "pricing_and_chat", "--destination", "meta-audience", "--set", "audience_id=1", "--set", "access_token=env:META", "ads"); !strings.Contains(out, "field: EMAIL\n    sealed: email") {
 		t.Errorf("an ad platform gets\n%s", out)
 	}
+	// An audience of accounts is sent as long as that many of their members agree.
+	edit(t, filepath.Join(dir, "sql", "dbt_project.yml"), "audiences: [", "audiences: [active_accounts, ")
+	if out := sluis(0, "new", "--print", "--audience", "active_accounts", "--destination", "file", "--set", "directory=data/out", "companies"); !strings.HasPrefix(out, `entity: account
+members:
+  consenting: 2
+model: active_accounts
+key: account_id
+`) {
+		t.Errorf("an audience of accounts gets\n%s", out)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "syncs/ads.yaml")); err == nil {
 		t.Error("--print wrote a file")
 	}

@@ -18,8 +18,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/alert"
 	"github.com/sluis-cdp/sluis/cmd/internal/edge"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	"github.com/sluis-cdp/sluis/collector/metrics"
 	"github.com/sluis-cdp/sluis/sql/runner"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 	syncer "github.com/sluis-cdp/sluis/sync"
@@ -47,6 +49,10 @@ func up(ctx context.Context, w *workspace.Workspace, options edge.Options, stder
 	if err != nil {
 		return err
 	}
+	if s.alerts, err = alert.Open(w, options.Logger, time.Now); err != nil {
+		return err
+	}
+	options.Syncs = s.metrics
 	if err := setUpWarehouse(ctx, w); err != nil {
 		return err
 	}
@@ -55,11 +61,17 @@ func up(ctx context.Context, w *workspace.Workspace, options edge.Options, stder
 
 // scheduler runs models and then syncs.
 type scheduler struct {
-	w      *workspace.Workspace
-	syncer *syncer.Syncer
-	unseal *unsealer
-	logger *slog.Logger
-	stderr io.Writer
+	w       *workspace.Workspace
+	syncer  *syncer.Syncer
+	unseal  *unsealer
+	logger  *slog.Logger
+	stderr  io.Writer
+	alerts  *alert.Watch // nil tells nobody
+	metrics *metrics.Syncs
+	// seen is what is known of each sync.
+	seen map[string]*alert.Seen
+	// observed: how the rows of syncs stand is known.
+	observed bool
 	// retained is when data keys were last destroyed for their age.
 	retained time.Time
 	// built is what the models were last built from, all of them; nil if some failed.
@@ -82,7 +94,7 @@ func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 	if _, err := loadSyncs(w); err != nil {
 		return nil, err
 	}
-	return &scheduler{w: w, syncer: e, unseal: u, logger: logger, stderr: stderr}, nil
+	return &scheduler{w: w, syncer: e, unseal: u, logger: logger, stderr: stderr, metrics: metrics.NewSyncs(), seen: map[string]*alert.Seen{}}, nil
 }
 
 // run calls once at an interval until ctx is done. What fails is logged, and
@@ -98,6 +110,7 @@ func (s *scheduler) run(ctx context.Context, every time.Duration) {
 			if _, err := s.once(ctx); err != nil && ctx.Err() == nil {
 				s.logger.Error("a scheduled run failed; the next one tries again", "error", err)
 			}
+			s.observe(ctx)
 		}
 	}
 }
@@ -114,6 +127,11 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	last, err := s.syncer.LastRuns(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.expect(syncs, last)
 	if err := sweep(ctx, s.w, "sluis up (sweep)", s.logger, s.stderr); err != nil {
 		return nil, err
 	}
@@ -128,20 +146,19 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	last, err := s.syncer.LastRuns(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var runs []syncer.Run
 	var problems []error
 	for _, sync := range syncs {
 		run, err := s.sync(ctx, project, failed, sync, sync.Schedule.Due(last[sync.Name], time.Now()))
+		s.saw(sync.Name, run, err)
 		if err != nil {
 			problems = append(problems, err)
 		}
 		if run.ID != "" {
 			runs = append(runs, run)
-			s.logger.Info("sync", "name", run.Sync, "added", run.Added, "updated", run.Updated, "removed", run.Removed, "failed", run.Failed, "held", run.Held)
+		}
+		if run.ID != "" && run.Status != syncer.RunIdle {
+			s.logger.Info("sync", "name", run.Sync, "added", run.Added, "updated", run.Updated, "refreshed", run.Refreshed, "removed", run.Removed, "failed", run.Failed, "held", run.Held)
 		}
 	}
 	return runs, errors.Join(problems...)
@@ -150,13 +167,17 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 // sync runs a sync that is due. Of one that is not only the withdrawals go out:
 // they wait for nobody's schedule.
 func (s *scheduler) sync(ctx context.Context, project *runner.Project, failed map[string]bool, sync syncer.Sync, due bool) (syncer.Run, error) {
+	reads := []string{"consent_profile"}
+	if sync.Members.Model != "" {
+		reads = append(reads, sync.Members.Model)
+	}
 	if !due {
-		if err := readyFor(project, failed, sync, "consent_profile"); err != nil {
+		if err := readyFor(project, failed, sync, reads...); err != nil {
 			return syncer.Run{}, err
 		}
 		return s.syncer.Withdraw(ctx, sync)
 	}
-	if err := readyFor(project, failed, sync, "consent_profile", "profile_sealed", sync.Model); err != nil {
+	if err := readyFor(project, failed, sync, append(reads, "profile_sealed", sync.Model)...); err != nil {
 		return syncer.Run{}, err
 	}
 	return s.syncer.Run(ctx, sync, syncer.Options{})

@@ -84,7 +84,7 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 	if err := pointWebhook(dir, target.URL); err != nil {
 		t.Fatal(err)
 	}
-	p := start(t, "up", "--workspace", dir, "--listen", "127.0.0.1:0")
+	p := start(t, "up", "--workspace", dir, "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0")
 	visit := func(name, consent string) {
 		common := `"anonymousId":"` + name + `-device","userId":"` + name + `","context":{"consent":{"categoryPreferences":` + consent + `}}}`
 		post(t, p.url+"/v1/page", `{"properties":{"path":"/pricing"},`+common)
@@ -113,6 +113,13 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 	post(t, p.url+"/v1/consent", `{"userId":"withdraws","purposes":{"marketing":false}}`)
 	took := eventually(t, "the removal arriving", func() bool { return members() == "agrees" })
 	t.Logf("removed after %v", took.Round(time.Millisecond))
+	_, rest, _ := strings.Cut(p.stderr.String(), "operations=")
+	operations, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	eventually(t, "the removal in the metrics", func() bool {
+		metrics := get(t, operations+"/metrics")
+		return strings.Contains(metrics, `sluis_sync_rows_total{outcome="removed",sync="pricing_and_chat_webhook"} 1`+"\n") &&
+			strings.Contains(metrics, `sluis_sync_state_rows{state="present",sync="pricing_and_chat_webhook"} 1`+"\n")
+	})
 	p.terminate(t)
 
 	_, log, refused := rc.snapshot()

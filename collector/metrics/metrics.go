@@ -34,6 +34,8 @@ type Sources struct {
 	Ready func() map[string]bool
 	// Missed counts events that a live tail could not take.
 	Missed func() int64
+	// Syncs are the metrics of syncs that run beside the collector; nil if none do.
+	Syncs *Syncs
 }
 
 // Metrics are those of one collector. All methods may be called concurrently.
@@ -95,6 +97,9 @@ func New(s Sources) *Metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		buildInfo(), &asked{s},
 	)
+	if s.Syncs != nil {
+		m.registry.MustRegister(s.Syncs.collectors()...)
+	}
 	return m
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Reread opens the workspace again, for [Edge.Reload].
 	Reread func() (*workspace.Workspace, error)
+	// Syncs are metrics of syncs, to be served beside the collector's; or nil.
+	Syncs *metrics.Syncs
 }
 
 // Edge is a running collector.
@@ -150,7 +152,7 @@ func (e *Edge) instrument(w *workspace.Workspace) {
 		limits: func() workspace.Operations { return e.workspace.Load().Operations }, service: e.service.Load,
 	}
 	e.metrics = metrics.New(metrics.Sources{
-		Spool: e.spool.Stats, Landing: e.loader.Progress, Ready: e.health.passed, Missed: e.tail.missed.Load,
+		Spool: e.spool.Stats, Landing: e.loader.Progress, Ready: e.health.passed, Missed: e.tail.missed.Load, Syncs: e.options.Syncs,
 		Pseudonyms: func() seal.CacheStats { return e.pseudonymizer.Load().Cache() },
 	})
 }

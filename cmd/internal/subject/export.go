@@ -39,6 +39,7 @@ type Export struct {
 	// sent to them, when, and under which decision of the person.
 	Syncs      []Row     `json:"syncs"`
 	Deliveries []Row     `json:"deliveries"`
+	Holdouts   []Row     `json:"holdouts,omitempty"` // of syncs that keep some rows back, to measure what they change
 	Seen       []Seen    `json:"seen_together"`
 	Erasures   []Receipt `json:"erasures"`
 	// Notes are what to know of this, in sentences.
@@ -232,6 +233,14 @@ func (s *Subjects) exportSent(ctx context.Context, d warehouse.Driver, e *Export
 	if e.Deliveries, err = rowsOf(ctx, d, `SELECT sync, key, profile_id, op, reason, outcome, code, decision_id, policy_version, recorded_at
 		FROM sluis_sync.deliveries WHERE key IN (`+in+`) OR profile_id IN (`+in+`) ORDER BY recorded_at, sync, key`, with...); err != nil {
 		return fmt.Errorf("reading what was sent: %w", err)
+	}
+	if _, err := d.Columns(ctx, warehouse.SchemaSync, "holdouts"); err == nil {
+		if e.Holdouts, err = rowsOf(ctx, d, `SELECT sync, key, profile_id, held_out, since
+			FROM sluis_sync.holdouts WHERE key IN (`+in+`) OR profile_id IN (`+in+`) ORDER BY sync, key`, with...); err != nil {
+			return fmt.Errorf("reading who is held out: %w", err)
+		}
+	} else if !errors.Is(err, warehouse.ErrNoRelation) {
+		return fmt.Errorf("reading who is held out: %w", err)
 	}
 	for _, row := range append(slices.Clone(e.Syncs), e.Deliveries...) {
 		name, _ := row["sync"].(string)

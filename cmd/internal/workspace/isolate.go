@@ -22,7 +22,7 @@ func Isolate(dir string) error {
 	if err := yaml.Unmarshal(text, &all); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	for _, key := range []string{"tls", "pseudonyms", "keyring"} {
+	for _, key := range []string{"tls", "pseudonyms", "keyring", "alerts"} {
 		delete(all, key)
 	}
 	for key, value := range map[string]string{"listen": "127.0.0.1:0", "data": "data", "keys": "keys", "syncs": "syncs", "models": "sql"} {

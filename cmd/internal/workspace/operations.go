@@ -110,7 +110,7 @@ func (w *Workspace) Certificate() (*tls.Certificate, error) {
 // fixed are the keys that a running collector cannot change, by their path.
 var fixed = []string{
 	"workspace", "listen", "data", "keys", "models", "syncs", "spool", "warehouse", "schedule", "operations.listen", "log",
-	"limits.requests", "limits.body_bytes", "limits.connections", "limits.time", "consent.retention", "keyring",
+	"limits.requests", "limits.body_bytes", "limits.connections", "limits.time", "consent.retention", "keyring", "alerts",
 }
 
 // FixedSince tells what differs from an earlier state of the same workspace and

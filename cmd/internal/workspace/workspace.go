@@ -61,6 +61,7 @@ type Config struct {
 	// TLS is for events alone; without it a proxy in front has to do it.
 	TLS        *TLS       `yaml:"tls"`
 	Operations Operations `yaml:"operations"`
+	Alerts     *Alerts    `yaml:"alerts"`
 	Log        Log        `yaml:"log"`
 	// KeyringConfig says how to get at what Keys has.
 	KeyringConfig Keyring `yaml:"keyring"`
@@ -224,6 +225,7 @@ func OpenWith(dir string, change func(*Config) error) (*Workspace, error) {
 	w.settle()
 	w.check(w.doc)
 	w.checkOperations(w.doc)
+	w.checkAlerts(w.doc)
 	w.openVault(w.doc)
 	w.load(w.doc)
 	if len(w.doc.problems) > 0 {
