@@ -72,6 +72,8 @@ var allowed = map[string][]string{
 	"plugins/slack/slacktest":             {},
 	"plugins/webhook":                     {"plugins/destination"},
 	"plugins/file":                        {"plugins/destination"},
+	"plugins/googleads":                   {"plugins/destination", "plugins/destination/normalize", "plugins/destination/rest"},
+	"plugins/googleads/googleadstest":     {},
 	"plugins/hubspot":                     {"plugins/destination", "plugins/destination/rest"},
 	"plugins/hubspot/hubspottest":         {},
 	"plugins/klaviyo":                     {"plugins/destination", "plugins/destination/rest"},
@@ -94,7 +96,7 @@ var allowed = map[string][]string{
 	"cmd/sluis-collector":      {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/canary", "cmd/internal/edge", "cmd/internal/generate", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
-		"plugins/destination", "plugins/file", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
+		"plugins/destination", "plugins/file", "plugins/googleads", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/runner/artifact", "sql/runner/docs", "sql/warehouse", "sync",
 	},
 }
@@ -113,8 +115,8 @@ var owners = map[string][]string{
 	"cloud.google.com/go/bigquery":                   {"sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/grpc":                         {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/protobuf":                     {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "collector/bigquery", "collector/bigquery/storagetest"},
-	"google.golang.org/api":                          {"sql/bigquery", "sql/bigquery/identity", "collector/bigquery"},
-	"cloud.google.com/go/auth":                       {"sql/bigquery/identity"},
+	"google.golang.org/api":                          {"sql/bigquery", "sql/bigquery/identity", "collector/bigquery", "plugins/googleads", "plugins/googleads/googleadstest"},
+	"cloud.google.com/go/auth":                       {"sql/bigquery/identity", "plugins/googleads"},
 	"github.com/jackc/pgx":                           {"plugins/postgres"},
 	"github.com/urfave/cli":                          {"cmd/internal/edge", "cmd/sluis", "cmd/sluis-collector"},
 	"github.com/prometheus/":                         {"collector/metrics"},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/file"
+	"github.com/sluis-cdp/sluis/plugins/googleads"
 	"github.com/sluis-cdp/sluis/plugins/host"
 	"github.com/sluis-cdp/sluis/plugins/hubspot"
 	"github.com/sluis-cdp/sluis/plugins/klaviyo"
@@ -27,6 +28,7 @@ import (
 func builtin() map[string]func() destination.Destination {
 	return map[string]func() destination.Destination{
 		"file":             file.New,
+		"googleads":        googleads.New,
 		"hubspot":          hubspot.New,
 		"klaviyo":          klaviyo.New,
 		"meta-audience":    meta.NewAudience,
