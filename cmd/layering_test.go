@@ -76,6 +76,8 @@ var allowed = map[string][]string{
 	"plugins/googleads/googleadstest":     {},
 	"plugins/hubspot":                     {"plugins/destination", "plugins/destination/rest"},
 	"plugins/hubspot/hubspottest":         {},
+	"plugins/intercom":                    {"plugins/destination", "plugins/destination/rest"},
+	"plugins/intercom/intercomtest":       {},
 	"plugins/klaviyo":                     {"plugins/destination", "plugins/destination/rest"},
 	"plugins/klaviyo/klaviyotest":         {},
 	"plugins/meta":                        {"plugins/destination", "plugins/destination/normalize", "plugins/destination/rest"},
@@ -96,7 +98,7 @@ var allowed = map[string][]string{
 	"cmd/sluis-collector":      {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
 		"cmd/internal/canary", "cmd/internal/edge", "cmd/internal/generate", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
-		"plugins/destination", "plugins/file", "plugins/googleads", "plugins/host", "plugins/hubspot", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
+		"plugins/destination", "plugins/file", "plugins/googleads", "plugins/host", "plugins/hubspot", "plugins/intercom", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/runner/artifact", "sql/runner/docs", "sql/warehouse", "sync",
 	},
 }
