@@ -2,6 +2,7 @@ package seal
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -19,8 +20,16 @@ func TestKeeper(t *testing.T) {
 		}
 		return k
 	}
-	if _, err := dir.Ensure(t.Context(), KeyRemovals); err != nil {
+	// It is made when it is asked for, and is no collector's.
+	folder := OpenFolder(dir, nil)
+	if _, err := folder.Init(t.Context(), []string{"marketing"}, Secrets{}); err != nil {
 		t.Fatal(err)
+	}
+	if added, err := folder.Init(t.Context(), []string{"marketing"}, Secrets{Make: []string{KeyRemovals}}); err != nil || !slices.Equal(added, []string{KeyRemovals}) {
+		t.Fatalf("%v, %v", added, err)
+	}
+	if exported, err := folder.Export(t.Context(), OpenFolder(Dir(t.TempDir()), nil)); err != nil || slices.Contains(exported, KeyRemovals) {
+		t.Errorf("a collector has %v, %v", exported, err)
 	}
 	k := keeper("w")
 	sealed := k.Seal("ads", "pr_1", "ann@example.org")
