@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	datamanager "google.golang.org/api/datamanager/v1"
@@ -142,13 +143,7 @@ func parseConfig(values map[string]string, tokenURL string) (*googleads, error) 
 
 // account names an account of Google Ads.
 func account(id string) *datamanager.ProductAccount {
-	digits := make([]rune, 0, len(id))
-	for _, r := range id {
-		if r != '-' {
-			digits = append(digits, r)
-		}
-	}
-	return &datamanager.ProductAccount{AccountType: "GOOGLE_ADS", AccountId: string(digits)}
+	return &datamanager.ProductAccount{AccountType: "GOOGLE_ADS", AccountId: strings.ReplaceAll(id, "-", "")}
 }
 
 // Open implements [destination.Destination]. It makes no request.
