@@ -221,8 +221,11 @@ func TestValues(t *testing.T) {
 	}
 	at := time.Date(2026, 2, 28, 23, 59, 59, 999_000_000, time.UTC)
 	b := destination.Batch{ID: "b", Sync: "s", Run: "r", Columns: []destination.Column{
-		{Name: "visits", Type: destination.Int64}, {Name: "score", Type: destination.Float64}, {Name: "member", Type: destination.Bool},
-		{Name: "seen", Type: destination.Time}, {Name: "signed_up_at", Type: destination.Time},
+		{Name: "visits", Type: destination.Int64},
+		{Name: "score", Type: destination.Float64},
+		{Name: "member", Type: destination.Bool},
+		{Name: "seen", Type: destination.Time},
+		{Name: "signed_up_at", Type: destination.Time},
 	}, Changes: []destination.Change{
 		{ID: "1", Key: "a", Op: destination.Upsert, Values: []any{int64(-3), 0.5, true, at, at}},
 		{ID: "2", Key: "b", Op: destination.Upsert, Values: []any{nil, math.NaN(), nil, nil, nil}},
@@ -361,10 +364,17 @@ func TestRecordedRequests(t *testing.T) {
 	}
 	at := time.Unix(1571069751, 0).UTC()
 	b := destination.Batch{ID: "doc", Sync: "s", Run: "r", Columns: []destination.Column{
-		{Name: "email", Type: destination.String}, {Name: "phone", Type: destination.String}, {Name: "name", Type: destination.String},
-		{Name: "avatar", Type: destination.String}, {Name: "last_seen_at", Type: destination.Time}, {Name: "signed_up_at", Type: destination.Int64},
-		{Name: "owner_id", Type: destination.Int64}, {Name: "unsubscribed_from_emails", Type: destination.Bool},
-		{Name: "paid_subscriber", Type: destination.Bool}, {Name: "monthly_spend", Type: destination.Float64}, {Name: "team_mates", Type: destination.Int64},
+		{Name: "email", Type: destination.String},
+		{Name: "phone", Type: destination.String},
+		{Name: "name", Type: destination.String},
+		{Name: "avatar", Type: destination.String},
+		{Name: "last_seen_at", Type: destination.Time},
+		{Name: "signed_up_at", Type: destination.Int64},
+		{Name: "owner_id", Type: destination.Int64},
+		{Name: "unsubscribed_from_emails", Type: destination.Bool},
+		{Name: "paid_subscriber", Type: destination.Bool},
+		{Name: "monthly_spend", Type: destination.Float64},
+		{Name: "team_mates", Type: destination.Int64},
 	}, Changes: []destination.Change{{ID: "1", Key: "25", Op: destination.Upsert, Values: []any{
 		"wash@serenity.io", "+1123456789", "Hoban Washburn", "https://example.org/128Wash.jpg", at, at.Unix(), int64(127), false, true, 155.5, int64(1),
 	}}}}
