@@ -393,6 +393,11 @@ func (a *application) finish(ctx context.Context) error {
 	if status == planApplied {
 		payload = "NULL"
 	}
+	if a.keeps() {
+		if err := a.destroyKept(ctx, d); err != nil {
+			return err
+		}
+	}
 	steps := []struct {
 		query string
 		args  []any

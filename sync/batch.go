@@ -15,6 +15,7 @@ import (
 type row struct {
 	storedChange
 	values []any
+	former []identity // what the key was sent with before, where that identifies
 
 	// What the state said of the key before this sending.
 	present, unsure, resend bool
@@ -172,7 +173,7 @@ func (a *application) write(ctx context.Context, batch destination.Batch) ([]des
 func (a *application) compose(rows []*row) destination.Batch {
 	urgent := []Reason{ReasonConsentWithdrawn, ReasonConsentMissing, ReasonErased}
 	batch := destination.Batch{
-		Sync: a.Sync, Run: a.ID,
+		Sync: a.Sync, Run: a.ID, Purpose: a.sync.Purpose,
 		Columns: destinationColumns(a.plan.columns),
 		Changes: make([]destination.Change, len(rows)),
 	}
@@ -181,6 +182,8 @@ func (a *application) compose(rows []*row) destination.Batch {
 		change := destination.Change{ID: r.id, Key: r.Key, Op: destination.Upsert, Values: r.values}
 		if r.op == opRemove {
 			change.Op = destination.Remove
+		} else {
+			change.Decision = r.decision
 		}
 		if slices.Contains(urgent, r.Reason) {
 			change.PriorityReason = string(r.Reason)
@@ -189,6 +192,7 @@ func (a *application) compose(rows []*row) destination.Batch {
 		ids = append(ids, r.id)
 	}
 	batch.ID = digestOf(ids...)[:32]
+	a.identify(&batch, rows)
 	return batch
 }
 
@@ -221,6 +225,13 @@ func scrub(message string, rows []*row) string {
 		for _, value := range r.values {
 			if text, ok := value.(string); ok && len(text) >= 3 {
 				message = strings.ReplaceAll(message, text, hidden)
+			}
+		}
+		for _, known := range r.former {
+			for _, text := range known {
+				if len(text) >= 3 {
+					message = strings.ReplaceAll(message, text, hidden)
+				}
 			}
 		}
 	}

@@ -229,6 +229,7 @@ func (e *Syncer) Forget(ctx context.Context, ids []string) (map[string]int64, er
 			{"deliveries", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
 			{"holdouts", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
 			{"state", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
+			{keptTable, "key IN (" + places + ") OR profile_id IN (" + places + ")"},
 			{erasedTable.Name, "id IN (" + places + ") OR id IN (" + places + ")"},
 		} {
 			n, err := forget(ctx, d, table.name, table.which, repeat(args, 2))

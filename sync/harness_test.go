@@ -2,6 +2,7 @@ package syncer_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -245,6 +246,17 @@ func (w *world) engine(change ...func(*syncer.Config)) *syncer.Syncer {
 			return w.target.connect(process), nil
 		},
 		Unseal: process.unseal,
+		Keep: func(_ context.Context, sync, key, value string) (string, error) {
+			return sync + "|" + key + "|" + base64.StdEncoding.EncodeToString([]byte(value)), nil
+		},
+		Recall: func(_ context.Context, sync, key, sealed string) (string, error) {
+			text, ok := strings.CutPrefix(sealed, sync+"|"+key+"|")
+			if !ok {
+				return "", errors.New("this was kept for another")
+			}
+			value, err := base64.StdEncoding.DecodeString(text)
+			return string(value), err
+		},
 		Logger: slog.New(slog.NewTextHandler(w.logs, nil)),
 		Holder: "test engine",
 		Now:    w.clock,
@@ -378,6 +390,7 @@ type target struct {
 	opened  []syncer.Sealed
 	written []destination.Batch
 
+	fields        []destination.TargetField
 	quiet         bool // for benchmarks: takes everything, checks nothing
 	maxRows       int
 	notIdempotent bool
@@ -411,6 +424,7 @@ func (p *plugin) Describe() destination.Description {
 	return destination.Description{
 		Name: "fake", Version: "1", Ops: []destination.Op{destination.Upsert, destination.Remove},
 		Granularity: destination.PerRow, Idempotent: !p.notIdempotent, MaxRows: p.maxRows,
+		Target: destination.Target{Fields: p.fields},
 	}
 }
 
@@ -495,6 +509,9 @@ func (p *plugin) check(batch destination.Batch) {
 	p.world.mu.Unlock()
 	if err := batch.Validate(); err != nil {
 		t.Error(err)
+	}
+	if batch.Purpose != "marketing" {
+		t.Errorf("a batch of people who agreed to %q", batch.Purpose)
 	}
 	if p.maxRows > 0 && len(batch.Changes) > p.maxRows || len(batch.Changes) == 0 {
 		t.Errorf("a batch of %d changes", len(batch.Changes))

@@ -34,6 +34,9 @@ func (a *application) fetch(ctx context.Context, first, last int64, again []int6
 	if err := a.fill(ctx, d, first, last, rows); err != nil {
 		return nil, err
 	}
+	if err := a.recall(ctx, d, rows); err != nil {
+		return nil, err
+	}
 	var send, stay []*row
 	for _, r := range rows {
 		if r.skip == "" {
@@ -118,7 +121,7 @@ func (a *application) fill(ctx context.Context, d warehouse.Driver, first, last 
 	}
 	for _, r := range rows {
 		r.values = make([]any, len(a.sync.Mapping))
-		if r.skip != "" || r.op == opRemove { // a removal needs no more than the key
+		if r.skip != "" || r.op == opRemove { // a removal needs no more than the key, and what recall adds
 			continue
 		}
 		entries, err := split(r.payload)

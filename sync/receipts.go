@@ -214,7 +214,10 @@ func (r *run) recordSettlements(ctx context.Context, open []receipt, settlements
 	if err != nil {
 		return fmt.Errorf("sync %s: record what became of receipts: %w", r.sync.Name, err)
 	}
-	return r.foldSettlements(ctx, d)
+	if err := r.foldSettlements(ctx, d); err != nil {
+		return err
+	}
+	return r.destroyKept(ctx, d)
 }
 
 // foldSettlements brings the state up to date with settled receipts. Only a row

@@ -11,7 +11,8 @@ import (
 
 // tables lists the syncer's own tables, in the schema [warehouse.SchemaSync].
 // DESIGN.md says who writes them when. None holds a value of a person's data
-// but plan_changes.payload, which is emptied when the plan is done.
+// but plan_changes.payload, which is emptied when the plan is done, and sealed ones
+// kept.sealed, as long as somebody is at a destination.
 func tables() []warehouse.Table {
 	text := func(names ...string) []warehouse.Column { return columnsOf(warehouse.String, names...) }
 	number := func(names ...string) []warehouse.Column { return columnsOf(warehouse.Int64, names...) }
@@ -48,6 +49,7 @@ func tables() []warehouse.Table {
 			yesNo("present", "unsure"), instant("recorded_at"))},
 		{Name: "receipts", Columns: join(text("sync", "intent", "receipt", "outcome", "code", "message"), number("failed_rows"), instant("settled_at"))},
 		{Name: "holdouts", Columns: join(text("sync", "key", "profile_id"), yesNo("held_out"), instant("since"))},
+		{Name: keptTable, Columns: join(text("sync", "key", "profile_id", "sealed"), instant("kept_at"))},
 	}
 }
 

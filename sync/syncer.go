@@ -30,6 +30,13 @@ type Config struct {
 	// hold the value.
 	Unseal func(ctx context.Context, sealed Sealed) (string, error)
 
+	// Keep seals what identifies somebody at a destination that cannot be told a
+	// key, and Recall opens it for the same sync and key: no other holder of a key
+	// can, and nothing else. Both are needed for such destinations alone. Their
+	// errors must not hold the value.
+	Keep   func(ctx context.Context, sync, key, value string) (sealed string, err error)
+	Recall func(ctx context.Context, sync, key, sealed string) (value string, err error)
+
 	// Logger gets counts, keys and codes, never a value.
 	Logger *slog.Logger
 

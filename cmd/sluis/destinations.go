@@ -283,6 +283,7 @@ func destinationsTest(c *cli.Context) error {
 		}
 		removal := batch
 		change := batch.Changes[0]
+		change.Former, change.Decision = identifying(d.Describe().Target, batch), ""
 		change.ID, change.Op, change.Values = change.ID+"-removed", destination.Remove, make([]any, len(batch.Columns))
 		removal.ID, removal.Changes = batch.ID+"-removed", []destination.Change{change}
 		answer, err = sendTest(ctx, d, removal)
@@ -293,6 +294,18 @@ func destinationsTest(c *cli.Context) error {
 		return err
 	}
 	return printTest(c, answers)
+}
+
+// identifying are the test's values as a host keeps them for a removal.
+func identifying(target destination.Target, batch destination.Batch) (former [][]any) {
+	values := make([]any, len(batch.Columns))
+	for i, c := range batch.Columns {
+		if slices.ContainsFunc(target.Fields, func(f destination.TargetField) bool { return f.Identifies && f.Name == c.Name }) {
+			values[i] = batch.Changes[0].Values[i]
+			former = [][]any{values}
+		}
+	}
+	return former
 }
 
 // testAnswer is what a destination said of the test's row.
@@ -323,8 +336,8 @@ func testBatch(s syncer.Sync, arguments []string) (destination.Batch, error) {
 		return destination.Batch{}, err
 	}
 	id := "sluis-test-" + hex.EncodeToString(random)
-	batch := destination.Batch{ID: id, Sync: s.Name, Run: id}
-	change := destination.Change{ID: id, Key: id, Op: destination.Upsert}
+	batch := destination.Batch{ID: id, Sync: s.Name, Run: id, Purpose: s.Purpose}
+	change := destination.Change{ID: id, Key: id, Op: destination.Upsert, Decision: id}
 	for _, f := range s.Mapping {
 		batch.Columns = append(batch.Columns, destination.Column{Name: f.Field, Type: destination.String})
 		var value any

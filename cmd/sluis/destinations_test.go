@@ -18,7 +18,9 @@ import (
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/destination/normalize"
+	"github.com/sluis-cdp/sluis/plugins/googleads/googleadstest"
 	"github.com/sluis-cdp/sluis/plugins/hubspot/hubspottest"
+	"github.com/sluis-cdp/sluis/plugins/intercom/intercomtest"
 	"github.com/sluis-cdp/sluis/plugins/meta/metatest"
 	"github.com/sluis-cdp/sluis/plugins/postgres/postgrestest"
 	syncer "github.com/sluis-cdp/sluis/sync"
@@ -106,6 +108,9 @@ func TestREADMEsSyncs(t *testing.T) {
 		if ref.Env == "SLACK_WEBHOOK" {
 			return "https://hooks.slack.com/services/T00000000/B00000000/XXXX", nil
 		}
+		if ref.File == "keys/google-ads.json" {
+			return new(googleadstest.Server).Login(), nil
+		}
 		return "secret", nil
 	})
 	if err != nil {
@@ -136,13 +141,16 @@ func TestREADMEsSyncs(t *testing.T) {
 
 // Who agrees is at every destination, who refuses at none, and who withdraws
 // leaves them all: from HTTP to a real database and to servers that check what
-// Meta and HubSpot do.
+// Meta, Google, HubSpot and Intercom do.
 func TestWithdrawalLeavesEveryDestination(t *testing.T) {
 	const audience, list = "23842587999990123", "77"
-	meta, crm := metatest.New(audience, "1"), hubspottest.New()
+	meta, crm, google, chat := metatest.New(audience, "1"), hubspottest.New(), googleadstest.New(), intercomtest.New()
 	defer meta.Close()
 	defer crm.Close()
+	defer google.Close()
+	defer chat.Close()
 	crm.List(list)
+	chat.Tag(list, "Customers")
 	dir := newWorkspace(t)
 	for _, name := range []string{"pricing_and_chat_webhook", "profiles_file"} {
 		if err := os.Remove(filepath.Join(dir, "syncs", name+".yaml")); err != nil {
@@ -158,7 +166,20 @@ func TestWithdrawalLeavesEveryDestination(t *testing.T) {
 	}
 	declare("ads", fmt.Sprintf("destination: meta-audience\nconfig: {access_token: %s, audience_id: %q, host: %q}", meta.Token, audience, meta.URL), "EMAIL")
 	declare("crm", fmt.Sprintf("destination: hubspot\nconfig: {access_token: %s, list_id: %q, host: %q}", crm.Token, list, crm.URL), "email")
+	t.Setenv("SLUIS_TEST_GOOGLE", google.ServiceAccount())
+	declare("google", fmt.Sprintf("destination: googleads\nconfig: {credentials: {env: SLUIS_TEST_GOOGLE}, customer_id: %q, login_customer_id: %q, user_list_id: %q,"+
+		" customer_match_terms: accepted, consent_purpose: marketing, host: %q}", googleadstest.Customer, googleadstest.Manager, googleadstest.List, google.URL), "email_address")
+	declare("chat", fmt.Sprintf("destination: intercom\nconfig: {access_token: %q, tag_id: %q, host: %q}", chat.Token, list, chat.URL), "email")
 	members := map[string]func() []string{
+		"google": google.Members,
+		"intercom": func() (all []string) {
+			for _, contact := range chat.Contacts() {
+				if contact["tags"] == list {
+					all = append(all, fmt.Sprint(contact["email"]))
+				}
+			}
+			return hashes(t, all...)
+		},
 		"meta": func() (all []string) {
 			for _, user := range meta.Users(audience) {
 				all = append(all, user["EMAIL"])
@@ -231,9 +252,9 @@ func TestWithdrawalLeavesEveryDestination(t *testing.T) {
 	if text := p.stderr.String(); strings.Contains(text, "@example.com") || strings.Contains(text, meta.Token) || strings.Contains(text, crm.Token) {
 		t.Error("an address or a secret is in the log")
 	}
-	for _, body := range meta.Bodies() {
+	for _, body := range append(meta.Bodies(), google.Bodies()...) {
 		if strings.Contains(string(body), "@example.com") {
-			t.Error("an address went to Meta in clear")
+			t.Error("an address went to an ad platform in clear")
 		}
 	}
 }

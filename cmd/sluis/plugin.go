@@ -13,8 +13,10 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/file"
+	"github.com/sluis-cdp/sluis/plugins/googleads"
 	"github.com/sluis-cdp/sluis/plugins/host"
 	"github.com/sluis-cdp/sluis/plugins/hubspot"
+	"github.com/sluis-cdp/sluis/plugins/intercom"
 	"github.com/sluis-cdp/sluis/plugins/klaviyo"
 	"github.com/sluis-cdp/sluis/plugins/meta"
 	"github.com/sluis-cdp/sluis/plugins/postgres"
@@ -28,7 +30,9 @@ import (
 func builtin() map[string]func() destination.Destination {
 	return map[string]func() destination.Destination{
 		"file":             file.New,
+		"googleads":        googleads.New,
 		"hubspot":          hubspot.New,
+		"intercom":         intercom.New,
 		"klaviyo":          klaviyo.New,
 		"meta-audience":    meta.NewAudience,
 		"meta-conversions": meta.NewConversions,

@@ -103,6 +103,7 @@ func loadSyncs(w *workspace.Workspace) ([]syncer.Sync, error) {
 type unsealer struct {
 	w      *workspace.Workspace
 	opener atomic.Pointer[seal.Opener]
+	keeper atomic.Pointer[seal.Keeper] // nil until it is needed
 }
 
 func newUnsealer(ctx context.Context, w *workspace.Workspace) (*unsealer, error) {
@@ -118,7 +119,25 @@ func (u *unsealer) renew(ctx context.Context) error {
 		return err
 	}
 	u.opener.Store(opener)
+	u.keeper.Store(nil)
 	return nil
+}
+
+// removals seals and opens what removals need. The key is made when it is first
+// needed.
+func (u *unsealer) removals(ctx context.Context) (*seal.Keeper, error) {
+	if k := u.keeper.Load(); k != nil {
+		return k, nil
+	}
+	if _, err := u.w.EnsureKey(ctx, seal.KeyRemovals); err != nil {
+		return nil, err
+	}
+	k, err := seal.NewKeeper(ctx, u.w.Keyring(), u.w.Workspace)
+	if err != nil {
+		return nil, err
+	}
+	u.keeper.Store(k)
+	return k, nil
 }
 
 // newSyncer wires the syncer of a workspace.
@@ -148,6 +167,20 @@ func newSyncerWith(u *unsealer, w *workspace.Workspace, holder string, logger *s
 					Purpose: s.Purpose, Field: s.Field, Subject: s.Pseudonym, Decision: s.DecisionID,
 					Record: seal.VaultRecord(s.Token, s.ReceivedAt),
 				})
+		},
+		Keep: func(ctx context.Context, sync, key, value string) (string, error) {
+			k, err := u.removals(ctx)
+			if err != nil {
+				return "", err
+			}
+			return k.Seal(sync, key, value), nil
+		},
+		Recall: func(ctx context.Context, sync, key, sealed string) (string, error) {
+			k, err := u.removals(ctx)
+			if err != nil {
+				return "", err
+			}
+			return k.Open(sync, key, sealed)
 		},
 		Logger: logger,
 		// After a kill, withdrawals wait this long at most. The clocks of one

@@ -414,6 +414,12 @@ func (f *Folder) Init(ctx context.Context, purposes []string, lacking Secrets) (
 		}
 		added = append(added, s.name)
 	}
+	if slices.Contains(lacking.Make, KeyRemovals) && lacks(KeyRemovals) && !collector { // no other keyring needs it
+		if err := f.Add(ctx, KeyRemovals, randomKey()); err != nil {
+			return added, err
+		}
+		added = append(added, KeyRemovals)
+	}
 	for _, purpose := range purposes {
 		if !lacks(KeyPublic(purpose)) {
 			continue

@@ -134,8 +134,11 @@ type Batch struct {
 	// same changes. At most 100 letters, digits, '-' and '_'.
 	ID        string
 	Sync, Run string
-	Columns   []Column
-	Changes   []Change
+	// Purpose is what those of whom there are upserts have agreed to. It is empty
+	// if the host does not say.
+	Purpose string
+	Columns []Column
+	Changes []Change
 }
 
 // Change is what should happen to one key.
@@ -145,6 +148,14 @@ type Change struct {
 	Op             Op
 	Values         []any  // one per column: nil, or as the column's Type says
 	PriorityReason string // why it goes first, such as "consent_withdrawn"; mostly empty
+	// Decision is the id of the decision that the agreement of an Upsert goes
+	// back to. It is empty if none is known.
+	Decision string
+	// Former are the values that the key was sent with before, as far as fields
+	// identify ([TargetField.Identifies]) and they are not those of this change:
+	// sets as in Values, nil in all other fields. What they lead to in the outside
+	// system goes with a Remove, and is replaced by an Upsert.
+	Former [][]any
 }
 
 // Outcome is what became of a change. The zero value is invalid.
@@ -209,12 +220,14 @@ func (c Change) validate(columns []Column) error {
 	if c.Op != Upsert && c.Op != Remove {
 		return fmt.Errorf("invalid operation %d", int(c.Op))
 	}
-	if len(c.Values) != len(columns) {
-		return fmt.Errorf("%d values for %d columns", len(c.Values), len(columns))
-	}
-	for i, v := range c.Values {
-		if v != nil && TypeOf(v) != columns[i].Type {
-			return fmt.Errorf("column %q is %v, its value a %T", columns[i].Name, columns[i].Type, v)
+	for _, values := range append([][]any{c.Values}, c.Former...) {
+		if len(values) != len(columns) {
+			return fmt.Errorf("%d values for %d columns", len(values), len(columns))
+		}
+		for i, v := range values {
+			if v != nil && TypeOf(v) != columns[i].Type {
+				return fmt.Errorf("column %q is %v, its value a %T", columns[i].Name, columns[i].Type, v)
+			}
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package destination
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ func Redactor(batch Batch) func(words string) string {
 	var pairs []string
 	known := map[string]bool{}
 	for _, change := range batch.Changes {
-		for _, v := range change.Values {
+		for _, v := range slices.Concat(append([][]any{change.Values}, change.Former...)...) {
 			s := spelling(v)
 			if len(s) < minValue {
 				continue

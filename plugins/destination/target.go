@@ -28,6 +28,10 @@ type TargetField struct {
 	// hold whatever the configuration is.
 	Form string
 	Help string // one sentence for the person who maps it
+	// Identifies: the outside system knows somebody by this value and cannot be
+	// told the key. The host keeps, sealed, what it sent, until the key is removed,
+	// and gives it back as [Change.Former]: or nobody could be taken out again.
+	Identifies bool
 }
 
 // TargetDescriber is a [Destination] whose outside system says which fields it

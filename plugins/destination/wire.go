@@ -37,7 +37,7 @@ func encodeDescription(d Description) *destinationv1.DescribeResponse {
 func encodeFields(fields []TargetField) []*destinationv1.TargetField {
 	out := make([]*destinationv1.TargetField, len(fields))
 	for i, f := range fields {
-		out[i] = &destinationv1.TargetField{Name: f.Name, Required: f.Required, Form: f.Form, Help: f.Help}
+		out[i] = &destinationv1.TargetField{Name: f.Name, Required: f.Required, Form: f.Form, Help: f.Help, Identifies: f.Identifies}
 		for _, t := range f.Types {
 			out[i].Types = append(out[i].Types, destinationv1.ColumnType(t))
 		}
@@ -77,12 +77,12 @@ func encodeSettlements(settlements []Settlement) []*destinationv1.Settlement {
 // decodeBatch turns columns into rows. Its error names what is inconsistent.
 func decodeBatch(in *destinationv1.WriteRequest) (Batch, error) {
 	n := len(in.GetKeys())
-	if len(in.GetIds()) != n || len(in.GetOperations()) != n {
-		return Batch{}, fmt.Errorf("batch %s: %d keys, %d ids, %d operations",
-			in.GetBatchId(), n, len(in.GetIds()), len(in.GetOperations()))
+	if len(in.GetIds()) != n || len(in.GetOperations()) != n || len(in.GetDecisionIds()) != n && len(in.GetDecisionIds()) != 0 {
+		return Batch{}, fmt.Errorf("batch %s: %d keys, %d ids, %d operations, %d decisions",
+			in.GetBatchId(), n, len(in.GetIds()), len(in.GetOperations()), len(in.GetDecisionIds()))
 	}
 	b := Batch{
-		ID: in.GetBatchId(), Sync: in.GetSync(), Run: in.GetRun(),
+		ID: in.GetBatchId(), Sync: in.GetSync(), Run: in.GetRun(), Purpose: in.GetPurpose(),
 		Columns: make([]Column, len(in.GetColumns())),
 		Changes: make([]Change, n),
 	}
@@ -94,6 +94,9 @@ func decodeBatch(in *destinationv1.WriteRequest) (Batch, error) {
 			Values:         values[i*width : (i+1)*width : (i+1)*width],
 			PriorityReason: in.GetPriorityReasons()[uint32(i)],
 		}
+		if len(in.GetDecisionIds()) > 0 {
+			b.Changes[i].Decision = in.GetDecisionIds()[i]
+		}
 	}
 	for c, column := range in.GetColumns() {
 		b.Columns[c] = Column{Name: column.GetName(), Type: Type(column.GetType())}
@@ -101,7 +104,34 @@ func decodeBatch(in *destinationv1.WriteRequest) (Batch, error) {
 			return Batch{}, fmt.Errorf("batch %s: column %q: %w", b.ID, column.GetName(), err)
 		}
 	}
+	if err := decodeFormer(in, b); err != nil {
+		return Batch{}, fmt.Errorf("batch %s: former values: %w", b.ID, err)
+	}
 	return b, b.Validate()
+}
+
+// decodeFormer gives changes the values that their keys were sent with before.
+func decodeFormer(in *destinationv1.WriteRequest, b Batch) error {
+	n, width := len(in.GetFormerRows()), len(b.Columns)
+	if n > 0 && len(in.GetFormer()) != width {
+		return fmt.Errorf("%d columns, want %d", len(in.GetFormer()), width)
+	}
+	sets := make([]Change, n)
+	for i := range sets {
+		sets[i].Values = make([]any, width)
+	}
+	for c, column := range in.GetFormer() {
+		if err := decodeColumn(column, sets, c); err != nil {
+			return err
+		}
+	}
+	for i, row := range in.GetFormerRows() {
+		if int(row) >= len(b.Changes) {
+			return fmt.Errorf("of change %d, and there is no such change", row)
+		}
+		b.Changes[row].Former = append(b.Changes[row].Former, sets[i].Values)
+	}
+	return nil
 }
 
 func decodeColumn(in *destinationv1.Column, changes []Change, c int) error {

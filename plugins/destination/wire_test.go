@@ -2,6 +2,7 @@ package destination
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -21,6 +22,12 @@ func request() *destinationv1.WriteRequest {
 			{Name: "s", Type: 1, Strings: []string{"v", ""}, Nulls: []byte{2}},
 			{Name: "t", Type: 5, Times: []int64{1, 2}},
 		},
+		Purpose: "advertising", DecisionIds: []string{"d", ""},
+		Former: []*destinationv1.Column{
+			{Name: "s", Type: 1, Strings: []string{"u", "w", "x"}},
+			{Name: "t", Type: 5, Times: []int64{0, 0, 0}, Nulls: []byte{7}},
+		},
+		FormerRows: []uint32{0, 1, 1},
 	}
 }
 
@@ -32,15 +39,27 @@ func TestDecodeBatch(t *testing.T) {
 	if b.Changes[0].Values[0] != "v" || b.Changes[1].Values[0] != nil || b.Changes[1].Op != Remove {
 		t.Errorf("%+v", b)
 	}
+	if b.Purpose != "advertising" || b.Changes[0].Decision != "d" || b.Changes[1].Decision != "" {
+		t.Errorf("%+v", b)
+	}
+	if got := fmt.Sprint(b.Changes[0].Former, b.Changes[1].Former); got != "[[u <nil>]] [[w <nil>] [x <nil>]]" {
+		t.Errorf("former values %s", got)
+	}
 	for name, spoil := range map[string]func(*destinationv1.WriteRequest){
-		"ids":        func(r *destinationv1.WriteRequest) { r.Ids = r.Ids[:1] },
-		"operations": func(r *destinationv1.WriteRequest) { r.Operations = nil },
-		"operation":  func(r *destinationv1.WriteRequest) { r.Operations[0] = 0 },
-		"values":     func(r *destinationv1.WriteRequest) { r.Columns[0].Strings = nil },
-		"other type": func(r *destinationv1.WriteRequest) { r.Columns[0].Type = 2 },
-		"no type":    func(r *destinationv1.WriteRequest) { r.Columns[0].Type = 0 },
-		"nulls":      func(r *destinationv1.WriteRequest) { r.Columns[0].Nulls = []byte{1, 2} },
-		"no column":  func(r *destinationv1.WriteRequest) { r.Columns[0] = nil },
+		"decisions":      func(r *destinationv1.WriteRequest) { r.DecisionIds = r.DecisionIds[:1] },
+		"former column":  func(r *destinationv1.WriteRequest) { r.Former = r.Former[:1] },
+		"former row":     func(r *destinationv1.WriteRequest) { r.FormerRows[2] = 2 },
+		"former values":  func(r *destinationv1.WriteRequest) { r.FormerRows = r.FormerRows[:2] },
+		"former type":    func(r *destinationv1.WriteRequest) { r.Former[1] = r.Former[0] },
+		"former nothing": func(r *destinationv1.WriteRequest) { r.FormerRows = nil },
+		"ids":            func(r *destinationv1.WriteRequest) { r.Ids = r.Ids[:1] },
+		"operations":     func(r *destinationv1.WriteRequest) { r.Operations = nil },
+		"operation":      func(r *destinationv1.WriteRequest) { r.Operations[0] = 0 },
+		"values":         func(r *destinationv1.WriteRequest) { r.Columns[0].Strings = nil },
+		"other type":     func(r *destinationv1.WriteRequest) { r.Columns[0].Type = 2 },
+		"no type":        func(r *destinationv1.WriteRequest) { r.Columns[0].Type = 0 },
+		"nulls":          func(r *destinationv1.WriteRequest) { r.Columns[0].Nulls = []byte{1, 2} },
+		"no column":      func(r *destinationv1.WriteRequest) { r.Columns[0] = nil },
 	} {
 		r := request()
 		spoil(r)

@@ -180,7 +180,7 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 		}
 	case "echo":
 		for i, c := range batch.Changes {
-			results[i].Message = fmt.Sprint(c.ID, c.Key, c.Op, c.PriorityReason, c.Values)
+			results[i].Message = said(batch, c)
 		}
 	}
 	return results, nil
@@ -257,6 +257,11 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// said is what the echo says of a change.
+func said(b destination.Batch, c destination.Change) string {
+	return fmt.Sprint(c.ID, c.Key, c.Op, c.PriorityReason, c.Values, b.Purpose, c.Decision, c.Former)
+}
+
 func TestRoundTrip(t *testing.T) {
 	p := open(t, "echo")
 	if got, want := p.Describe(), (&scripted{}).Describe(); !cmp.Equal(got, want) {
@@ -264,7 +269,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 	at := time.Date(2026, 2, 3, 4, 5, 6, 789_000, time.UTC)
 	b := destination.Batch{
-		ID: "b", Sync: "s", Run: "r",
+		ID: "b", Sync: "s", Run: "r", Purpose: "advertising",
 		Columns: []destination.Column{
 			{Name: "s", Type: destination.String},
 			{Name: "i", Type: destination.Int64},
@@ -273,8 +278,11 @@ func TestRoundTrip(t *testing.T) {
 			{Name: "t", Type: destination.Time},
 		},
 		Changes: []destination.Change{
-			{ID: "1", Key: "a", Op: destination.Upsert, Values: []any{"één", int64(-1), 1.5, true, at}},
-			{ID: "2", Key: "b", Op: destination.Remove, PriorityReason: "consent_withdrawn", Values: make([]any, 5)},
+			{ID: "1", Key: "a", Op: destination.Upsert, Values: []any{"één", int64(-1), 1.5, true, at}, Decision: "d1"},
+			{
+				ID: "2", Key: "b", Op: destination.Remove, PriorityReason: "consent_withdrawn", Values: make([]any, 5),
+				Former: [][]any{{"twee", nil, nil, nil, at}, {"drie", int64(3), nil, true, nil}},
+			},
 			{ID: "3", Key: "c", Op: destination.Upsert, Values: []any{"", int64(0), 0.0, false, time.Unix(0, 0).UTC()}},
 		},
 	}
@@ -283,7 +291,7 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, c := range b.Changes {
-		if want := fmt.Sprint(c.ID, c.Key, c.Op, c.PriorityReason, c.Values); results[i].Message != want {
+		if want := said(b, c); results[i].Message != want {
 			t.Errorf("change %d arrived as %q, want %q", i, results[i].Message, want)
 		}
 	}

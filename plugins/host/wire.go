@@ -59,7 +59,7 @@ func split(b destination.Batch, maxRows int, results []destination.Result) []par
 	flush()
 	for i := range parts {
 		part := &parts[i].batch
-		part.ID, part.Sync, part.Run, part.Columns = b.ID, b.Sync, b.Run, b.Columns
+		part.ID, part.Sync, part.Run, part.Purpose, part.Columns = b.ID, b.Sync, b.Run, b.Purpose, b.Columns
 		if len(parts) > 1 {
 			// An id stands for contents, so a part's says which rows it has: the
 			// plugin's limit, hence the cut, may change between two sendings.
@@ -78,12 +78,14 @@ func unsendable(b destination.Batch, c destination.Change, size int) (destinatio
 	if size > maxBytes {
 		return refuse("too_large", fmt.Sprintf("the row is larger than the %d bytes that a plugin is sent at once", maxBytes))
 	}
-	if !utf8.ValidString(c.ID) || !utf8.ValidString(c.Key) || !utf8.ValidString(c.PriorityReason) {
+	if !utf8.ValidString(c.ID) || !utf8.ValidString(c.Key) || !utf8.ValidString(c.PriorityReason) || !utf8.ValidString(c.Decision) {
 		return refuse("invalid_utf8", "the key is not valid UTF-8; make it text in the model")
 	}
-	for i, v := range c.Values {
-		if s, ok := v.(string); ok && !utf8.ValidString(s) {
-			return refuse("invalid_utf8", fmt.Sprintf("column %s is not valid UTF-8; make it text in the model", b.Columns[i].Name))
+	for _, values := range append([][]any{c.Values}, c.Former...) {
+		for i, v := range values {
+			if s, ok := v.(string); ok && !utf8.ValidString(s) {
+				return refuse("invalid_utf8", fmt.Sprintf("column %s is not valid UTF-8; make it text in the model", b.Columns[i].Name))
+			}
 		}
 	}
 	return destination.Result{}, false
@@ -95,19 +97,22 @@ func unsendable(b destination.Batch, c destination.Change, size int) (destinatio
 const fieldBytes = 11
 
 func headBytes(b destination.Batch) int {
-	n := len(b.ID) + len(b.Sync) + len(b.Run) + 6*fieldBytes + maxSuffix
+	n := len(b.ID) + len(b.Sync) + len(b.Run) + len(b.Purpose) + 8*fieldBytes + maxSuffix
 	for _, c := range b.Columns {
-		n += len(c.Name) + 6*fieldBytes
+		n += 2 * (len(c.Name) + 6*fieldBytes) // there may be former ones
 	}
 	return n
 }
 
 func changeBytes(c destination.Change) int {
-	n := len(c.ID) + len(c.Key) + len(c.PriorityReason) + 6*fieldBytes
-	for _, v := range c.Values {
-		n += fieldBytes + 1 // 1: no less than its bit in nulls
-		if s, ok := v.(string); ok {
-			n += len(s)
+	n := len(c.ID) + len(c.Key) + len(c.PriorityReason) + len(c.Decision) + 7*fieldBytes
+	for _, values := range append([][]any{c.Values}, c.Former...) {
+		n += fieldBytes // the row that it belongs to
+		for _, v := range values {
+			n += fieldBytes + 1 // 1: no less than its bit in nulls
+			if s, ok := v.(string); ok {
+				n += len(s)
+			}
 		}
 	}
 	return n
@@ -117,14 +122,25 @@ func changeBytes(c destination.Change) int {
 func encodeBatch(b destination.Batch) *destinationv1.WriteRequest {
 	n := len(b.Changes)
 	out := &destinationv1.WriteRequest{
-		BatchId: b.ID, Sync: b.Sync, Run: b.Run,
+		BatchId: b.ID, Sync: b.Sync, Run: b.Run, Purpose: b.Purpose,
 		Operations: make([]destinationv1.Operation, n),
 		Keys:       make([]string, n),
 		Ids:        make([]string, n),
 		Columns:    make([]*destinationv1.Column, len(b.Columns)),
 	}
+	var former []destination.Change
 	for i, c := range b.Changes {
 		out.Operations[i], out.Keys[i], out.Ids[i] = destinationv1.Operation(c.Op), c.Key, c.ID
+		if c.Decision != "" {
+			if out.DecisionIds == nil {
+				out.DecisionIds = make([]string, n)
+			}
+			out.DecisionIds[i] = c.Decision
+		}
+		for _, values := range c.Former {
+			former = append(former, destination.Change{Values: values})
+			out.FormerRows = append(out.FormerRows, uint32(i))
+		}
 		if c.PriorityReason != "" {
 			if out.PriorityReasons == nil {
 				out.PriorityReasons = map[uint32]string{}
@@ -134,6 +150,9 @@ func encodeBatch(b destination.Batch) *destinationv1.WriteRequest {
 	}
 	for i, column := range b.Columns {
 		out.Columns[i] = encodeColumn(column, b.Changes, i)
+		if former != nil {
+			out.Former = append(out.Former, encodeColumn(column, former, i))
+		}
 	}
 	return out
 }
@@ -221,7 +240,7 @@ func milliseconds(n int64) (time.Duration, error) {
 func decodeTarget(in []*destinationv1.TargetField, closed bool) destination.Target {
 	t := destination.Target{Closed: closed}
 	for _, f := range in {
-		field := destination.TargetField{Name: f.GetName(), Required: f.GetRequired(), Form: f.GetForm(), Help: shorten(f.GetHelp(), maxWords)}
+		field := destination.TargetField{Name: f.GetName(), Required: f.GetRequired(), Form: f.GetForm(), Help: shorten(f.GetHelp(), maxWords), Identifies: f.GetIdentifies()}
 		for _, kind := range f.GetTypes() {
 			field.Types = append(field.Types, destination.Type(kind))
 		}

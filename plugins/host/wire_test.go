@@ -108,6 +108,10 @@ func randomBatch(random *rand.Rand) destination.Batch {
 				c.Values[j] = randomValue(random, column.Type, huge)
 			}
 		}
+		if random.IntN(5) == 0 {
+			c.Decision = strings.Repeat("d", random.IntN(40))
+			c.Former = [][]any{c.Values, make([]any, len(b.Columns))}
+		}
 		b.Changes = append(b.Changes, c)
 	}
 	return b

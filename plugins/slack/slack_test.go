@@ -2,6 +2,7 @@ package slack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -88,6 +89,26 @@ func TestMessages(t *testing.T) {
 	}
 	if _, err := open(t, s, "text", "{name}").Write(t.Context(), batch("c")); err == nil || !strings.Contains(err.Error(), "{name}") {
 		t.Error(err)
+	}
+}
+
+// The request is that of Slack's documentation of incoming webhooks, with the
+// documented fields by which a message shows no previews of links.
+func TestRecordedRequests(t *testing.T) {
+	s := newServer(t)
+	b := batch("b")
+	b.Columns, b.Changes = b.Columns[:1], b.Changes[:1]
+	b.Changes[0].Values = []any{"world"}
+	if _, err := open(t, s, "summary", "Hello, {sync}.", "text", "Hello, {company}.").Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	var got any
+	if err := json.Unmarshal(s.Bodies()[0], &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"text": "Hello, pricing.\n• Hello, world.", "unfurl_links": false, "unfurl_media": false}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-documented +sent):\n%s", diff)
 	}
 }
 

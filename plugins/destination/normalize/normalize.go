@@ -129,6 +129,10 @@ func Batch(target destination.Target, batch destination.Batch) (out destination.
 	out.Changes = append([]destination.Change(nil), batch.Changes...)
 	for i, c := range batch.Changes {
 		out.Changes[i].Values = append([]any(nil), c.Values...)
+		out.Changes[i].Former = nil
+		for _, values := range c.Former {
+			out.Changes[i].Former = append(out.Changes[i].Former, append([]any(nil), values...))
+		}
 	}
 	for col, column := range batch.Columns {
 		name, ok := named[column.Name]
@@ -141,6 +145,9 @@ func Batch(target destination.Target, batch destination.Batch) (out destination.
 			out.Changes[i].Values[col] = value
 			if err != nil {
 				dropped[i] += "; " + column.Name + " " + err.Error()
+			}
+			for n, values := range c.Former { // what had no form was not sent then, either
+				out.Changes[i].Former[n][col], _ = applyAny(name, values[col])
 			}
 		}
 	}

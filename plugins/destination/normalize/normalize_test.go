@@ -137,7 +137,7 @@ func TestBatch(t *testing.T) {
 			{Name: "EMAIL", Type: destination.String}, {Name: "PHONE", Type: destination.Int64}, {Name: "DOBY", Type: destination.Time}, {Name: "value", Type: destination.Float64},
 		},
 		Changes: []destination.Change{
-			{ID: "1", Key: "1", Op: destination.Upsert, Values: []any{"Jane@example.org", int64(31612345678), time.Date(1990, 1, 2, 0, 0, 0, 0, time.UTC), 2.5}},
+			{ID: "1", Key: "1", Op: destination.Upsert, Values: []any{"Jane@example.org", int64(31612345678), time.Date(1990, 1, 2, 0, 0, 0, 0, time.UTC), 2.5}, Former: [][]any{{"Janet@example.org", int64(1), nil, nil}}},
 			{ID: "2", Key: "2", Op: destination.Upsert, Values: []any{"jane", int64(12), nil, nil}},
 			{ID: "3", Key: "3", Op: destination.Remove, Values: []any{" ", nil, nil, nil}},
 		},
@@ -155,6 +155,9 @@ func TestBatch(t *testing.T) {
 		if diff := cmp.Diff(want[i], c.Values); diff != "" {
 			t.Errorf("row %d: %s", i, diff)
 		}
+	}
+	if diff := cmp.Diff([][]any{{hash("janet@example.org"), nil, nil, nil}}, out.Changes[0].Former); diff != "" {
+		t.Errorf("former values: %s", diff)
 	}
 	wantDropped := map[int]string{1: "sent without what is not in its form: EMAIL " + errEmail.Error() + "; PHONE " + errPhone.Error()}
 	if diff := cmp.Diff(wantDropped, dropped); diff != "" {

@@ -84,6 +84,18 @@ func New(base string, header http.Header, timeout time.Duration) *Client {
 	}
 }
 
+// With returns a client with one more header that shares c's connections, for
+// what is not the same in each request.
+func (c *Client) With(name, value string) *Client {
+	clone := *c
+	clone.header = c.header.Clone()
+	if clone.header == nil {
+		clone.header = http.Header{}
+	}
+	clone.header.Set(name, value)
+	return &clone
+}
+
 // Close ends the idle connections.
 func (c *Client) Close() { c.client.CloseIdleConnections() }
 

@@ -41,6 +41,11 @@ func TestDo(t *testing.T) {
 			t.Errorf("%s: %d %q, %v", tt.path, got.Status, got.Body, err)
 		}
 	}
+	for want, c := range map[string]*Client{"GET Bearer u  ": c.With("Authorization", "Bearer u"), "GET Bearer t  ": c} {
+		if got, err := c.Do(t.Context(), http.MethodGet, "/x", nil); err != nil || string(got.Body) != want {
+			t.Errorf("%q, %v; want %q", got.Body, err, want)
+		}
+	}
 }
 
 func TestLost(t *testing.T) {

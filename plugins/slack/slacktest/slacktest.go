@@ -28,6 +28,7 @@ type Server struct {
 	server   *httptest.Server
 	mu       sync.Mutex
 	messages []string
+	bodies   []json.RawMessage
 	faults   []Fault
 	last     time.Time
 	limited  int
@@ -76,6 +77,13 @@ func (s *Server) RateLimited() int {
 	return s.limited
 }
 
+// Bodies are the bodies of all requests, in order.
+func (s *Server) Bodies() []json.RawMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.bodies)
+}
+
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -84,6 +92,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.bodies = append(s.bodies, body)
 	if len(s.faults) > 0 {
 		fault := s.faults[0]
 		s.faults = s.faults[1:]
@@ -120,7 +129,7 @@ func (s *Server) post(r *http.Request, body []byte) (int, string) {
 	switch {
 	case r.URL.Path != path || r.Method != http.MethodPost:
 		return http.StatusNotFound, "no_service"
-	case json.Unmarshal(body, &message) != nil:
+	case r.Header.Get("Content-Type") != "application/json" || json.Unmarshal(body, &message) != nil:
 		return http.StatusBadRequest, "invalid_payload"
 	case message.Text == "":
 		return http.StatusBadRequest, "no_text"

@@ -446,7 +446,10 @@ type TargetField struct {
 	// the value as it is.
 	Form string `protobuf:"bytes,4,opt,name=form,proto3" json:"form,omitempty"`
 	// One sentence for the person who maps it.
-	Help          string `protobuf:"bytes,5,opt,name=help,proto3" json:"help,omitempty"`
+	Help string `protobuf:"bytes,5,opt,name=help,proto3" json:"help,omitempty"`
+	// The outside system knows somebody by this value and not by the key: what
+	// was sent of it comes back as WriteRequest.former.
+	Identifies    bool `protobuf:"varint,6,opt,name=identifies,proto3" json:"identifies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -514,6 +517,13 @@ func (x *TargetField) GetHelp() string {
 		return x.Help
 	}
 	return ""
+}
+
+func (x *TargetField) GetIdentifies() bool {
+	if x != nil {
+		return x.Identifies
+	}
+	return false
 }
 
 type DescribeTargetRequest struct {
@@ -996,8 +1006,19 @@ type WriteRequest struct {
 	// Why a row goes first, such as "consent_withdrawn", by the row's index.
 	PriorityReasons map[uint32]string `protobuf:"bytes,7,rep,name=priority_reasons,json=priorityReasons,proto3" json:"priority_reasons,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Columns         []*Column         `protobuf:"bytes,8,rep,name=columns,proto3" json:"columns,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What those of whom there are upserts agreed to. Empty if the host does not
+	// say.
+	Purpose string `protobuf:"bytes,9,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// The decision that an upsert's agreement goes back to, one per row; empty
+	// if none is known of any.
+	DecisionIds []string `protobuf:"bytes,10,rep,name=decision_ids,json=decisionIds,proto3" json:"decision_ids,omitempty"`
+	// What keys were sent with before, of the fields that identify: columns as
+	// above with an entry for each set of values, NULL in fields that do not.
+	Former []*Column `protobuf:"bytes,11,rep,name=former,proto3" json:"former,omitempty"`
+	// The row that each entry of former belongs to, in ascending order.
+	FormerRows    []uint32 `protobuf:"varint,12,rep,packed,name=former_rows,json=formerRows,proto3" json:"former_rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteRequest) Reset() {
@@ -1082,6 +1103,34 @@ func (x *WriteRequest) GetPriorityReasons() map[uint32]string {
 func (x *WriteRequest) GetColumns() []*Column {
 	if x != nil {
 		return x.Columns
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+func (x *WriteRequest) GetDecisionIds() []string {
+	if x != nil {
+		return x.DecisionIds
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetFormer() []*Column {
+	if x != nil {
+		return x.Former
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetFormerRows() []uint32 {
+	if x != nil {
+		return x.FormerRows
 	}
 	return nil
 }
@@ -1587,13 +1636,16 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\fegress_hosts\x18\b \x03(\tR\vegressHosts\x129\n" +
 	"\x06fields\x18\t \x03(\v2!.sluis.destination.v1.TargetFieldR\x06fields\x12\x16\n" +
 	"\x06closed\x18\n" +
-	" \x01(\bR\x06closed\"\x9d\x01\n" +
+	" \x01(\bR\x06closed\"\xbd\x01\n" +
 	"\vTargetField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\x05types\x18\x02 \x03(\x0e2 .sluis.destination.v1.ColumnTypeR\x05types\x12\x1a\n" +
 	"\brequired\x18\x03 \x01(\bR\brequired\x12\x12\n" +
 	"\x04form\x18\x04 \x01(\tR\x04form\x12\x12\n" +
-	"\x04help\x18\x05 \x01(\tR\x04help\"\x17\n" +
+	"\x04help\x18\x05 \x01(\tR\x04help\x12\x1e\n" +
+	"\n" +
+	"identifies\x18\x06 \x01(\bR\n" +
+	"identifies\"\x17\n" +
 	"\x15DescribeTargetRequest\"k\n" +
 	"\x16DescribeTargetResponse\x129\n" +
 	"\x06fields\x18\x01 \x03(\v2!.sluis.destination.v1.TargetFieldR\x06fields\x12\x16\n" +
@@ -1621,7 +1673,7 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\fOpenResponse\x12=\n" +
 	"\aproblem\x18\x01 \x01(\v2#.sluis.destination.v1.ConfigProblemR\aproblem\"\x0e\n" +
 	"\fCheckRequest\"\x0f\n" +
-	"\rCheckResponse\"\x96\x03\n" +
+	"\rCheckResponse\"\xaa\x04\n" +
 	"\fWriteRequest\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\tR\abatchId\x12\x12\n" +
 	"\x04sync\x18\x02 \x01(\tR\x04sync\x12\x10\n" +
@@ -1632,7 +1684,13 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\x04keys\x18\x05 \x03(\tR\x04keys\x12\x10\n" +
 	"\x03ids\x18\x06 \x03(\tR\x03ids\x12b\n" +
 	"\x10priority_reasons\x18\a \x03(\v27.sluis.destination.v1.WriteRequest.PriorityReasonsEntryR\x0fpriorityReasons\x126\n" +
-	"\acolumns\x18\b \x03(\v2\x1c.sluis.destination.v1.ColumnR\acolumns\x1aB\n" +
+	"\acolumns\x18\b \x03(\v2\x1c.sluis.destination.v1.ColumnR\acolumns\x12\x18\n" +
+	"\apurpose\x18\t \x01(\tR\apurpose\x12!\n" +
+	"\fdecision_ids\x18\n" +
+	" \x03(\tR\vdecisionIds\x124\n" +
+	"\x06former\x18\v \x03(\v2\x1c.sluis.destination.v1.ColumnR\x06former\x12\x1f\n" +
+	"\vformer_rows\x18\f \x03(\rR\n" +
+	"formerRows\x1aB\n" +
 	"\x14PriorityReasonsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe2\x01\n" +
@@ -1762,32 +1820,33 @@ var file_destination_v1_destination_proto_depIdxs = []int32{
 	0,  // 10: sluis.destination.v1.WriteRequest.operations:type_name -> sluis.destination.v1.Operation
 	28, // 11: sluis.destination.v1.WriteRequest.priority_reasons:type_name -> sluis.destination.v1.WriteRequest.PriorityReasonsEntry
 	18, // 12: sluis.destination.v1.WriteRequest.columns:type_name -> sluis.destination.v1.Column
-	2,  // 13: sluis.destination.v1.Column.type:type_name -> sluis.destination.v1.ColumnType
-	20, // 14: sluis.destination.v1.WriteResponse.results:type_name -> sluis.destination.v1.Result
-	3,  // 15: sluis.destination.v1.Result.outcome:type_name -> sluis.destination.v1.Outcome
-	23, // 16: sluis.destination.v1.PollReceiptsResponse.settlements:type_name -> sluis.destination.v1.Settlement
-	3,  // 17: sluis.destination.v1.Settlement.outcome:type_name -> sluis.destination.v1.Outcome
-	4,  // 18: sluis.destination.v1.DestinationService.Describe:input_type -> sluis.destination.v1.DescribeRequest
-	11, // 19: sluis.destination.v1.DestinationService.Validate:input_type -> sluis.destination.v1.ValidateRequest
-	13, // 20: sluis.destination.v1.DestinationService.Open:input_type -> sluis.destination.v1.OpenRequest
-	15, // 21: sluis.destination.v1.DestinationService.Check:input_type -> sluis.destination.v1.CheckRequest
-	7,  // 22: sluis.destination.v1.DestinationService.DescribeTarget:input_type -> sluis.destination.v1.DescribeTargetRequest
-	17, // 23: sluis.destination.v1.DestinationService.Write:input_type -> sluis.destination.v1.WriteRequest
-	21, // 24: sluis.destination.v1.DestinationService.PollReceipts:input_type -> sluis.destination.v1.PollReceiptsRequest
-	24, // 25: sluis.destination.v1.DestinationService.Close:input_type -> sluis.destination.v1.CloseRequest
-	5,  // 26: sluis.destination.v1.DestinationService.Describe:output_type -> sluis.destination.v1.DescribeResponse
-	12, // 27: sluis.destination.v1.DestinationService.Validate:output_type -> sluis.destination.v1.ValidateResponse
-	14, // 28: sluis.destination.v1.DestinationService.Open:output_type -> sluis.destination.v1.OpenResponse
-	16, // 29: sluis.destination.v1.DestinationService.Check:output_type -> sluis.destination.v1.CheckResponse
-	8,  // 30: sluis.destination.v1.DestinationService.DescribeTarget:output_type -> sluis.destination.v1.DescribeTargetResponse
-	19, // 31: sluis.destination.v1.DestinationService.Write:output_type -> sluis.destination.v1.WriteResponse
-	22, // 32: sluis.destination.v1.DestinationService.PollReceipts:output_type -> sluis.destination.v1.PollReceiptsResponse
-	25, // 33: sluis.destination.v1.DestinationService.Close:output_type -> sluis.destination.v1.CloseResponse
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 13: sluis.destination.v1.WriteRequest.former:type_name -> sluis.destination.v1.Column
+	2,  // 14: sluis.destination.v1.Column.type:type_name -> sluis.destination.v1.ColumnType
+	20, // 15: sluis.destination.v1.WriteResponse.results:type_name -> sluis.destination.v1.Result
+	3,  // 16: sluis.destination.v1.Result.outcome:type_name -> sluis.destination.v1.Outcome
+	23, // 17: sluis.destination.v1.PollReceiptsResponse.settlements:type_name -> sluis.destination.v1.Settlement
+	3,  // 18: sluis.destination.v1.Settlement.outcome:type_name -> sluis.destination.v1.Outcome
+	4,  // 19: sluis.destination.v1.DestinationService.Describe:input_type -> sluis.destination.v1.DescribeRequest
+	11, // 20: sluis.destination.v1.DestinationService.Validate:input_type -> sluis.destination.v1.ValidateRequest
+	13, // 21: sluis.destination.v1.DestinationService.Open:input_type -> sluis.destination.v1.OpenRequest
+	15, // 22: sluis.destination.v1.DestinationService.Check:input_type -> sluis.destination.v1.CheckRequest
+	7,  // 23: sluis.destination.v1.DestinationService.DescribeTarget:input_type -> sluis.destination.v1.DescribeTargetRequest
+	17, // 24: sluis.destination.v1.DestinationService.Write:input_type -> sluis.destination.v1.WriteRequest
+	21, // 25: sluis.destination.v1.DestinationService.PollReceipts:input_type -> sluis.destination.v1.PollReceiptsRequest
+	24, // 26: sluis.destination.v1.DestinationService.Close:input_type -> sluis.destination.v1.CloseRequest
+	5,  // 27: sluis.destination.v1.DestinationService.Describe:output_type -> sluis.destination.v1.DescribeResponse
+	12, // 28: sluis.destination.v1.DestinationService.Validate:output_type -> sluis.destination.v1.ValidateResponse
+	14, // 29: sluis.destination.v1.DestinationService.Open:output_type -> sluis.destination.v1.OpenResponse
+	16, // 30: sluis.destination.v1.DestinationService.Check:output_type -> sluis.destination.v1.CheckResponse
+	8,  // 31: sluis.destination.v1.DestinationService.DescribeTarget:output_type -> sluis.destination.v1.DescribeTargetResponse
+	19, // 32: sluis.destination.v1.DestinationService.Write:output_type -> sluis.destination.v1.WriteResponse
+	22, // 33: sluis.destination.v1.DestinationService.PollReceipts:output_type -> sluis.destination.v1.PollReceiptsResponse
+	25, // 34: sluis.destination.v1.DestinationService.Close:output_type -> sluis.destination.v1.CloseResponse
+	27, // [27:35] is the sub-list for method output_type
+	19, // [19:27] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_destination_v1_destination_proto_init() }
