@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test test-dbt matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault soak soak-privacy damaged-consent prove check bench bench-collector bench-models scale fuzz consent-vectors lint crawlers golden proto clean
+.PHONY: all demo test test-dbt matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault test-s3 soak soak-privacy damaged-consent prove check bench bench-collector bench-models scale fuzz consent-vectors lint crawlers golden proto clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -52,6 +52,10 @@ test-googlesql:
 # The models under real dbt, of both generations: each table is what `sluis models run` makes. Needs Python and npm.
 test-dbt: all
 	.ci/dbt
+
+# The destination file against a real S3 server, which takes two minutes to build the first time.
+test-s3:
+	$(GO) test -count=1 -tags s3 -timeout 20m ./plugins/file
 
 # The keyring in a real Vault, which takes minutes to build.
 test-vault:
