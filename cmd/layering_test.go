@@ -85,6 +85,7 @@ var allowed = map[string][]string{
 
 	// Programs: only they import drivers, the host and plugins.
 	"cmd":                      {},
+	"cmd/internal/benchsync":   {"plugins/destination", "plugins/file", "plugins/host", "plugins/postgres", "plugins/postgres/postgrestest", "sql/duckdb", "sql/warehouse", "sync"},
 	"cmd/internal/benchmodels": {"sql", "sql/duckdb", "sql/runner", "sql/warehouse"},
 	"cmd/internal/bench":       {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
 	"cmd/internal/canary":      {},

@@ -228,19 +228,20 @@ func killed(text string) error {
 // A process that is killed at any step leaves whole parts and true manifests or
 // none, and its successor what an undisturbed one would have left.
 func TestKilledAtEachStep(t *testing.T) {
-	eachTarget(t, func(t *testing.T, config map[string]string, dir string) {
+	for _, target := range targets {
 		for after := range len(history) - 1 {
-			if after%3 != len(config["format"])%3 {
-				continue // each format has a third of the steps: together they have all
-			}
-			empty(t, dir)
-			killAfter(t, config, after)
-			whole(t, tree(t, dir))
-			killAfter(t, config, len(history)) // never: it comes to its end
-			whole(t, tree(t, dir))
-			holds(t, dir)
+			format := formats[after%len(formats)]
+			t.Run(fmt.Sprintf("%s %s %d", target.name, format, after), func(t *testing.T) {
+				config, dir := target.place(t)
+				config["format"] = format
+				killAfter(t, config, after)
+				whole(t, tree(t, dir))
+				killAfter(t, config, len(history)) // never: it comes to its end
+				whole(t, tree(t, dir))
+				holds(t, dir)
+			})
 		}
-	})
+	}
 }
 
 // killAfter starts the process, and kills it once it has said that a step is done,
@@ -268,19 +269,6 @@ func killAfter(t *testing.T, config map[string]string, after int) {
 	}
 	if err := command.Wait(); err != nil && after == len(history) {
 		t.Fatal(err)
-	}
-}
-
-func empty(t *testing.T, dir string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range entries {
-		if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
-			t.Fatal(err)
-		}
 	}
 }
 
