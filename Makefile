@@ -109,7 +109,7 @@ bench-collector: all
 	$(GO) run ./cmd/internal/bench $(if $(ROUNDS),-rounds $(ROUNDS))
 
 # The syncer on the embedded warehouse: a first run to files and to PostgreSQL, a plan of 0.1 % changes and its apply, the
-# plugin boundary, beside DuckDB and COPY in one run. SIZE=10000000 for the large budget.
+# plugin boundary, beside the disk, DuckDB and COPY in one run. SIZE=10000000 for the large budget.
 bench-sync:
 	$(GO) run ./cmd/internal/benchsync -rows $(SIZE)
 
