@@ -3,7 +3,7 @@ GO       ?= go
 GOLANGCI := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := GOFLAGS= $(GO) run github.com/bufbuild/buf/cmd/buf@v1.50.0
 
-.PHONY: all demo test test-dbt matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault soak soak-privacy damaged-consent prove check bench bench-collector bench-models scale fuzz consent-vectors lint crawlers golden proto guestbook clean
+.PHONY: all demo test test-dbt matrix test-browser test-bigquery test-emulator test-googlesql test-bigquery-live test-vault test-s3 soak soak-privacy damaged-consent prove check bench bench-collector bench-models bench-sync scale fuzz consent-vectors lint crawlers golden proto guestbook clean
 
 # Build both programs into bin/. The collector is static: no cgo.
 all:
@@ -52,6 +52,10 @@ test-googlesql:
 # The models under real dbt, of both generations: each table is what `sluis models run` makes. Needs Python and npm.
 test-dbt: all
 	.ci/dbt
+
+# The destination file against a real S3 server, which takes two minutes to build the first time.
+test-s3:
+	$(GO) test -count=1 -tags s3 -timeout 20m ./plugins/file
 
 # The keyring in a real Vault, which takes minutes to build.
 test-vault:
@@ -103,6 +107,11 @@ bench:
 # The collector under load beside references, in one run: some ten minutes. ROUNDS=1 is quicker and less certain.
 bench-collector: all
 	$(GO) run ./cmd/internal/bench $(if $(ROUNDS),-rounds $(ROUNDS))
+
+# The syncer on the embedded warehouse: a first run to files and to PostgreSQL, a plan of 0.1 % changes and its apply, the
+# plugin boundary, beside the disk, DuckDB and COPY in one run. SIZE=10000000 for the large budget.
+bench-sync:
+	$(GO) run ./cmd/internal/benchsync -rows $(SIZE)
 
 # The models on the embedded warehouse: a full build, its tests, and a build after 1 % more. DIR=… keeps what landed for the next time.
 SIZE ?= 1000000

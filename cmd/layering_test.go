@@ -72,6 +72,8 @@ var allowed = map[string][]string{
 	"plugins/slack/slacktest":             {},
 	"plugins/webhook":                     {"plugins/destination"},
 	"plugins/file":                        {"plugins/destination"},
+	"plugins/file/s3test":                 {},
+	"plugins/file/sftptest":               {},
 	"plugins/googleads":                   {"plugins/destination", "plugins/destination/normalize", "plugins/destination/rest"},
 	"plugins/googleads/googleadstest":     {},
 	"plugins/hubspot":                     {"plugins/destination", "plugins/destination/rest"},
@@ -87,6 +89,7 @@ var allowed = map[string][]string{
 
 	// Programs: only they import drivers, the host and plugins.
 	"cmd":                      {},
+	"cmd/internal/benchsync":   {"plugins/destination", "plugins/file", "plugins/host", "plugins/postgres", "plugins/postgres/postgrestest", "sql/duckdb", "sql/warehouse", "sync"},
 	"cmd/internal/benchmodels": {"sql", "sql/duckdb", "sql/runner", "sql/warehouse"},
 	"cmd/internal/bench":       {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
 	"cmd/internal/alert":       {"cmd/internal/workspace", "sync"},
@@ -114,7 +117,10 @@ var owners = map[string][]string{
 	"database/sql":                                   {"sql/duckdb"},
 	"github.com/cloudflare/circl":                    {"consent/seal"},
 	"github.com/santhosh-tekuri/jsonschema":          {"collector/schema"},
-	"github.com/parquet-go/":                         {"collector"},
+	"github.com/parquet-go/":                         {"collector", "plugins/file"},
+	"github.com/minio/":                              {"plugins/file"},
+	"github.com/pkg/sftp":                            {"plugins/file"},
+	"golang.org/x/crypto/ssh":                        {"plugins/file", "plugins/file/sftptest"},
 	"github.com/hashicorp/go-plugin":                 {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
 	"cloud.google.com/go/bigquery":                   {"sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/grpc":                         {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},

@@ -1,15 +1,13 @@
 package file
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/csv"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"path/filepath"
+	"path"
+	"reflect"
 	"strings"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
@@ -20,122 +18,97 @@ const erased = "erased"
 
 // forget takes the records with these keys out of all parts that there are, and
 // describes their runs anew. Each part is replaced whole. That a key was removed
-// is written after it, for whoever picks the files up: it is all that stays.
-func (f *file) forget(keys map[string]bool) error {
-	top, err := f.root.Open(".")
+// is written after it, for whoever picks the files up: it is all that stays. The
+// part that says so may be there already, if this was sent before.
+//
+// Killed anywhere and begun again it leaves the same.
+func (f *file) forget(ctx context.Context, keys map[string]bool, saysSo string) error {
+	dirs, err := f.store.dirs(ctx)
 	if err != nil {
 		return err
 	}
-	names, err := top.Readdirnames(-1)
-	if err := errors.Join(err, top.Close()); err != nil {
-		return err
-	}
-	for _, dir := range names {
-		if !strings.HasPrefix(dir, "run=") {
+	for _, dir := range dirs {
+		if !strings.HasPrefix(dir, runPrefix) {
 			continue
 		}
-		if err := f.forgetIn(dir, keys); err != nil {
+		if err := f.forgetIn(ctx, dir, keys, saysSo); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
 	return nil
 }
 
-func (f *file) forgetIn(dir string, keys map[string]bool) error {
-	changed := false
-	for _, as := range []format{csvFormat{}, jsonFormat{}} {
-		names, err := (&file{root: f.root, format: as}).parts(dir)
+func (f *file) forgetIn(ctx context.Context, dir string, keys map[string]bool, saysSo string) error {
+	names, err := f.store.names(ctx, dir)
+	if err != nil {
+		return err
+	}
+	parts := map[string][]manifestFile{} // by format
+	for _, name := range names {
+		as := formatOf(name)
+		if as == nil {
+			continue
+		}
+		from := keys
+		if path.Join(dir, name) == saysSo {
+			from = nil
+		}
+		part, err := f.forgetPart(ctx, as, dir, name, from)
 		if err != nil {
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		for _, name := range names {
-			dropped, err := f.forgetPart(as, dir, name, keys)
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			changed = changed || dropped
+		parts[as.name()] = append(parts[as.name()], part)
+		if r := f.runs[dir]; r != nil {
+			r.parts[name] = part
 		}
 	}
-	if !changed {
-		return nil
+	// What a process that died wrote aside, and what was replaced, has the values too.
+	if err := f.store.tidy(ctx, dir); err != nil {
+		return err
 	}
-	text, err := f.root.ReadFile(filepath.Join(dir, manifestName))
+	return f.describeAgain(ctx, dir, parts)
+}
+
+func (f *file) forgetPart(ctx context.Context, as format, dir, name string, keys map[string]bool) (manifestFile, error) {
+	content, err := f.store.read(ctx, dir, name)
+	if err != nil {
+		return manifestFile{}, err
+	}
+	kept, dropped, err := as.without(content, keys)
+	if err != nil {
+		return manifestFile{}, err
+	}
+	if dropped {
+		content = kept
+		if err := f.store.replace(ctx, dir, name, content); err != nil {
+			return manifestFile{}, err
+		}
+	}
+	return describe(as, name, content)
+}
+
+// describeAgain replaces a manifest that no longer tells the truth.
+func (f *file) describeAgain(ctx context.Context, dir string, parts map[string][]manifestFile) error {
+	text, err := f.store.read(ctx, dir, manifestName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nobody reads a run without one
 	}
-	var m manifest
+	var before manifest
 	if err == nil {
-		err = json.Unmarshal(text, &m)
+		err = json.Unmarshal(text, &before)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", manifestName, err)
 	}
-	described := &file{root: f.root, format: csvFormat{}}
-	if m.Format == (jsonFormat{}).name() {
-		described.format = jsonFormat{}
+	now := manifestOf(before.Run, before.Format, parts[before.Format])
+	if reflect.DeepEqual(before, now) {
+		return nil
 	}
-	return described.writeManifest(dir, m.Run)
-}
-
-func (f *file) forgetPart(as format, dir, name string, keys map[string]bool) (dropped bool, err error) {
-	text, err := f.root.ReadFile(filepath.Join(dir, name))
+	text, err = now.encode()
 	if err != nil {
-		return false, err
-	}
-	var kept bytes.Buffer
-	if dropped, err = as.without(bytes.NewReader(text), &kept, keys); err != nil || !dropped {
-		return false, err
-	}
-	return true, f.replace(dir, name, func(w io.Writer) error {
-		_, err := w.Write(kept.Bytes())
 		return err
-	})
-}
-
-func (csvFormat) without(r io.Reader, w io.Writer, keys map[string]bool) (dropped bool, err error) {
-	in, out := csv.NewReader(r), csv.NewWriter(w)
-	for first := true; ; first = false {
-		record, err := in.Read()
-		if errors.Is(err, io.EOF) {
-			out.Flush()
-			return dropped, out.Error()
-		}
-		if err != nil {
-			return false, err
-		}
-		// Whether formulas were guarded when it was written is not known.
-		if !first && len(record) > 1 && (keys[record[1]] || keys[strings.TrimPrefix(record[1], "'")]) {
-			dropped = true
-			continue
-		}
-		_ = out.Write(record) // its error stays, for Error
 	}
-}
-
-func (jsonFormat) without(r io.Reader, w io.Writer, keys map[string]bool) (dropped bool, err error) {
-	in, out := bufio.NewReader(r), bufio.NewWriter(w)
-	for {
-		line, err := in.ReadBytes('\n')
-		if len(line) > 0 {
-			var record struct {
-				Key string `json:"_key"`
-			}
-			if wrong := json.Unmarshal(line, &record); wrong != nil {
-				return false, errors.New("a line is not JSON")
-			}
-			if keys[record.Key] {
-				dropped = true
-			} else {
-				_, _ = out.Write(line) // its error stays, for Flush
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return dropped, out.Flush()
-		}
-		if err != nil {
-			return false, err
-		}
-	}
+	return errors.Join(f.store.replace(ctx, dir, manifestName, text), f.store.tidy(ctx, dir))
 }
 
 // erasedKeys are those of a batch's removals of which nothing may be left.

@@ -1,29 +1,32 @@
-// Package file writes audience changes as CSV or JSON Lines into a directory,
-// for whatever picks files up.
+// Package file writes audience changes as CSV, JSON Lines or Parquet into a
+// directory, a bucket of an S3-compatible server, or a directory of an SFTP
+// server, for whatever picks files up.
 //
 // Each batch is one file, and each run one directory:
 //
 //	run=<run>/part-<batch id>.csv
 //	run=<run>/_manifest.json
 //
-// A part appears whole: it is written aside, synced and renamed. The same batch
-// sent again replaces its file with the same bytes. The manifest is written
-// last, when the destination is closed, and lists every part of the run with
+// A part appears whole: in a directory it is written aside, synced and renamed,
+// and in a bucket an object is put at once, with its SHA-256 for the server to
+// check. The same batch sent again leaves the part that is there. The manifest is
+// written last, when the destination is closed, and lists every part of the run with
 // its rows and SHA-256, also those that an earlier process wrote before it
 // died; a reader that waits for it never sees half a run.
 //
 // A record has the columns _op (upsert or remove), _key and _id, then the
-// mapped ones. Times are RFC 3339. NULL is null in JSON Lines, and in CSV an
-// empty field, as is an empty string. JSON Lines has no NaN and no infinities;
-// they are refused there.
+// mapped ones. Times are RFC 3339 in texts, and microseconds in UTC in Parquet.
+// NULL is null in JSON Lines and Parquet, and in CSV an empty field, as is an
+// empty string. JSON Lines has no NaN and no infinities; they are refused there.
 //
 // Of a removal because the person was erased, all records of its key that are in
-// the directory are taken out first, and the manifests follow.
+// the directory are taken out first, and the manifests follow. In a bucket with
+// versions the older ones of these files go, too.
 //
 // A text in CSV that a spreadsheet would read as a formula, because it begins
 // with = + - @, a tab or a line end, gets a ' before it. That also meets
 // telephone numbers such as '+31612345678. Where the reader is a program, set
-// guard_formulas to "false" or take JSON Lines.
+// guard_formulas to "false" or take another format.
 package file
 
 import (
@@ -32,20 +35,24 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
+	"path"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 )
 
+const runPrefix = "run="
+
 // file is the destination. Open sets its fields.
 type file struct {
-	root   *os.Root // nothing outside it can be reached, whatever the ids are
+	store  store
 	format format
-	runs   map[string]string // by directory: the runs that were written to
+	runs   map[string]*run // by directory: the runs that were written to
+}
+
+// run is a run that is being written.
+type run struct {
+	id    string
+	parts map[string]manifestFile // by name: those that this process wrote
 }
 
 // New returns the destination.
@@ -55,76 +62,59 @@ func New() destination.Destination { return &file{} }
 func (*file) Describe() destination.Description {
 	return destination.Description{
 		Name:        "file",
-		Version:     "1.0.0",
+		Version:     "1.1.0",
 		Ops:         []destination.Op{destination.Upsert, destination.Remove},
 		Granularity: destination.PerRow,
 		Idempotent:  true,
-		Config: []destination.Field{
-			{Name: "directory", Required: true, Help: "an existing directory to write to"},
-			{Name: "format", Help: `"csv", which is the default, or "jsonl"`},
-			{Name: "guard_formulas", Help: `"false" leaves CSV texts that begin with = + - @ as they are, for readers that are no spreadsheet`},
-		},
+		Config:      fields(),
+		EgressHosts: []string{"${url}", "${endpoint}"},
 	}
 }
 
 // Validate implements [destination.Validator].
-func (*file) Validate(config map[string]string) error {
-	_, err := parseFormat(config)
+func (*file) Validate(values map[string]string) error {
+	_, err := parseConfig(values)
 	return err
 }
 
-func parseFormat(config map[string]string) (format, error) {
-	if config["directory"] == "" || strings.ContainsRune(config["directory"], 0) {
-		return nil, &destination.ConfigError{Field: "directory", Problem: "want an existing directory"}
-	}
-	guard := true
-	switch config["guard_formulas"] {
-	case "", "true":
-	case "false":
-		guard = false
-	default:
-		return nil, &destination.ConfigError{Field: "guard_formulas", Problem: `want "true" or "false"`}
-	}
-	switch config["format"] {
-	case "", "csv":
-		return csvFormat{guard: guard}, nil
-	case "jsonl":
-		return jsonFormat{}, nil
-	}
-	return nil, &destination.ConfigError{Field: "format", Problem: `want "csv" or "jsonl"`}
-}
-
 // Open implements [destination.Destination].
-func (f *file) Open(_ context.Context, config map[string]string) error {
-	format, err := parseFormat(config)
+func (f *file) Open(ctx context.Context, values map[string]string) error {
+	c, err := parseConfig(values)
 	if err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(config["directory"])
+	store, err := c.open()
 	if err != nil {
-		return &destination.ConfigError{Field: "directory", Problem: "cannot be opened: " + cause(err)}
+		return err
 	}
-	f.root, f.format, f.runs = root, format, map[string]string{}
-	if err := f.Check(context.Background()); err != nil {
-		f.root = nil
-		return errors.Join(&destination.ConfigError{Field: "directory", Problem: "cannot be written to: " + cause(err)}, root.Close())
+	f.store, f.format, f.runs = store, c.format, map[string]*run{}
+	if err := f.Check(ctx); err != nil {
+		f.store = nil
+		if problem, ok := errors.AsType[*destination.ConfigError](err); ok {
+			return errors.Join(problem, store.close())
+		}
+		return errors.Join(&destination.ConfigError{Field: c.field, Problem: "cannot be written to: " + cause(err)}, store.close())
 	}
 	return nil
 }
 
 // Check implements [destination.Checker]: it writes, which is the only way to
 // know that one may, and removes what it wrote.
-func (f *file) Check(context.Context) error {
+func (f *file) Check(ctx context.Context) error {
 	const name = ".sluis-check"
-	if err := f.replace(".", name, func(io.Writer) error { return nil }); err != nil {
-		return fmt.Errorf("write to the directory: %w", err)
+	err := f.store.replace(ctx, "", name, nil)
+	if err == nil {
+		err = f.store.remove(ctx, "", name)
 	}
-	return f.root.Remove(name)
+	if err == nil {
+		err = f.store.tidy(ctx, "")
+	}
+	return err
 }
 
 // Write implements [destination.Destination].
-func (f *file) Write(_ context.Context, batch destination.Batch) ([]destination.Result, error) {
-	if f.root == nil {
+func (f *file) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
+	if f.store == nil {
 		return nil, errors.New("the destination is not open")
 	}
 	for _, column := range batch.Columns {
@@ -149,91 +139,75 @@ func (f *file) Write(_ context.Context, batch destination.Batch) ([]destination.
 		kept.Changes = append(kept.Changes, change)
 	}
 	if keys := erasedKeys(batch); len(keys) > 0 {
-		if err := f.forget(keys); err != nil {
+		if err := f.forget(ctx, keys, f.partOf(batch)); err != nil {
 			return nil, fmt.Errorf("take out whom was erased: %w", err)
 		}
 	}
-	dir, err := f.runDir(batch.Run)
-	if err != nil {
-		return nil, fmt.Errorf("make the run's directory: %w", err)
-	}
-	name := partPrefix + safe(batch.ID) + "." + f.format.name()
-	if err := f.replace(dir, name, func(w io.Writer) error { return f.format.write(w, kept) }); err != nil {
-		return nil, fmt.Errorf("write %s: %w", name, err)
+	if err := f.writePart(ctx, kept); err != nil {
+		return nil, err
 	}
 	return results, nil
 }
 
+// partOf is a batch's part, with its directory.
+func (f *file) partOf(batch destination.Batch) string {
+	return runPrefix + safe(batch.Run) + "/" + partPrefix + safe(batch.ID) + "." + f.format.name()
+}
+
+// writePart writes a batch, unless it is there: it was sent before then, and
+// somebody may have been erased from it since.
+func (f *file) writePart(ctx context.Context, batch destination.Batch) error {
+	dir, name := path.Split(f.partOf(batch))
+	dir = path.Clean(dir)
+	r, err := f.begin(ctx, dir, batch.Run)
+	if err != nil {
+		return fmt.Errorf("begin the run's directory: %w", err)
+	}
+	content, err := f.format.encode(batch)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	created, err := f.store.create(ctx, dir, name, content)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if created {
+		r.parts[name], err = describe(f.format, name, content)
+	}
+	return err
+}
+
+// begin prepares a run's directory. If an earlier process wrote and closed it, its
+// manifest no longer tells the truth, and goes; so does what one left that died.
+func (f *file) begin(ctx context.Context, dir, id string) (*run, error) {
+	if r := f.runs[dir]; r != nil {
+		return r, nil
+	}
+	if err := f.store.remove(ctx, dir, manifestName); err != nil {
+		return nil, err
+	}
+	if err := f.store.tidy(ctx, dir); err != nil {
+		return nil, err
+	}
+	r := &run{id: id, parts: map[string]manifestFile{}}
+	f.runs[dir] = r
+	return r, nil
+}
+
 // Close implements [destination.Destination]: it writes the manifests.
-func (f *file) Close(context.Context) error {
-	if f.root == nil {
+func (f *file) Close(ctx context.Context) error {
+	if f.store == nil {
 		return nil
 	}
 	var errs []error
-	for dir, run := range f.runs {
-		if err := f.writeManifest(dir, run); err != nil {
+	for dir, r := range f.runs {
+		if err := f.writeManifest(ctx, dir, r); err != nil {
 			errs = append(errs, fmt.Errorf("write the manifest of %s: %w", dir, err))
 		}
 	}
-	errs = append(errs, f.root.Close())
-	f.root = nil
+	errs = append(errs, f.store.close())
+	f.store = nil
 	return errors.Join(errs...)
-}
-
-// runDir makes a run's directory, such that it is still there after a power
-// cut. If an earlier process wrote and closed it, its manifest no longer tells
-// the truth, and goes.
-func (f *file) runDir(run string) (string, error) {
-	dir := "run=" + safe(run)
-	if _, ok := f.runs[dir]; ok {
-		return dir, nil
-	}
-	if err := f.root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
-	}
-	if err := f.syncDir("."); err != nil {
-		return "", err
-	}
-	if err := f.root.Remove(filepath.Join(dir, manifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	f.runs[dir] = run
-	return dir, nil
-}
-
-// replace makes a file with what write writes: at any moment, also after a
-// power cut, there is the file before, or the new one, whole.
-func (f *file) replace(dir, name string, write func(io.Writer) error) (err error) {
-	aside := filepath.Join(dir, "."+name+".tmp")
-	out, err := f.root.OpenFile(aside, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = f.root.Remove(aside)
-		}
-	}()
-	err = write(out)
-	if err == nil {
-		err = out.Sync()
-	}
-	if err = errors.Join(err, out.Close()); err != nil {
-		return err
-	}
-	if err := f.root.Rename(aside, filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return f.syncDir(dir)
-}
-
-// syncDir makes the names in a directory durable.
-func (f *file) syncDir(dir string) error {
-	d, err := f.root.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // safe is the id if it can be part of a file's name, and else a digest of it.
@@ -252,12 +226,4 @@ func safe(id string) string {
 func digest(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return "sha256-" + hex.EncodeToString(sum[:16])
-}
-
-// cause is an error without the path, which is a configuration's value.
-func cause(err error) string {
-	if path, ok := errors.AsType[*fs.PathError](err); ok {
-		return path.Err.Error()
-	}
-	return err.Error()
 }

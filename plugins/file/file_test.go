@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
-	"io"
 	"io/fs"
 	"math"
 	"os"
@@ -78,53 +77,44 @@ func batch(id, email string) destination.Batch {
 	}
 }
 
-func TestConformance(t *testing.T) {
-	for _, format := range []string{"csv", "jsonl"} {
-		t.Run(format, func(t *testing.T) {
-			destinationtest.Run(t, func(t *testing.T) (destination.Destination, map[string]string) {
-				return New(), map[string]string{"directory": t.TempDir(), "format": format}
-			})
-		})
-	}
-}
-
 // The whole output of a run, byte for byte; and the same after the run was
 // sent again, half by a process that died and half by its successor.
 func TestGolden(t *testing.T) {
-	for _, format := range []string{"csv", "jsonl"} {
-		t.Run(format, func(t *testing.T) {
-			dir := t.TempDir()
-			config := map[string]string{"directory": dir, "format": format}
-			first := destinationtest.Batch("b1", destination.Upsert)
-			first.Changes = append(first.Changes[:7:7], first.Changes[8:]...) // without the very long text
-			second := destinationtest.Batch("b2", destination.Remove)
-			second.Changes = second.Changes[:2]
+	eachTarget(t, func(t *testing.T, config map[string]string, dir string) {
+		first := destinationtest.Batch("b1", destination.Upsert)
+		first.Changes = append(first.Changes[:7:7], first.Changes[8:]...) // without the very long text
+		second := destinationtest.Batch("b2", destination.Remove)
+		second.Changes = second.Changes[:2]
 
-			died := opened(t, config)
-			mustWrite(t, died, first)
-			if _, ok := tree(t, dir)["run=run-1/_manifest.json"]; ok {
-				t.Error("a manifest before the end of the run")
-			}
-			successor := opened(t, config)
-			mustWrite(t, successor, first)
-			mustWrite(t, successor, second)
-			mustClose(t, successor)
-			got := tree(t, dir)
+		died := opened(t, config)
+		mustWrite(t, died, first)
+		if _, ok := tree(t, dir)["run=run-1/_manifest.json"]; ok {
+			t.Error("a manifest before the end of the run")
+		}
+		successor := opened(t, config)
+		mustWrite(t, successor, first)
+		mustWrite(t, successor, second)
+		mustClose(t, successor)
+		got := tree(t, dir)
+		if config["format"] == "parquet" {
+			delete(got, "run=run-1/_manifest.json") // what a version of the library writes has no bytes to hold
+			got = legible(t, got)
+		}
 
-			golden := filepath.Join("testdata", format)
-			if *update {
-				for name, content := range got {
-					path := filepath.Join(golden, name)
-					if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
-						t.Fatal(err)
-					}
+		golden := filepath.Join("testdata", config["format"])
+		if *update {
+			for name, content := range got {
+				path := filepath.Join(golden, name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644)); err != nil {
+					t.Fatal(err)
 				}
 			}
-			if diff := cmp.Diff(tree(t, golden), got); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
+		}
+		if diff := cmp.Diff(tree(t, golden), got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		mustClose(t, died)
+	})
 }
 
 func TestManifestCountsWhatIsThere(t *testing.T) {
@@ -254,15 +244,39 @@ func TestReplaceFails(t *testing.T) {
 	d := opened(t, map[string]string{"directory": dir})
 	mustWrite(t, d, batch("b", "x"))
 	before := tree(t, dir)
-	boom := errors.New("boom")
 	f := d.(*file)
-	err := f.replace("run=r1", "part-b.csv", func(io.Writer) error { return boom })
-	if !errors.Is(err, boom) {
-		t.Errorf("err = %v", err)
+	if err := os.Mkdir(filepath.Join(dir, "run=r1", asideName("part-b.csv")), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.store.replace(t.Context(), "run=r1", "part-b.csv", []byte("boom")); err == nil {
+		t.Error("no error")
 	}
 	if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// A part that is there stays: it was sent before, and somebody may have been taken
+// out of it.
+func TestSentAgainAfterErasure(t *testing.T) {
+	eachTarget(t, func(t *testing.T, config map[string]string, dir string) {
+		d := opened(t, config)
+		mustWrite(t, d, batch("b", "anna@example.com"))
+		gone := batch("c", "")
+		gone.Changes[0] = destination.Change{ID: "x", Key: "k", Op: destination.Remove, PriorityReason: erased, Values: []any{nil}}
+		mustWrite(t, d, gone)
+		mustWrite(t, d, batch("b", "anna@example.com"))
+		mustClose(t, d)
+		files := legible(t, tree(t, dir))
+		for name, content := range files {
+			if strings.Contains(content, "anna@example.com") {
+				t.Errorf("%s has\n%s", name, content)
+			}
+		}
+		if len(files) != 3 {
+			t.Errorf("%d files, want two parts and a manifest", len(files))
+		}
+	})
 }
 
 func TestOpen(t *testing.T) {
@@ -273,11 +287,17 @@ func TestOpen(t *testing.T) {
 		{"directory", "\x00"},
 		{"format", "xlsx"},
 		{"guard_formulas", "no"},
+		{"url", "s3://bucket"},
+		{"endpoint", "https://s3.example.test"},
+		{"password", "hunter2"},
 	} {
 		config := map[string]string{"directory": t.TempDir()}
 		config[tt.field] = tt.value
 		err := New().Open(context.Background(), config)
 		problem, ok := errors.AsType[*destination.ConfigError](err)
+		if tt.field == "url" {
+			tt.field = "directory" // one of both is too many
+		}
 		if !ok || problem.Field != tt.field || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s %q: %v", tt.field, tt.value, err)
 		}

@@ -1,13 +1,13 @@
 package file
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"io"
 	"math"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -27,12 +27,24 @@ type format interface {
 	name() string // the extension
 	// refuses names a column that the format cannot hold.
 	refuses(columns []destination.Column, change destination.Change) (column string, bad bool)
-	write(w io.Writer, batch destination.Batch) error
+	encode(batch destination.Batch) ([]byte, error)
 	// count tells how many records a file has.
-	count(r io.Reader) (int, error)
-	// without copies a file less the records with some keys, and tells whether there
-	// were any.
-	without(r io.Reader, w io.Writer, keys map[string]bool) (dropped bool, err error)
+	count(content []byte) (int, error)
+	// without is a file less the records with some keys, if there were any.
+	without(content []byte, keys map[string]bool) (kept []byte, dropped bool, err error)
+}
+
+// formatOf is the format of a part, by its name; nil if it is none.
+func formatOf(name string) format {
+	if !strings.HasPrefix(name, partPrefix) {
+		return nil
+	}
+	for _, f := range []format{csvFormat{}, jsonFormat{}, parquetFormat{}} {
+		if path.Ext(name) == "."+f.name() {
+			return f
+		}
+	}
+	return nil
 }
 
 type csvFormat struct {
@@ -43,8 +55,9 @@ func (csvFormat) name() string { return "csv" }
 
 func (csvFormat) refuses([]destination.Column, destination.Change) (string, bool) { return "", false }
 
-func (f csvFormat) write(w io.Writer, batch destination.Batch) error {
-	out := csv.NewWriter(w)
+func (f csvFormat) encode(batch destination.Batch) ([]byte, error) {
+	var content bytes.Buffer
+	out := csv.NewWriter(&content)
 	record := []string{opColumn, keyColumn, idColumn}
 	for _, column := range batch.Columns {
 		record = append(record, f.text(column.Name))
@@ -58,7 +71,7 @@ func (f csvFormat) write(w io.Writer, batch destination.Batch) error {
 		_ = out.Write(record)
 	}
 	out.Flush()
-	return out.Error()
+	return content.Bytes(), out.Error()
 }
 
 func (f csvFormat) cell(v any) string {
@@ -86,8 +99,8 @@ func (f csvFormat) text(s string) string {
 	return s
 }
 
-func (csvFormat) count(r io.Reader) (int, error) {
-	in := csv.NewReader(r)
+func (csvFormat) count(content []byte) (int, error) {
+	in := csv.NewReader(bytes.NewReader(content))
 	in.ReuseRecord = true
 	for n := -1; ; n++ { // the first is the header
 		if _, err := in.Read(); errors.Is(err, io.EOF) {
@@ -95,6 +108,27 @@ func (csvFormat) count(r io.Reader) (int, error) {
 		} else if err != nil {
 			return 0, err
 		}
+	}
+}
+
+func (csvFormat) without(content []byte, keys map[string]bool) (_ []byte, dropped bool, err error) {
+	var kept bytes.Buffer
+	in, out := csv.NewReader(bytes.NewReader(content)), csv.NewWriter(&kept)
+	for first := true; ; first = false {
+		record, err := in.Read()
+		if errors.Is(err, io.EOF) {
+			out.Flush()
+			return kept.Bytes(), dropped, out.Error()
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		// Whether formulas were guarded when it was written is not known.
+		if !first && len(record) > 1 && (keys[record[1]] || keys[strings.TrimPrefix(record[1], "'")]) {
+			dropped = true
+			continue
+		}
+		_ = out.Write(record) // its error stays, for Error
 	}
 }
 
@@ -111,8 +145,8 @@ func (jsonFormat) refuses(columns []destination.Column, change destination.Chang
 	return "", false
 }
 
-func (jsonFormat) write(w io.Writer, batch destination.Batch) error {
-	out := bufio.NewWriter(w)
+func (jsonFormat) encode(batch destination.Batch) ([]byte, error) {
+	out := &bytes.Buffer{}
 	for _, change := range batch.Changes {
 		member(out, '{', opColumn, change.Op.String())
 		member(out, ',', keyColumn, change.Key)
@@ -123,18 +157,18 @@ func (jsonFormat) write(w io.Writer, batch destination.Batch) error {
 			}
 			member(out, ',', batch.Columns[i].Name, v)
 		}
-		_, _ = out.WriteString("}\n") // its error stays, for Flush
+		out.WriteString("}\n")
 	}
-	return out.Flush()
+	return out.Bytes(), nil
 }
 
 // member writes one member of an object, in the order of the columns, which a
 // map would lose.
-func member(out *bufio.Writer, before byte, name string, value any) {
-	_ = out.WriteByte(before)
-	_, _ = out.Write(encode(name))
-	_ = out.WriteByte(':')
-	_, _ = out.Write(encode(value))
+func member(out *bytes.Buffer, before byte, name string, value any) {
+	out.WriteByte(before)
+	out.Write(encode(name))
+	out.WriteByte(':')
+	out.Write(encode(value))
 }
 
 // encode is the JSON of a value that refuses has let through: it cannot fail.
@@ -146,16 +180,23 @@ func encode(v any) []byte {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
 }
 
-func (jsonFormat) count(r io.Reader) (int, error) {
-	n, buffer := 0, make([]byte, 64<<10)
-	for {
-		read, err := r.Read(buffer)
-		n += bytes.Count(buffer[:read], []byte("\n"))
-		if errors.Is(err, io.EOF) {
-			return n, nil
+func (jsonFormat) count(content []byte) (int, error) {
+	return bytes.Count(content, []byte("\n")), nil
+}
+
+func (jsonFormat) without(content []byte, keys map[string]bool) (kept []byte, dropped bool, err error) {
+	for line := range bytes.Lines(content) {
+		var record struct {
+			Key string `json:"_key"`
 		}
-		if err != nil {
-			return 0, err
+		if json.Unmarshal(line, &record) != nil {
+			return nil, false, errors.New("a line is not JSON")
 		}
+		if keys[record.Key] {
+			dropped = true
+			continue
+		}
+		kept = append(kept, line...)
 	}
+	return kept, dropped, nil
 }

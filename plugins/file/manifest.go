@@ -1,13 +1,13 @@
 package file
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"path/filepath"
+	"path"
 	"slices"
 	"strings"
 )
@@ -32,64 +32,62 @@ type manifestFile struct {
 	SHA256 string `json:"sha256"`
 }
 
-// writeManifest describes the parts as they are on disk, not as this process
-// remembers them: another may have written some before it died.
-func (f *file) writeManifest(dir, run string) error {
-	names, err := f.parts(dir)
+// describe is a part's entry.
+func describe(as format, name string, content []byte) (manifestFile, error) {
+	rows, err := as.count(content)
+	if err != nil {
+		return manifestFile{}, fmt.Errorf("%s: %w", name, err)
+	}
+	sum := sha256.Sum256(content)
+	return manifestFile{Name: name, Rows: rows, Bytes: int64(len(content)), SHA256: hex.EncodeToString(sum[:])}, nil
+}
+
+// manifestOf describes a run by its parts.
+func manifestOf(run, format string, parts []manifestFile) manifest {
+	m := manifest{Run: run, Format: format, Files: append([]manifestFile{}, parts...)}
+	slices.SortFunc(m.Files, func(a, b manifestFile) int { return strings.Compare(a.Name, b.Name) })
+	for _, part := range m.Files {
+		m.Rows += part.Rows
+	}
+	return m
+}
+
+func (m manifest) encode() ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetIndent("", "  ")
+	err := e.Encode(m)
+	return out.Bytes(), err
+}
+
+// writeManifest describes the parts that are there, not those that this process
+// remembers: another may have written some before it died. Only these it reads.
+func (f *file) writeManifest(ctx context.Context, dir string, r *run) error {
+	names, err := f.store.names(ctx, dir)
 	if err != nil {
 		return err
 	}
-	m := manifest{Run: run, Format: f.format.name(), Files: []manifestFile{}}
+	var parts []manifestFile
 	for _, name := range names {
-		part, err := f.describe(dir, name)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		as := formatOf(name)
+		if as == nil || as.name() != f.format.name() {
+			continue
 		}
-		m.Rows += part.Rows
-		m.Files = append(m.Files, part)
+		part, known := r.parts[name]
+		if !known {
+			content, err := f.store.read(ctx, dir, name)
+			if err == nil {
+				part, err = describe(as, name, content)
+			}
+			if err != nil {
+				return fmt.Errorf("read %s: %w", path.Join(dir, name), err)
+			}
+		}
+		parts = append(parts, part)
 	}
-	return f.replace(dir, manifestName, func(w io.Writer) error {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(m)
-	})
-}
-
-func (f *file) parts(dir string) ([]string, error) {
-	d, err := f.root.Open(dir)
+	text, err := manifestOf(r.id, f.format.name(), parts).encode()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	all, err := d.Readdirnames(-1)
-	if err = errors.Join(err, d.Close()); err != nil {
-		return nil, err
-	}
-	parts := slices.DeleteFunc(all, func(name string) bool {
-		return !strings.HasPrefix(name, partPrefix) || filepath.Ext(name) != "."+f.format.name()
-	})
-	slices.Sort(parts)
-	return parts, nil
-}
-
-func (f *file) describe(dir, name string) (manifestFile, error) {
-	in, err := f.root.Open(filepath.Join(dir, name))
-	if err != nil {
-		return manifestFile{}, err
-	}
-	defer in.Close() //nolint:errcheck // only read
-	hash := sha256.New()
-	size := &counter{}
-	rows, err := f.format.count(io.TeeReader(in, io.MultiWriter(hash, size)))
-	if err != nil {
-		return manifestFile{}, err
-	}
-	return manifestFile{Name: name, Rows: rows, Bytes: size.n, SHA256: hex.EncodeToString(hash.Sum(nil))}, nil
-}
-
-// counter is an io.Writer that counts.
-type counter struct{ n int64 }
-
-func (c *counter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
+	return f.store.replace(ctx, dir, manifestName, text)
 }

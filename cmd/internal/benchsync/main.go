@@ -1,0 +1,363 @@
+// Command benchsync measures the syncer on the embedded warehouse, through real
+// plugin processes: a first run to files and to PostgreSQL, then a plan of one
+// change in a thousand and its apply. Beside each figure is a reference of the
+// same run: what the disk, DuckDB and PostgreSQL's COPY need for the least of the same work.
+//
+// The figures are this machine's. Compare those of one run with each other.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/plugins/file"
+	"github.com/sluis-cdp/sluis/plugins/host"
+	"github.com/sluis-cdp/sluis/plugins/postgres"
+	"github.com/sluis-cdp/sluis/plugins/postgres/postgrestest"
+	"github.com/sluis-cdp/sluis/sql/duckdb"
+	"github.com/sluis-cdp/sluis/sql/warehouse"
+	syncer "github.com/sluis-cdp/sluis/sync"
+)
+
+// plugins are what this program is when it is started as one.
+var plugins = map[string]func() destination.Destination{
+	"discard":  func() destination.Destination { return discard{} },
+	"file":     file.New,
+	"postgres": postgres.New,
+}
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "plugin" {
+		destination.Serve(plugins[os.Args[2]]())
+		return
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "benchsync:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) (err error) {
+	flags := flag.NewFlagSet("benchsync", flag.ContinueOnError)
+	b := bench{}
+	flags.IntVar(&b.rows, "rows", 1_000_000, "how many rows the model has")
+	flags.StringVar(&b.memory, "memory", "4GB", "warehouse.memory_limit, beyond which queries spill to disk")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if b.dir, err = os.MkdirTemp("", "benchsync"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := b.run(ctx); err != nil {
+		return err
+	}
+	return b.print(out)
+}
+
+type bench struct {
+	rows   int
+	memory string
+	dir    string
+	path   string // of this program, and its digest
+	digest string
+	lines  []line
+}
+
+// line is one thing that was measured.
+type line struct {
+	name            string
+	rows            int
+	took, reference time.Duration
+	against         string // what the reference is
+}
+
+// measure times do.
+func (b *bench) measure(name string, do func() error) (time.Duration, error) {
+	started := time.Now()
+	if err := do(); err != nil {
+		return 0, fmt.Errorf("%s: %w", name, err)
+	}
+	took := time.Since(started)
+	fmt.Fprintf(os.Stderr, "%s: %.2f s\n", name, took.Seconds())
+	return took, nil
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.path, b.digest, err = host.Self(); err != nil {
+		return err
+	}
+	if err := b.populate(ctx); err != nil {
+		return fmt.Errorf("populate: %w", err)
+	}
+	for _, step := range []func(context.Context) error{b.boundary, b.files, b.postgres, b.changes} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) open(ctx context.Context) (warehouse.Driver, error) {
+	return duckdb.Open(ctx, duckdb.Config{Path: filepath.Join(b.dir, "w.duckdb"), MemoryLimit: b.memory, Threads: 2, Holder: "benchsync"})
+}
+
+// exec runs statements in the warehouse, and tells what they took without opening it.
+func (b *bench) exec(ctx context.Context, statements ...string) (took time.Duration, err error) {
+	d, err := b.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	started := time.Now()
+	for _, statement := range statements {
+		if err := d.Exec(ctx, statement); err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(started), nil
+}
+
+// populate makes a model of eight columns with everybody's consent.
+func (b *bench) populate(ctx context.Context) error {
+	_, err := b.exec(ctx,
+		`CREATE TABLE sluis_models.people AS SELECT md5('k' || i) AS customer, md5('p' || i) AS profile_id, 'tier' || i % 5 AS tier, i AS visits,
+			i % 2 = 0 AS active, i / 7 AS score, TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(i) AS seen, 'city' || i % 1000 AS city FROM range(`+strconv.Itoa(b.rows)+`) t(i)`,
+		`CREATE TABLE sluis_models.consent_profile AS SELECT profile_id, 'marketing' AS purpose, true AS allowed, md5(profile_id) AS decision_id, 'policy1' AS policy_version,
+			TIMESTAMPTZ '2026-01-01 00:00:00+00' AS decided_at FROM sluis_models.people`)
+	return err
+}
+
+// sync is the model for a destination. Its name is of what it measures.
+func (b *bench) sync(name, kind string, config syncer.Settings) syncer.Sync {
+	s := syncer.Sync{
+		Name: name, File: name + ".yaml", Model: "people", Key: "customer", Profile: "profile_id", Purpose: "marketing",
+		Destination: kind, Config: config, Mode: syncer.ModeMirror, BatchRows: 10_000,
+	}
+	for _, column := range []string{"tier", "visits", "active", "score", "seen", "city"} {
+		s.Mapping = append(s.Mapping, syncer.Field{Field: column, Column: column})
+	}
+	return s
+}
+
+func (b *bench) engine() (*syncer.Syncer, error) {
+	return syncer.New(syncer.Config{
+		Open: b.open,
+		Connect: func(ctx context.Context, s syncer.Sync) (destination.Destination, error) {
+			return b.start(ctx, s.Destination)
+		},
+		Unseal: func(context.Context, syncer.Sealed) (string, error) { return "", errors.New("nothing is sealed") },
+		Logger: slog.New(slog.DiscardHandler),
+	})
+}
+
+func (b *bench) start(ctx context.Context, kind string) (*host.Plugin, error) {
+	return host.Start(ctx, host.Config{Name: kind, Path: b.path, Args: []string{"plugin", kind}, SHA256: b.digest, Logger: slog.New(slog.DiscardHandler)})
+}
+
+// first runs a sync of which nothing was sent before.
+func (b *bench) first(ctx context.Context, s syncer.Sync) (time.Duration, error) {
+	engine, err := b.engine()
+	if err != nil {
+		return 0, err
+	}
+	return b.measure("first run to "+s.Name, func() error {
+		r, err := engine.Run(ctx, s, syncer.Options{})
+		if err == nil && r.Added != int64(b.rows) {
+			err = fmt.Errorf("%d rows were added, want %d", r.Added, b.rows)
+		}
+		return err
+	})
+}
+
+// boundary sends batches of 1,000 rows to a process that does nothing with them.
+func (b *bench) boundary(ctx context.Context) (err error) {
+	p, err := b.start(ctx, "discard")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close(context.WithoutCancel(ctx))) }()
+	if err := p.Open(ctx, nil); err != nil {
+		return err
+	}
+	batch := destination.Batch{ID: "b", Sync: "s", Run: "r"}
+	row := []any{"someone@example.org", "0612345678", "Someone", "Else", "Amsterdam", "NL", int64(42), 1.5, true, time.Unix(1e9, 0).UTC()}
+	for i, v := range row {
+		batch.Columns = append(batch.Columns, destination.Column{Name: "c" + strconv.Itoa(i), Type: destination.TypeOf(v)})
+	}
+	for i := range 1000 {
+		batch.Changes = append(batch.Changes, destination.Change{ID: fmt.Sprintf("%032d", i), Key: "key" + strconv.Itoa(i), Op: destination.Upsert, Values: row})
+	}
+	const batches = 200
+	took, err := b.measure("plugin boundary", func() error {
+		for range batches {
+			if _, err := p.Write(ctx, batch); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	b.lines = append(b.lines, line{name: "plugin boundary", rows: batches * len(batch.Changes), took: took})
+	return err
+}
+
+// files writes all rows in each format.
+func (b *bench) files(ctx context.Context) error {
+	for _, format := range []string{"csv", "jsonl", "parquet"} {
+		dir := filepath.Join(b.dir, format)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		took, err := b.first(ctx, b.sync("file_"+format, "file", syncer.Settings{"directory": dir, "format": format}))
+		if err != nil {
+			return err
+		}
+		reference, err := b.measure("the same bytes", func() error { return again(dir) })
+		if err != nil {
+			return err
+		}
+		b.lines = append(b.lines, line{"first run to file, " + format, b.rows, took, reference, "the same files, written and synced"})
+	}
+	return nil
+}
+
+// again writes the files of a directory once more, each with a sync.
+func again(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		out, err := os.Create(path + ".again")
+		if err != nil {
+			return err
+		}
+		_, err = out.Write(content)
+		return errors.Join(err, out.Sync(), out.Close())
+	})
+}
+
+// postgres writes all rows to a table; COPY brings the same to an unlogged one.
+func (b *bench) postgres(ctx context.Context) (err error) {
+	server, err := postgrestest.Start(ctx)
+	if errors.Is(err, postgrestest.ErrNotInstalled) {
+		fmt.Fprintln(os.Stderr, "without PostgreSQL:", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.Stop()) }()
+	const columns = "tier text, visits bigint, active boolean, score double precision, seen timestamptz, city text)"
+	if err := psql(ctx, server, "CREATE TABLE people (customer text PRIMARY KEY, "+columns); err != nil {
+		return err
+	}
+	took, err := b.first(ctx, b.sync("postgres", "postgres", syncer.Settings{"url": server.SocketURL(), "table": "public.people", "key": "customer"}))
+	if err != nil {
+		return err
+	}
+	if err := psql(ctx, server, "CREATE UNLOGGED TABLE copied (op text, key text PRIMARY KEY, id text, "+columns); err != nil {
+		return err
+	}
+	reference, err := b.measure("COPY", func() error {
+		return psql(ctx, server, `\copy copied FROM PROGRAM 'tail -q -n +2 `+b.dir+`/csv/run=*/part-*.csv' (FORMAT csv)`)
+	})
+	b.lines = append(b.lines, line{"first run to postgres", b.rows, took, reference, "COPY into an unlogged table"})
+	return err
+}
+
+func psql(ctx context.Context, server *postgrestest.Server, command string) error {
+	out, err := exec.CommandContext(ctx, "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-h", server.Socket, "-p", strconv.Itoa(server.Port), "-U", postgrestest.User, "-c", command).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("psql: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// changes plans and applies one change in a thousand.
+func (b *bench) changes(ctx context.Context) error {
+	s := b.sync("discard", "discard", nil)
+	if _, err := b.first(ctx, s); err != nil {
+		return err
+	}
+	if _, err := b.exec(ctx, "UPDATE sluis_models.people SET score = score + 1 WHERE visits % 1000 = 0"); err != nil {
+		return err
+	}
+	engine, err := b.engine()
+	if err != nil {
+		return err
+	}
+	var id string
+	planned, err := b.measure("plan", func() error {
+		p, err := engine.Plan(ctx, s)
+		if err == nil && p.Counts.Update != int64((b.rows+999)/1000) {
+			err = fmt.Errorf("%d updates", p.Counts.Update)
+		}
+		id = p.ID
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	// The least that finds them: a hash of each row against the stored one.
+	reference, err := b.exec(ctx, `CREATE TEMP TABLE least AS SELECT key FROM (
+			SELECT customer AS key, md5(CONCAT(tier, visits, active, score, epoch_us(seen), city)) AS row_hash FROM sluis_models.people
+		) m FULL OUTER JOIN (SELECT key, row_hash FROM sluis_sync.state WHERE sync = 'discard') k USING (key) WHERE m.row_hash = k.row_hash`)
+	if err != nil {
+		return err
+	}
+	b.lines = append(b.lines, line{"plan, 0.1 % changed", b.rows, planned, reference, "hash and outer join in DuckDB"})
+	applied, err := b.measure("apply", func() error {
+		_, err := engine.Apply(ctx, s, id, syncer.Options{})
+		return err
+	})
+	b.lines = append(b.lines, line{name: "apply of that", rows: (b.rows + 999) / 1000, took: applied})
+	return err
+}
+
+func (b *bench) print(out io.Writer) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, err := fmt.Fprintln(w, "what\trows\tseconds\trows/s\treference\tseconds\tof its speed")
+	for _, l := range b.lines {
+		reference := "\t\t"
+		if l.reference > 0 {
+			reference = fmt.Sprintf("%s\t%.2f\t%.2f", l.against, l.reference.Seconds(), l.reference.Seconds()/l.took.Seconds())
+		}
+		_, e := fmt.Fprintf(w, "%s\t%d\t%.2f\t%.0f\t%s\n", l.name, l.rows, l.took.Seconds(), float64(l.rows)/l.took.Seconds(), reference)
+		err = errors.Join(err, e)
+	}
+	return errors.Join(err, w.Flush())
+}
+
+// discard takes everything and keeps nothing.
+type discard struct{}
+
+func (discard) Describe() destination.Description {
+	return destination.Description{Name: "discard", Version: "1", Ops: []destination.Op{destination.Upsert, destination.Remove}, Granularity: destination.PerRow, Idempotent: true}
+}
+
+func (discard) Open(context.Context, map[string]string) error { return nil }
+
+func (discard) Write(_ context.Context, batch destination.Batch) ([]destination.Result, error) {
+	return destination.All(len(batch.Changes), destination.Result{Outcome: destination.Delivered}), nil
+}
+
+func (discard) Close(context.Context) error { return nil }
