@@ -21,7 +21,7 @@ var columnBytes = map[string]float64{
 	"granted": 1, "signal": 9, "signal_digest": 34, "decided_at": 8,
 	// models
 	"identifier_set": 125, "landed_on": 8, "is_alias": 1, "first_occurred_at": 8, "last_occurred_at": 8, "last_received_at": 8, "fingerprint": 8,
-	"day": 8, "is_later": 1, "definition": 34, "did": 5, "last_page_at": 8, "last_page_event_id": 61, "first_utm_at": 8, "first_utm_event_id": 61, "came": 6,
+	"day": 8, "is_later": 1, "definition": 34, "did": 5, "last_page_at": 8, "last_page_event_id": 61, "first_utm_at": 4, "first_utm_event_id": 30, "came": 6,
 	"made_as_of": 8, "changes_after": 8, "last_started_at": 8,
 	"node_key": 38, "node_a": 38, "node_b": 38, "cluster_id": 38, "founder_node": 38, "deciding_node": 38,
 	"id_type": 14, "kind_a": 14, "kind_b": 9, "is_declared": 1, "tier": 8, "profile_id": 29, "allowed": 1, "first_seen_at": 8, "last_seen_at": 8, "n_events": 8,
@@ -98,7 +98,7 @@ var relations = []relation{
 	{"int_identity_clusters", 0, idsPerPerson, []string{"node_key", "cluster_id"}},
 	{"identity_map", 0, idsPerPerson, []string{"node_key", "profile_id", "founder_node"}},
 	{"consent_node_state", 0, idsPerPerson * purposesAsked, append(slices.Clone(verdict), "fingerprint")},
-	{"consent_profile", 0, purposesAsked, []string{"profile_id", "purpose", "allowed", "decision_id", "policy_version", "deciding_node", "decided_at", "fingerprint"}},
+	{"consent_profile", 0, purposesAsked, []string{"profile_id", "purpose", "allowed", "decision_id", "policy_version", "deciding_node", "decided_at"}},
 	{"profile_sealed", 0, sealedPerPerson / 2, []string{
 		"profile_id", "field", "purpose", "pseudonym", "key_id", "ciphertext", "token", "decision_id", "received_at",
 	}},
@@ -230,7 +230,7 @@ var models = []model{
 	{"profile_sealed", false, false, 1, []read{{"vault", nil}, {"identity_map", []string{"node_key", "profile_id"}}}},
 	{"int_behaviour_days", false, false, 1, []read{{"stg_events", []string{
 		"event_id", "identifier_set", "is_bot", "purposes", "type", "event", "occurred_at", "received_at", "page_path", "utm_source", "spool_id", "spool_offset",
-	}}}},
+	}}, {"stg_identifier_days", []string{"landed_on", "identifier_set", "is_bot", "purposes", "n_events", "fingerprint"}}}},
 	{"profiles", false, false, 1, []read{
 		{"int_behaviour_days", without(relationNamed("int_behaviour_days").columns, "landed_on", "day", "is_later", "definition", "did", "fingerprint")},
 		{"identifier_owners", nil},

@@ -74,7 +74,7 @@ evidence as (
 {#- What there is to say of each identifier on consent, as one number, which is another
     if any of it is another: node_key and fingerprint. -#}
 {% macro consent_fingerprints() -%}
-select node_key, {{ fingerprint(['sum(n)', 'bit_xor(fingerprint)']) }} as fingerprint
+select node_key, {{ fingerprint(['coalesce(sum(n), 0)', 'coalesce(bit_xor(fingerprint), 0)']) }} as fingerprint
 from (
     select
         pseudonym as node_key,

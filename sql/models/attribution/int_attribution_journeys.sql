@@ -26,7 +26,7 @@ conversions as (
 ),
 
 said as (
-    select v.profile_id, {{ fingerprint(['v.n', 'v.fingerprint', 'coalesce(c.n, 0)', 'coalesce(c.fingerprint, 0)']) }} as fingerprint
+    select v.profile_id, {{ fingerprint(['v.n', 'coalesce(v.fingerprint, 0)', 'coalesce(c.n, 0)', 'coalesce(c.fingerprint, 0)']) }} as fingerprint
     from (
         select
             profile_id,
@@ -36,7 +36,7 @@ said as (
         group by profile_id
     ) as v
     left join (
-        select profile_id, count(*) as n, bit_xor({{ fingerprint(['kind', 'conversion_id', micros('converted_at')]) }}) as fingerprint
+        select profile_id, count(*) as n, bit_xor({{ fingerprint(["coalesce(kind, '')", 'conversion_id', 'coalesce(' ~ micros('converted_at') ~ ', 0)']) }}) as fingerprint
         from conversions
         group by profile_id
     ) as c on c.profile_id = v.profile_id

@@ -76,9 +76,9 @@ farthest as (
         concat(
             {%- for funnel in funnels %}{% set f = loop.index %}
             {%- if not loop.first %},{% endif %}
-            max(case when is_{{ f }}_1 then '1' else '0' end)
+            coalesce(max(case when is_{{ f }}_1 then '1' else '0' end), '0')
             {%- for i in range(2, (funnel['steps'] | length) + 1) %},
-            max(case when is_{{ f }}_1 and at_{{ f }}_{{ i }} - moment <= {{ funnel['within_hours'] }} * 3600000000 then '1' else '0' end)
+            coalesce(max(case when is_{{ f }}_1 and at_{{ f }}_{{ i }} - moment <= {{ funnel['within_hours'] }} * 3600000000 then '1' else '0' end), '0')
             {%- endfor %}
             {%- endfor %}
         ) as came

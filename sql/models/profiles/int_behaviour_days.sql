@@ -27,7 +27,7 @@ select
     e.occurred_at >= {{ as_of() }} as is_later,
     '{{ definition }}' as definition,
     -- For each thing asked 1, if one of the events is such, or 0.
-    concat({% for condition in asked %}max(case when {{ condition }} then '1' else '0' end){% if not loop.last %}, {% endif %}{% endfor %}) as did,
+    concat({% for condition in asked %}coalesce(max(case when {{ condition }} then '1' else '0' end), '0'){% if not loop.last %}, {% endif %}{% endfor %}) as did,
     cast(count(*) as int64) as n_events,
     cast(count(case when e.type = 'page' then 1 end) as int64) as pages,
     cast(count(case when e.event = 'Live Chat Started' then 1 end) as int64) as chats,

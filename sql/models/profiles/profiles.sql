@@ -21,7 +21,7 @@ behaviour as (
         sum(pages) as pages,
         sum(chats) as chats,
         {{ last_by('last_page_path', 'last_page_at', 'last_page_event_id') }} as last_page_path,
-        {{ first_by('first_utm_source', 'first_utm_at', 'first_utm_event_id') }} as first_utm_source
+        {{ first_by('first_utm_source', 'coalesce(' ~ micros('first_utm_at') ~ ', 0)', "coalesce(first_utm_event_id, '')") }} as first_utm_source
     from {{ consented_behaviour() }} as b
     group by profile_id
 ),

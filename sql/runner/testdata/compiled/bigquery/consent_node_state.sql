@@ -2,7 +2,7 @@
 -- two at the same time the refusal counts. A run looks anew at those identifiers of
 -- which there is other evidence than what their words were found in.
 with told as (
-    select node_key, farm_fingerprint(concat(cast(sum(n) as string), ' ', cast(bit_xor(fingerprint) as string))) as fingerprint
+    select node_key, farm_fingerprint(concat(cast(coalesce(sum(n), 0) as string), ' ', cast(coalesce(bit_xor(fingerprint), 0) as string))) as fingerprint
     from (
         select
             pseudonym as node_key,

@@ -17,7 +17,7 @@ conversions as (
 ),
 
 said as (
-    select v.profile_id, farm_fingerprint(concat(cast(v.n as string), ' ', cast(v.fingerprint as string), ' ', cast(coalesce(c.n, 0) as string), ' ', cast(coalesce(c.fingerprint, 0) as string))) as fingerprint
+    select v.profile_id, farm_fingerprint(concat(cast(v.n as string), ' ', cast(coalesce(v.fingerprint, 0) as string), ' ', cast(coalesce(c.n, 0) as string), ' ', cast(coalesce(c.fingerprint, 0) as string))) as fingerprint
     from (
         select
             profile_id,
@@ -27,7 +27,7 @@ said as (
         group by profile_id
     ) as v
     left join (
-        select profile_id, count(*) as n, bit_xor(farm_fingerprint(concat(cast(kind as string), ' ', cast(conversion_id as string), ' ', cast(unix_micros(converted_at) as string)))) as fingerprint
+        select profile_id, count(*) as n, bit_xor(farm_fingerprint(concat(cast(coalesce(kind, '') as string), ' ', cast(conversion_id as string), ' ', cast(coalesce(unix_micros(converted_at), 0) as string)))) as fingerprint
         from conversions
         group by profile_id
     ) as c on c.profile_id = v.profile_id

@@ -21,7 +21,7 @@ behaviour as (
         sum(pages) as pages,
         sum(chats) as chats,
         array_agg(last_page_path ignore nulls order by last_page_at desc, last_page_event_id desc limit 1)[safe_offset(0)] as last_page_path,
-        array_agg(first_utm_source ignore nulls order by first_utm_at, first_utm_event_id limit 1)[safe_offset(0)] as first_utm_source
+        array_agg(first_utm_source ignore nulls order by coalesce(unix_micros(first_utm_at), 0), coalesce(first_utm_event_id, '') limit 1)[safe_offset(0)] as first_utm_source
     from (
     select o.profile_id, b.*
     from sluis_models.int_behaviour_days as b

@@ -2,7 +2,7 @@
 -- two at the same time the refusal counts. A run looks anew at those identifiers of
 -- which there is other evidence than what their words were found in.
 with told as (
-    select node_key, cast(hash(sum(n), bit_xor(fingerprint)) >> 1 as int64) as fingerprint
+    select node_key, cast(hash(coalesce(sum(n), 0), coalesce(bit_xor(fingerprint), 0)) >> 1 as int64) as fingerprint
     from (
         select
             pseudonym as node_key,

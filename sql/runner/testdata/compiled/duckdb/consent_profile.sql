@@ -2,31 +2,37 @@
 -- identifiers refuses for all; without evidence there is no row, which means no. A
 -- run decides anew for those profiles that have other identifiers, or whose
 -- identifiers have other words, than it was decided by.
-with words as (
-    select m.profile_id, s.node_key, s.purpose, s.granted, s.decided_at, s.decision_id, s.policy_version
-    from sluis_models.consent_node_effective as s
-    join sluis_models.identity_map as m on m.node_key = s.node_key
-),
-
-said as (
-    select
-        profile_id,
-        bit_xor(cast(hash(node_key, purpose, granted, coalesce(epoch_us(decided_at), 0), coalesce(decision_id, ''), coalesce(policy_version, '')) >> 1 as int64)) as fingerprint
-    from words
-    group by profile_id
+with said as (
+    select m.profile_id, bit_xor(n.fingerprint) as fingerprint
+    from (
+        select
+            node_key,
+            bit_xor(cast(hash(node_key, purpose, granted, coalesce(epoch_us(decided_at), 0), coalesce(decision_id, ''), coalesce(policy_version, '')) >> 1 as int64)) as fingerprint
+        from sluis_models.consent_node_effective
+        group by node_key
+    ) as n
+    join sluis_models.identity_map as m on m.node_key = n.node_key
+    group by m.profile_id
 ),
 
 changed as (
     select profile_id, fingerprint from said
 ),
 
+nodes as (
+    select m.profile_id, m.node_key
+    from sluis_models.identity_map as m
+    join changed as c on c.profile_id = m.profile_id
+),
+
 verdicts as (
-    select w.*
-    from words as w
+    select n.profile_id, s.*
+    from sluis_models.consent_node_effective as s
+    join nodes as n on n.node_key = s.node_key
     where true
     qualify row_number() over (
-        partition by w.profile_id, w.purpose
-        order by case when w.granted then 1 else 0 end, w.decided_at desc, w.node_key
+        partition by n.profile_id, s.purpose
+        order by case when s.granted then 1 else 0 end, s.decided_at desc, s.node_key
     ) = 1
 )
 

@@ -17,7 +17,7 @@ conversions as (
 ),
 
 said as (
-    select v.profile_id, cast(hash(v.n, v.fingerprint, coalesce(c.n, 0), coalesce(c.fingerprint, 0)) >> 1 as int64) as fingerprint
+    select v.profile_id, cast(hash(v.n, coalesce(v.fingerprint, 0), coalesce(c.n, 0), coalesce(c.fingerprint, 0)) >> 1 as int64) as fingerprint
     from (
         select
             profile_id,
@@ -27,7 +27,7 @@ said as (
         group by profile_id
     ) as v
     left join (
-        select profile_id, count(*) as n, bit_xor(cast(hash(kind, conversion_id, epoch_us(converted_at)) >> 1 as int64)) as fingerprint
+        select profile_id, count(*) as n, bit_xor(cast(hash(coalesce(kind, ''), conversion_id, coalesce(epoch_us(converted_at), 0)) >> 1 as int64)) as fingerprint
         from conversions
         group by profile_id
     ) as c on c.profile_id = v.profile_id

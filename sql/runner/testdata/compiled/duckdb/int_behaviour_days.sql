@@ -12,7 +12,7 @@ select
     e.occurred_at >= now() as is_later,
     '92ac1a76c0a0176b136e6ba1a6841959' as definition,
     -- For each thing asked 1, if one of the events is such, or 0.
-    concat(max(case when true then '1' else '0' end), max(case when true then '1' else '0' end), max(case when event = 'Live Chat Started' then '1' else '0' end)) as did,
+    concat(coalesce(max(case when true then '1' else '0' end), '0'), coalesce(max(case when true then '1' else '0' end), '0'), coalesce(max(case when event = 'Live Chat Started' then '1' else '0' end), '0')) as did,
     cast(count(*) as int64) as n_events,
     cast(count(case when e.type = 'page' then 1 end) as int64) as pages,
     cast(count(case when e.event = 'Live Chat Started' then 1 end) as int64) as chats,

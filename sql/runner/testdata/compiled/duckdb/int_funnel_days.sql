@@ -98,10 +98,10 @@ farthest as (
         profile_id,
         day,
         concat(
-            max(case when is_1_1 then '1' else '0' end),
-            max(case when is_1_1 and at_1_2 - moment <= 168 * 3600000000 then '1' else '0' end),
-            max(case when is_1_1 and at_1_3 - moment <= 168 * 3600000000 then '1' else '0' end),
-            max(case when is_1_1 and at_1_4 - moment <= 168 * 3600000000 then '1' else '0' end)
+            coalesce(max(case when is_1_1 then '1' else '0' end), '0'),
+            coalesce(max(case when is_1_1 and at_1_2 - moment <= 168 * 3600000000 then '1' else '0' end), '0'),
+            coalesce(max(case when is_1_1 and at_1_3 - moment <= 168 * 3600000000 then '1' else '0' end), '0'),
+            coalesce(max(case when is_1_1 and at_1_4 - moment <= 168 * 3600000000 then '1' else '0' end), '0')
         ) as came
     from next_3
     group by profile_id, day

@@ -21,7 +21,7 @@ behaviour as (
         sum(pages) as pages,
         sum(chats) as chats,
         arg_max(last_page_path, row(last_page_at, last_page_event_id)) filter (where last_page_path is not null) as last_page_path,
-        arg_min(first_utm_source, row(first_utm_at, first_utm_event_id)) filter (where first_utm_source is not null) as first_utm_source
+        arg_min(first_utm_source, row(coalesce(epoch_us(first_utm_at), 0), coalesce(first_utm_event_id, ''))) filter (where first_utm_source is not null) as first_utm_source
     from (
     select o.profile_id, b.*
     from sluis_models.int_behaviour_days as b
