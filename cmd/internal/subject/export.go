@@ -181,7 +181,7 @@ func open(opener *seal.Opener, row []any, v SealedValue) (value, unreadable stri
 }
 
 // notExported are models that say again what is exported already.
-var notExported = []string{"profile_events", "profile_sealed", "identity_map", "int_profile_traits", "int_attribution_journeys"}
+var notExported = []string{"profile_events", "profile_sealed", "identity_map"}
 
 // exportModels reads every table of the models that has profiles.
 func (s *Subjects) exportModels(ctx context.Context, d warehouse.Driver, e *Export, p Person) error {
