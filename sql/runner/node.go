@@ -101,11 +101,11 @@ var unsupportedKeys = map[string]string{
 	"require_partition_filter": "models and tests read whole tables: remove it",
 }
 
-// overwriteHooks do for dbt what insert_overwrite does here by itself, and
+// overwriteHook does for dbt what insert_overwrite does here by itself, and
 // huskHook what delete+insert does.
 var (
-	overwriteHooks = []string{"{{ remove_left_behind() }}", "{{ remove_emptied_days() }}"}
-	huskHook       = regexp.MustCompile(`^\{\{ remove_husks\('(\w+)'\) \}\}$`)
+	overwriteHook = regexp.MustCompile(`^\{\{ (remove_left_behind\(\)|remove_emptied_days\(\w+\(\)\)) \}\}$`)
+	huskHook      = regexp.MustCompile(`^\{\{ remove_husks\('(\w+)'\) \}\}$`)
 )
 
 // husk is the column that is NULL in a row that delete+insert does not insert,
@@ -120,7 +120,7 @@ func (n *Node) husk() string {
 // checkConfig returns what is wrong with a config in a file of SQL, or an empty
 // string.
 func checkConfig(key string, value any) string {
-	if text, ok := value.(string); ok && key == "post_hook" && (slices.Contains(overwriteHooks, text) || huskHook.MatchString(text)) {
+	if text, ok := value.(string); ok && key == "post_hook" && (overwriteHook.MatchString(text) || huskHook.MatchString(text)) {
 		return ""
 	}
 	return checkConfigKey(key)

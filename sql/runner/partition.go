@@ -191,7 +191,13 @@ func (b builder) within(from string, listed replaced) error {
 func (r replaced) contains(dialect string, p partitioning, prefix string) string {
 	var conditions []string
 	if len(r.constants) > 0 {
-		conditions = append(conditions, p.of(dialect, prefix)+" in ("+strings.Join(r.constants, ", ")+")")
+		list := strings.Join(r.constants, ", ")
+		listed := p.of(dialect, prefix) + " in (" + list + ")"
+		if dialect == "duckdb" && p.kind == "timestamp" {
+			// By what lies before the first day and after the last, unlike by what is calculated of each row, DuckDB passes over the rest.
+			listed = fmt.Sprintf("(%[1]s >= least(%[2]s) and %[1]s < greatest(%[2]s) + interval 24 hour and %[3]s)", prefix+quoteAll(dialect, []string{p.field})[0], list, listed)
+		}
+		conditions = append(conditions, listed)
 	}
 	if r.null {
 		conditions = append(conditions, p.of(dialect, prefix)+" is null")

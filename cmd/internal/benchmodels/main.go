@@ -47,6 +47,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.IntVar(&b.threads, "threads", 2, "threads of the warehouse; models are built one after the other")
 	flags.StringVar(&b.dir, "dir", "", "keep what landed here, and land nothing if it is there already; default a temporary folder")
 	flags.StringVar(&b.models, "models", "", "the folder of a dbt project to measure; default the one that comes with Sluis")
+	flags.BoolVar(&b.tests, "tests", true, "run the tests, too")
 	flags.DurationVar(&b.least, "least", 100*time.Millisecond, "leave models that took less out of the table")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -67,6 +68,7 @@ type bench struct {
 	threads int
 	dir     string
 	models  string
+	tests   bool
 	least   time.Duration
 	out     io.Writer
 }
@@ -99,9 +101,11 @@ func (b *bench) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	tests, err := b.build(ctx, "tests", (*runner.Project).Test)
-	if err != nil {
-		return err
+	var tests phase
+	if b.tests {
+		if tests, err = b.build(ctx, "tests", (*runner.Project).Test); err != nil {
+			return err
+		}
 	}
 	if err := w.show(true); err != nil {
 		return err

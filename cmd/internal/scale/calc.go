@@ -77,13 +77,14 @@ type variant struct {
 }
 
 const (
-	staging = "stg_events"
-	addedUp = "stg_identifier_days"
+	staging   = "stg_events"
+	addedUp   = "stg_identifier_days"
+	behaviour = "int_behaviour_days"
 )
 
 var (
 	wholeBuild       = variant{"all whole", func(model, relation) bool { return false }}
-	stagingByDay     = variant{"staging by day", func(m model, _ relation) bool { return m.name == staging || m.name == addedUp }}
+	stagingByDay     = variant{"staging by day", func(m model, _ relation) bool { return m.name == staging || m.name == addedUp || m.name == behaviour }}
 	everyEventsByDay = variant{"all by day (not built)", func(_ model, r relation) bool { return r.perEvent > 0 }}
 )
 
@@ -110,6 +111,11 @@ func (m model) scanned(w workload, v variant) float64 {
 	}
 	if m.name == addedUp && v.fresh(m, relationNamed(staging)) {
 		for _, read := range findingAddedUp {
+			total += read.bytes(w)
+		}
+	}
+	if m.name == behaviour && v.fresh(m, relationNamed(staging)) {
+		for _, read := range findingBehaviour {
 			total += read.bytes(w)
 		}
 	}

@@ -21,6 +21,8 @@ var columnBytes = map[string]float64{
 	"granted": 1, "signal": 9, "signal_digest": 34, "decided_at": 8,
 	// models
 	"identifier_set": 125, "landed_on": 8, "is_alias": 1, "first_occurred_at": 8, "last_occurred_at": 8, "last_received_at": 8, "fingerprint": 8,
+	"day": 8, "is_later": 1, "definition": 34, "did": 5, "last_page_at": 8, "last_page_event_id": 61, "first_utm_at": 4, "first_utm_event_id": 30, "came": 6,
+	"made_as_of": 8, "changes_after": 8, "last_started_at": 8,
 	"node_key": 38, "node_a": 38, "node_b": 38, "cluster_id": 38, "founder_node": 38, "deciding_node": 38,
 	"id_type": 14, "kind_a": 14, "kind_b": 9, "is_declared": 1, "tier": 8, "profile_id": 29, "allowed": 1, "first_seen_at": 8, "last_seen_at": 8, "n_events": 8,
 	"n_nodes": 8, "n_devices": 8, "is_known": 1, "last_page_path": 11, "first_utm_source": 12, "pages": 8, "chats": 8,
@@ -86,15 +88,16 @@ var relations = []relation{
 	}},
 	{"stg_identifiers", 0, 2 * idsPerPerson, []string{"identifier_set", "node_key", "id_type"}},
 	{"identifier_owners", 0, 2 * idsPerPerson, []string{"identifier_set", "profile_id"}},
-	// From choices, and once more from the events that carried them.
-	{"stg_consent", 0, 2 * choicesPerID * idsPerPerson * purposesAsked, verdict},
+	{"int_behaviour_days", 2 / eventsPerVisit, 0, []string{
+		"landed_on", "identifier_set", "day", "is_later", "definition", "did", "n_events", "pages", "chats",
+		"last_page_path", "last_page_at", "last_page_event_id", "first_utm_source", "first_utm_at", "first_utm_event_id", "fingerprint",
+	}},
 	{"identity_nodes", 0, idsPerPerson, []string{"node_key", "id_type", "first_seen_at", "last_seen_at", "n_events"}},
 	{"identity_links", 0, idsPerPerson, link},
 	{"identity_edges", 0, idsPerPerson, append(slices.Clone(link), "tier")},
 	{"int_identity_clusters", 0, idsPerPerson, []string{"node_key", "cluster_id"}},
 	{"identity_map", 0, idsPerPerson, []string{"node_key", "profile_id", "founder_node"}},
-	{"consent_node_state", 0, idsPerPerson * purposesAsked, verdict},
-	{"consent_node_effective", 0, idsPerPerson * purposesAsked, verdict},
+	{"consent_node_state", 0, idsPerPerson * purposesAsked, append(slices.Clone(verdict), "fingerprint")},
 	{"consent_profile", 0, purposesAsked, []string{"profile_id", "purpose", "allowed", "decision_id", "policy_version", "deciding_node", "decided_at"}},
 	{"profile_sealed", 0, sealedPerPerson / 2, []string{
 		"profile_id", "field", "purpose", "pseudonym", "key_id", "ciphertext", "token", "decision_id", "received_at",
@@ -103,8 +106,9 @@ var relations = []relation{
 		"profile_id", "first_seen_at", "last_seen_at", "n_events", "n_nodes", "n_devices", "is_known", "last_page_path", "first_utm_source", "pages", "chats",
 		"consent_necessary", "consent_identity", "consent_analytics", "consent_personalization", "consent_marketing", "consent_advertising", "consent_sale",
 	}},
-	{"profile_traits", 0, 1, []string{
-		"profile_id", "page_views", "page_views_30d", "pages", "sources", "favourite_page", "first_source", "last_source", "last_page", "plan", "orders",
+	{"int_funnel_days", 1 / eventsPerVisit, 0, []string{"profile_id", "day", "came", "n_events", "fingerprint", "definition"}},
+	{"int_profile_traits", 0, 1, []string{
+		"profile_id", "n_events", "fingerprint", "definition", "made_as_of", "changes_after", "page_views", "page_views_30d", "pages", "sources", "favourite_page", "first_source", "last_source", "last_page", "plan", "orders",
 		"revenue", "revenue_90d", "average_order", "smallest_order", "largest_order", "last_order_at",
 	}},
 	{"int_sessions", 1 / eventsPerVisit, 0, []string{
@@ -113,8 +117,9 @@ var relations = []relation{
 	}},
 	{"conversions", 0, ordersPerPerson, []string{"conversion_id", "profile_id", "kind", "converted_at", "conversion_date", "order_id", "gross_value", "value", "currency", "is_refunded"}},
 	// A visit is in the journey of one conversion at most of those who do not order often, or in one without.
-	{"attribution_journeys", 1 / eventsPerVisit, 0, []string{
-		"journey_id", "kind", "profile_id", "conversion_id", "converted_at", "outcome", "place", "visits", "session_id", "started_at", "channel", "campaign",
+	{"int_attribution_journeys", 1 / eventsPerVisit, 0, []string{
+		"journey_id", "kind", "profile_id", "conversion_id", "converted_at", "place", "visits", "session_id", "started_at", "last_started_at", "channel", "campaign",
+		"fingerprint", "definition",
 	}},
 	{"attribution_credits", 0, ordersPerPerson * (3 + 4*visitsPerOrder), []string{"conversion_id", "model", "session_id", "channel", "campaign", "credit", "value"}},
 	{"state", 0, syncs * syncedShare, []string{
@@ -159,6 +164,12 @@ var findingAddedUp = []read{
 	{"stg_identifier_days", []string{"landed_on", "n_events", "fingerprint"}},
 }
 
+// findingBehaviour is what int_behaviour_days reads whole for that.
+var findingBehaviour = []read{
+	{"stg_identifier_days", []string{"landed_on", "identifier_set", "is_bot", "purposes", "n_events", "last_occurred_at", "fingerprint"}},
+	{"int_behaviour_days", []string{"landed_on", "is_later", "definition", "n_events", "fingerprint"}},
+}
+
 // model is a node of the dbt project and what one build of it reads. Where it
 // reads the view profile_events, it is what the view reads that counts.
 // A column counts once for each query, as BigQuery bills it.
@@ -177,12 +188,14 @@ var models = []model{
 	}}}},
 	{"stg_identifiers", false, false, 1, []read{{"stg_identifier_days", []string{"identifier_set"}}}},
 	{"identifier_owners", false, false, 1, []read{{"stg_identifiers", []string{"identifier_set", "node_key"}}, {"identity_map", []string{"node_key", "profile_id"}}}},
-	{"stg_consent", false, false, 1, []read{
-		{"stg_identifier_days", []string{"identifier_set", "purposes", "denied", "decision_id", "policy_version", "last_occurred_at", "last_received_at"}},
+	{"stg_consent", true, false, 1, []read{{"stg_identifier_days", nil}, {"stg_identifiers", nil}, {"consents", nil}}},
+	{"consent_node_state", false, false, 1, []read{
+		{"stg_identifier_days", []string{
+			"identifier_set", "purposes", "denied", "decision_id", "policy_version", "last_occurred_at", "last_received_at", "n_events", "fingerprint",
+		}},
 		{"stg_identifiers", []string{"identifier_set", "node_key"}},
-		{"consents", verdictOf("pseudonym")},
+		{"consents", append(verdictOf("pseudonym"), "spool_id", "spool_offset")},
 	}},
-	{"consent_node_state", false, false, 1, []read{{"stg_consent", nil}}},
 	{"identity_nodes", false, false, 1, []read{
 		{"stg_identifier_days", []string{"identifier_set", "is_bot", "n_events", "first_occurred_at", "last_occurred_at"}}, {"stg_identifiers", nil},
 	}},
@@ -206,22 +219,28 @@ var models = []model{
 	{"identity_map", false, false, 1, []read{{"int_identity_clusters", nil}, {"identity_nodes", []string{"node_key", "first_seen_at"}}}},
 	{"identity_aliases", true, false, 1, []read{{"identity_map", nil}}},
 	{"identity_changes", false, false, 1, []read{{"identity_map", nil}}},
-	{"consent_node_effective", false, false, 1, []read{{"consent_node_state", nil}, {"identity_links", []string{"node_a", "node_b"}}}},
+	{"consent_node_effective", true, false, 1, []read{{"consent_node_state", nil}, {"identity_links", nil}}},
 	{"consent_profile", false, false, 1, []read{
-		{"consent_node_effective", without(verdict, "signal")},
+		{"consent_node_state", without(verdict, "signal")},
+		{"identity_links", []string{"node_a", "node_b"}},
 		{"identity_map", []string{"node_key", "profile_id"}},
 	}},
 	{"counts_published", false, false, 1, nil}, // of counts and ledger, which stay small
 	{"profile_events", true, false, 1, []read{{"stg_events", nil}, {"identifier_owners", nil}}},
 	{"profile_sealed", false, false, 1, []read{{"vault", nil}, {"identity_map", []string{"node_key", "profile_id"}}}},
+	{"int_behaviour_days", false, false, 1, []read{{"stg_events", []string{
+		"event_id", "identifier_set", "is_bot", "purposes", "type", "event", "occurred_at", "received_at", "page_path", "utm_source", "spool_id", "spool_offset",
+	}}, {"stg_identifier_days", []string{"landed_on", "identifier_set", "is_bot", "purposes", "n_events", "fingerprint"}}}},
 	{"profiles", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "type", "event", "occurred_at", "page_path", "utm_source"}},
+		{"int_behaviour_days", without(relationNamed("int_behaviour_days").columns, "landed_on", "day", "is_later", "definition", "did", "fingerprint")},
 		{"identifier_owners", nil},
 		{"identity_map", []string{"node_key", "profile_id"}},
 		{"identity_nodes", []string{"node_key", "id_type", "first_seen_at", "last_seen_at"}},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
-	{"profile_traits", false, false, 1, []read{
+	{"profile_traits", true, false, 1, []read{{"int_profile_traits", nil}}},
+	{"int_profile_traits", false, false, 1, []read{
+		{"int_behaviour_days", []string{"identifier_set", "is_later", "n_events", "fingerprint"}},
 		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "type", "event", "occurred_at", "page_path", "utm_source", "properties", "traits"}},
 		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
@@ -242,21 +261,22 @@ var models = []model{
 		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
-	{"attribution_journeys", false, false, 1, []read{
+	{"attribution_journeys", true, false, 1, []read{{"int_attribution_journeys", nil}}},
+	{"int_attribution_journeys", false, false, 1, []read{
 		{"int_sessions", []string{"session_id", "node_key", "started_at", "utm_campaign", "utm_source", "utm_medium", "click_id_kind", "referrer_host"}},
 		{"conversions", []string{"conversion_id", "profile_id", "kind", "converted_at"}},
 		{"identity_map", []string{"node_key", "profile_id"}},
 	}},
 	{"attribution_credits", false, false, 1, []read{
-		{"attribution_journeys", []string{"conversion_id", "session_id", "channel", "campaign", "converted_at", "started_at", "place", "visits"}},
+		{"int_attribution_journeys", []string{"conversion_id", "session_id", "channel", "campaign", "converted_at", "started_at", "place", "visits"}},
 		{"conversions", []string{"conversion_id", "value"}},
 	}},
-	{"attribution_markov", false, false, 1, []read{{"attribution_journeys", []string{"kind", "journey_id", "place", "visits", "outcome", "channel"}}}},
-	{"attribution_shapley", false, false, 1, []read{{"attribution_journeys", []string{"kind", "journey_id", "place", "visits", "outcome", "channel"}}}},
+	{"attribution_markov", false, false, 1, []read{{"int_attribution_journeys", []string{"kind", "journey_id", "place", "visits", "conversion_id", "last_started_at", "channel"}}}},
+	{"attribution_shapley", false, false, 1, []read{{"int_attribution_journeys", []string{"kind", "journey_id", "place", "visits", "conversion_id", "last_started_at", "channel"}}}},
 	{"stg_spend", true, false, 1, nil},
 	{"channel_spend_daily", false, false, 1, []read{{"int_sessions", []string{"started_at", "utm_source", "utm_medium", "click_id_kind", "referrer_host"}}}},
 	{"attribution_campaigns", true, false, 1, []read{{"attribution_credits", nil}, {"conversions", nil}}},
-	{"time_to_convert", true, false, 1, []read{{"attribution_journeys", nil}}},
+	{"time_to_convert", true, false, 1, []read{{"int_attribution_journeys", nil}}},
 	{"attribution_restatements", false, false, 1, []read{
 		{"attribution_credits", []string{"conversion_id", "model", "channel", "credit", "value"}},
 		{"conversions", []string{"conversion_id", "conversion_date", "kind", "currency"}},
@@ -286,18 +306,20 @@ var models = []model{
 		{"int_sessions", []string{"started_at", "node_key", "page_views"}},
 		{"conversions", []string{"conversion_date", "kind", "value"}},
 	}},
-	{"funnel_daily", false, false, 1, []read{
+	{"int_funnel_days", false, false, 1, []read{
+		{"int_behaviour_days", []string{"identifier_set", "is_later", "n_events", "fingerprint"}},
 		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "type", "event", "occurred_at"}},
 		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
+	{"funnel_daily", false, false, 1, []read{{"int_funnel_days", []string{"day", "came"}}}},
 	{"retention_weekly", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "occurred_at"}},
+		{"int_behaviour_days", []string{"identifier_set", "day", "is_later", "did"}},
 		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},
 	{"product_usage", false, false, 1, []read{
-		{"stg_events", []string{"event_id", "identifier_set", "is_bot", "purposes", "event", "occurred_at"}},
+		{"int_behaviour_days", []string{"identifier_set", "day", "is_later", "did"}},
 		{"identifier_owners", nil},
 		{"consent_profile", []string{"profile_id", "purpose", "allowed"}},
 	}},

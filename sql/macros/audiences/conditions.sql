@@ -89,7 +89,7 @@ select {{ key }}, min(occurred_at) as met_at
             {{ micros('occurred_at') }} - max(case when {{ condition['where'] }} then {{ micros('occurred_at') }} end)
                 over (partition by {{ key }} order by coalesce({{ micros('occurred_at') }}, 0) range between unbounded preceding and 1 preceding) as gap
         from evidence
-        where true{{ also }}
+        where (({{ condition['where'] }}) or ({{ condition['second'] }})){{ also }}
     ) as followed
     where is_second and gap <= {{ condition['hours'] }} * 3600000000
     group by {{ key }}

@@ -78,9 +78,14 @@
     {{ return({'changed': changed, 'shared': shared, 'read': read, 'partitions': [days_list(days)]}) }}
 {%- endmacro %}
 
-{#- That received_at is on one of the days, each given as it and the next one. -#}
+{#- That received_at is on one of the days, each given as it and the next one. What
+    lies before the first and after the last is said on its own: DuckDB passes over
+    files by that, and not by a list. -#}
 {% macro days_condition(days) -%}
-    ({% for pair in days.split(',') %}
+    {%- set pairs = days.split(',') | sort -%}
+    {%- if pairs | length > 1 -%}
+    received_at >= {{ midnight(pairs[0].split(' ')[0]) }} and received_at < {{ midnight(pairs[-1].split(' ')[1]) }} and {% endif -%}
+    ({% for pair in pairs %}
         {%- if not loop.first %} or {% endif -%}
         received_at >= {{ midnight(pair.split(' ')[0]) }} and received_at < {{ midnight(pair.split(' ')[1]) }}
     {%- endfor %})

@@ -3,21 +3,26 @@
     and so nothing can be out of step: neither a run that failed between the two
     nor one of either alone.
 
-    The model has, for each day landed_on, the number of events n_events and their
-    fingerprint. Returns a condition on received_at of stg_events, and the list
-    for config.partitions. -#}
-{% macro changed_days() -%}
+    events  a query for what the model should be made of: landed_on, the number of
+            events n_events, and their fingerprint, or NULL if the day is to be
+            built in any case
+    stale   a condition on rows of the model that are to be built anew
+
+    The model has landed_on, n_events and fingerprint, too, in one row a day or
+    more. Returns a condition on received_at of stg_events, and the list for
+    config.partitions. -#}
+{% macro changed_days(events, stale='false') -%}
     {%- set query -%}
         with events as (
-            select
-                cast(e.received_at as date) as landed_on,
-                count(*) as n_events,
-                bit_xor({{ event_fingerprint('e') }}) as fingerprint
-            from {{ ref('stg_events') }} as e
-            group by cast(e.received_at as date)
+            {{ events }}
         ),
         added_up as (
-            select landed_on, sum(n_events) as n_events, bit_xor(fingerprint) as fingerprint from {{ this }} group by landed_on
+            select
+                landed_on,
+                case when max(case when {{ stale }} then 1 else 0 end) = 0 then sum(n_events) end as n_events,
+                bit_xor(fingerprint) as fingerprint
+            from {{ this }}
+            group by landed_on
         ),
         changed as (
             select coalesce(e.landed_on, a.landed_on) as landed_on
@@ -32,6 +37,13 @@
     {{ return({'read': days_condition(found), 'partitions': [dates_list(found)]}) }}
 {%- endmacro %}
 
+{#- The events of stg_events by day, for that. -#}
+{% macro events_by_day() -%}
+select cast(e.received_at as date) as landed_on, count(*) as n_events, bit_xor({{ event_fingerprint('e') }}) as fingerprint
+from {{ ref('stg_events') }} as e
+group by cast(e.received_at as date)
+{%- endmacro %}
+
 {% macro dates_list(days) -%}
     {% for pair in days.split(',') %}{% if not loop.first %}, {% endif %}date '{{ pair.split(' ')[0] }}'{% endfor %}
 {%- endmacro %}
@@ -43,10 +55,10 @@
 {%- endmacro %}
 
 {#- dbt replaces only the days that a run has rows for. This removes days that
-    should have become empty. `sluis models` replaces empty days too, and does not
-    run it. -#}
-{% macro remove_emptied_days() -%}
+    should have become empty, by the query for what the model should be made of.
+    `sluis models` replaces empty days too, and does not run it. -#}
+{% macro remove_emptied_days(events) -%}
     {%- if is_incremental() -%}
-    delete from {{ this }} where landed_on not in (select cast(received_at as date) from {{ ref('stg_events') }})
+    delete from {{ this }} where landed_on not in (select landed_on from ({{ events }}) as d)
     {%- endif -%}
 {%- endmacro %}

@@ -62,33 +62,84 @@
     {{ return({'name': name, 'kind': 'unique_count', 'of': of, 'where': where, 'days': days, 'type': 'number'}) }}
 {%- endmacro %}
 
+{#- A trait that is the moment after which traits change without new events: when the
+    first of the events that count for one with a window leaves it. NULL if none
+    does. -#}
+{% macro trait_until_changes(traits) -%}
+    {%- set leaving = namespace(of='', windows=[]) -%}
+    {%- for trait in traits -%}{%- if trait['days'] and trait['days'] not in leaving.windows -%}{%- set leaving.windows = leaving.windows + [trait['days']] -%}{%- endif -%}{%- endfor -%}
+    {%- for days in leaving.windows | sort -%}{%- for trait in traits -%}{%- if trait['days'] == days -%}
+        {%- set leaving.of = leaving.of ~ ' when ' ~ trait_counts(trait) ~ ' then ' ~ add_hours('occurred_at', '24 * ' ~ days) -%}
+    {%- endif -%}{%- endfor -%}{%- endfor -%}
+    {%- set never = 'cast(null as ' ~ dbt.type_timestamp() ~ ')' -%}
+    {{ return(trait_min('changes_after', 'case' ~ leaving.of ~ ' end' if leaving.of else never, type='time')) }}
+{%- endmacro %}
+
+{#- A text that is another one if the traits are others. -#}
+{% macro traits_definition(traits) -%}
+    {%- set all = namespace(text='') -%}
+    {%- for trait in traits -%}
+        {%- for key in ['name', 'kind', 'of', 'where', 'days', 'at_most', 'at_least'] -%}{%- set all.text = all.text ~ trait.get(key, '') ~ '\n' -%}{%- endfor -%}
+        {%- set all.text = all.text ~ trait.get('sources', []) | join('\n') ~ '\n' -%}
+    {%- endfor -%}
+    {{ return(local_md5(all.text)) }}
+{%- endmacro %}
+
 {#- The query for traits, of a relation of events with the column as_of, the
     moment that windows end at. Its rows are of the columns `keys`. All traits are
-    computed in one pass. -#}
+    computed in one pass, but for those of the most frequent value, which count each
+    value first. -#}
 {% macro select_traits(traits, events, keys) -%}
+{%- set columns = keys.split(', ') -%}
 select
-    {{ keys }}
+    {%- for key in columns %}
+    told.{{ key }}{% if not loop.last %},{% endif %}
+    {%- endfor %}
     {%- for trait in traits %},
-    {{ trait_value(trait, 'times_' ~ loop.index) }} as {{ trait['name'] }}
+    {% if trait['kind'] == 'most_frequent' %}frequent_{{ loop.index }}{% else %}told{% endif %}.{{ trait['name'] }}
     {%- endfor %}
 from (
     select
-        *
-        {%- for trait in traits %}{% if trait['kind'] == 'most_frequent' %},
-        count(*) over (partition by {{ keys }}, {{ trait_input(trait) }}) as times_{{ loop.index }}
+        {{ keys }}
+        {%- for trait in traits %}{% if trait['kind'] != 'most_frequent' %},
+        {{ trait_value(trait) }} as {{ trait['name'] }}
         {%- endif %}{% endfor %}
     from {{ events }}
     where occurred_at < as_of
-) as evidence
-group by {{ keys }}
+    group by {{ keys }}
+) as told
+{%- for trait in traits %}{% if trait['kind'] == 'most_frequent' %}
+left join (
+    select
+        {{ keys }},
+        {{ first_by('case when times >= ' ~ trait['at_least'] ~ ' then valued end', '-times', "coalesce(cast(valued as string), '')") }} as {{ trait['name'] }}
+    from (
+        select {{ keys }}, valued, count(*) as times
+        from (
+            select {{ keys }}, {{ trait_input(trait) }} as valued
+            from {{ events }}
+            where occurred_at < as_of
+        ) as each_event
+        where valued is not null
+        group by {{ keys }}, valued
+    ) as each_value
+    group by {{ keys }}
+) as frequent_{{ loop.index }}
+    on {% set number = loop.index %}{% for key in columns %}{% if not loop.first %} and {% endif %}frequent_{{ number }}.{{ key }} = told.{{ key }}{% endfor %}
+{%- endif %}{% endfor %}
+{%- endmacro %}
+
+{#- Whether an event counts for a trait. -#}
+{% macro trait_counts(trait) -%}
+({{ trait['where'] }}){% if trait['days'] %} and occurred_at >= {{ add_hours('as_of', '-24 * ' ~ trait['days']) }}{% endif %}
 {%- endmacro %}
 
 {#- What of an event counts for a trait; NULL if nothing does. -#}
 {% macro trait_input(trait) -%}
-case when {{ trait['where'] }}{% if trait['days'] %} and occurred_at >= {{ add_hours('as_of', '-24 * ' ~ trait['days']) }}{% endif %} then {{ trait['of'] }} end
+case when {{ trait_counts(trait) }} then {{ trait['of'] }} end
 {%- endmacro %}
 
-{% macro trait_value(trait, times) -%}
+{% macro trait_value(trait) -%}
 {%- set kind = trait['kind'] -%}
 {%- set input = trait_input(trait) -%}
 {%- if kind == 'count' -%}count({{ input }})
@@ -100,7 +151,6 @@ case when {{ trait['where'] }}{% if trait['days'] %} and occurred_at >= {{ add_h
 {%- elif kind == 'last' -%}{{ last_by(input, 'occurred_at', 'event_id') }}
 {%- elif kind == 'preferred' -%}coalesce({% for source in trait['sources'] %}{{ last_by("case when source_id = '" ~ source ~ "' then " ~ input ~ " end", 'occurred_at', 'event_id') }}, {% endfor %}{{ last_by(input, 'occurred_at', 'event_id') }})
 {%- elif kind == 'members' -%}count(distinct case when {{ input }} = 1 then profile_id end) {% if trait['who'] == 'any' %}> 0{% elif trait['who'] == 'all' %}= count(distinct profile_id){% else %}= 0{% endif %}
-{%- elif kind == 'most_frequent' -%}{{ first_by('case when ' ~ times ~ ' >= ' ~ trait['at_least'] ~ ' then ' ~ input ~ ' end', '-' ~ times, "coalesce(cast(" ~ trait['of'] ~ " as string), '')") }}
 {%- elif kind == 'unique_list' -%}{{ distinct_list(input, trait['at_most']) }}
 {%- elif kind == 'unique_count' -%}count(distinct {{ input }})
 {%- else -%}{{ exceptions.raise_compiler_error('there is no kind of trait called ' ~ kind) }}

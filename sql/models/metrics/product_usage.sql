@@ -6,16 +6,19 @@
 -- Somebody counts from a day on for so many days, or until the day they come again,
 -- from which on that counts: so a running sum of who begins and who ends counts
 -- each person once, without looking at each day's month anew.
-with used as (
-    select distinct f.feature, e.profile_id, {{ day_number(local_date('e.occurred_at')) }} as n
-    from {{ consented_events('analytics') }} as e
-    cross join (
+with coming as (
+    select profile_id, day, did from {{ consented_behaviour() }} as b where not is_later
+),
+
+used as (
+    select distinct f.feature, c.profile_id, {{ day_number('c.day') }} as n
+    from coming as c
+    -- Of what int_behaviour_days asks, the first is not a feature.
+    join (
         {%- for feature in var('features') %}
-        {% if not loop.first %}union all {% endif %}select '{{ feature['name'] }}' as feature
+        {% if not loop.first %}union all {% endif %}select '{{ feature['name'] }}' as feature, {{ loop.index + 1 }} as place
         {%- endfor %}
-    ) as f
-    where e.occurred_at < {{ as_of() }}
-        and case f.feature{% for feature in var('features') %} when '{{ feature['name'] }}' then {{ feature['where'] }}{% endfor %} else false end
+    ) as f on substr(c.did, f.place, 1) = '1'
 ),
 
 returning_on as (
@@ -37,13 +40,8 @@ changed as (
     group by feature, n
 ),
 
-borders as (
-    select {{ local_date('min(occurred_at)') }} as first_day from {{ consented_events('analytics') }} as e
-    where occurred_at < {{ as_of() }}
-),
-
 days as (
-    {{ days_between('(select first_day from borders)', local_date(add_hours(as_of(), -24))) }}
+    {{ days_between('(select min(day) from coming)', local_date(add_hours(as_of(), -24))) }}
 ),
 
 summed as (

@@ -2,9 +2,10 @@
 -- it, up to now: a triangle, with the weeks in which nobody came in it. Weeks begin
 -- on Mondays; what counts as coming is the var active_when.
 with active as (
-    select distinct profile_id, {{ week_of(local_date('occurred_at')) }} as week_start
-    from {{ consented_events('analytics') }} as e
-    where occurred_at < {{ as_of() }} and ({{ var('active_when') }})
+    select distinct profile_id, {{ week_of('day') }} as week_start
+    from {{ consented_behaviour() }} as b
+    -- Of what int_behaviour_days asks, this is the first.
+    where not is_later and substr(did, 1, 1) = '1'
 ),
 
 members as (

@@ -21,25 +21,32 @@ with cut as (
     select node_b as refusing, node_a as other from {{ ref('identity_rejected_edges') }} where reason <> 'blocked'
 ),
 
-evidence as (
-    select * from {{ ref('consent_node_state') }}
-    union all
+inherited as (
     -- Whether the other may be recognised is for it to say.
     select c.other as node_key, s.purpose, s.granted, s.decided_at, s.decision_id, s.policy_version, s.signal
     from cut as c
     join {{ ref('consent_node_state') }} as s on s.node_key = c.refusing
     where not s.granted and s.purpose <> 'identity'
+),
+
+-- Most have only their own word, and these alone are compared.
+contested as (
+    select s.node_key, s.purpose, s.granted, s.decided_at, s.decision_id, s.policy_version, s.signal
+    from {{ ref('consent_node_state') }} as s
+    join (select distinct node_key, purpose from inherited) as i on i.node_key = s.node_key and i.purpose = s.purpose
+    union all
+    select * from inherited
 )
 
-select
-    node_key,
-    purpose,
-    granted,
-    decided_at,
-    decision_id,
-    policy_version,
-    signal
-from evidence
+select s.node_key, s.purpose, s.granted, s.decided_at, s.decision_id, s.policy_version, s.signal
+from {{ ref('consent_node_state') }} as s
+left join (select distinct node_key, purpose from inherited) as i on i.node_key = s.node_key and i.purpose = s.purpose
+where i.node_key is null
+
+union all
+
+select node_key, purpose, granted, decided_at, decision_id, policy_version, signal
+from contested
 where true
 qualify row_number() over (
     partition by node_key, purpose

@@ -15,31 +15,15 @@ with people as (
 ),
 
 behaviour as (
-    select * from {{ consented_events('analytics') }} as e
-),
-
-counted as (
     select
         profile_id,
-        count(*) as n_events,
-        countif(type = 'page') as pages,
-        countif(event = 'Live Chat Started') as chats
-    from behaviour
+        sum(n_events) as n_events,
+        sum(pages) as pages,
+        sum(chats) as chats,
+        {{ last_by('last_page_path', 'last_page_at', 'last_page_event_id') }} as last_page_path,
+        {{ first_by('first_utm_source', 'coalesce(' ~ micros('first_utm_at') ~ ', 0)', "coalesce(first_utm_event_id, '')") }} as first_utm_source
+    from {{ consented_behaviour() }} as b
     group by profile_id
-),
-
-last_page as (
-    select profile_id, page_path
-    from behaviour
-    where page_path is not null
-    qualify row_number() over (partition by profile_id order by occurred_at desc, event_id desc) = 1
-),
-
-first_campaign as (
-    select profile_id, utm_source
-    from behaviour
-    where utm_source is not null
-    qualify row_number() over (partition by profile_id order by occurred_at, event_id) = 1
 ),
 
 consents as (
@@ -56,19 +40,17 @@ select
     p.profile_id,
     p.first_seen_at,
     p.last_seen_at,
-    cast(coalesce(n.n_events, 0) as int64) as n_events,
+    cast(coalesce(b.n_events, 0) as int64) as n_events,
     cast(p.n_nodes as int64) as n_nodes,
     cast(p.n_devices as int64) as n_devices,
     p.is_known,
-    l.page_path as last_page_path,
-    f.utm_source as first_utm_source,
-    cast(coalesce(n.pages, 0) as int64) as pages,
-    cast(coalesce(n.chats, 0) as int64) as chats
+    b.last_page_path,
+    b.first_utm_source,
+    cast(coalesce(b.pages, 0) as int64) as pages,
+    cast(coalesce(b.chats, 0) as int64) as chats
     {%- for purpose in var('purposes') %},
     coalesce(c.consent_{{ purpose }}, false) as consent_{{ purpose }}
     {%- endfor %}
 from people as p
-left join counted as n on n.profile_id = p.profile_id
-left join last_page as l on l.profile_id = p.profile_id
-left join first_campaign as f on f.profile_id = p.profile_id
+left join behaviour as b on b.profile_id = p.profile_id
 left join consents as c on c.profile_id = p.profile_id

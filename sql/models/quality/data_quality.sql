@@ -5,7 +5,7 @@
     {'name': 'unidentified', 'verdict': 'inaccessible', 'of': 'not e.is_bot', 'bad': 'i.identifier_set is null'},
     {'name': 'without_purpose', 'verdict': 'inaccessible', 'bad': 'not ' ~ array_contains('e.purposes', "'analytics'") ~ ' and not ' ~ array_contains('e.purposes', "'personalization'") ~ ' and not ' ~ array_contains('e.purposes', "'marketing'") ~ ' and not ' ~ array_contains('e.purposes', "'advertising'")},
     {'name': 'off_plan', 'verdict': 'disorganised', 'bad': 'o.event_id is not null'},
-    {'name': 'duplicate', 'verdict': 'disorganised', 'bad': 'l.copies > 1'},
+    {'name': 'duplicate', 'verdict': 'disorganised', 'bad': 'c.event_id is not null'},
     {'name': 'nameless', 'verdict': 'disorganised', 'of': "e.type in ('track', 'page', 'screen')", 'bad': "coalesce(case when e.type = 'track' then e.event when e.type = 'page' then e.page_path else coalesce(e.event, e.page_title) end, '') = ''"},
     {'name': 'premature', 'verdict': 'disorganised', 'bad': micros('e.occurred_at') ~ ' - ' ~ micros('e.received_at') ~ ' > 300000000'},
     {'name': 'bot', 'verdict': 'disorganised', 'bad': 'e.is_bot'},
@@ -19,11 +19,12 @@
 {%- endif -%}
 -- How much of what each source sent lately is bad, by each check, with events to
 -- look at. What the collector did not keep is told by its ledger, as numbers.
-with landed as (
-    select event_id, count(*) as copies
+with copied as (
+    select event_id
     from {{ source('sluis', 'events') }}
     where received_at >= {{ add_hours(as_of(), '-24 * ' ~ var('quality_days')) }}
     group by event_id
+    having count(*) > 1
 ),
 
 off_plan as (
@@ -49,7 +50,7 @@ recent as (
         coalesce(({{ check.get('of', 'true') }}) and ({{ check['bad'] }}), false) as bad_{{ loop.index }}
         {%- endfor %}
     from {{ ref('stg_events') }} as e
-    left join landed as l on l.event_id = e.event_id
+    left join copied as c on c.event_id = e.event_id
     left join off_plan as o on o.event_id = e.event_id and o.spool_id = e.spool_id and o.spool_offset = e.spool_offset
     left join identified as i on i.identifier_set = case when not e.is_bot then e.identifier_set end
     where e.received_at >= {{ add_hours(as_of(), '-24 * ' ~ var('quality_days')) }}

@@ -4,10 +4,10 @@
     incremental_strategy=insert_overwrite(),
     partition_by=by_day('landed_on', 'date'),
     unique_key='landed_on',
-    post_hook="{{ remove_emptied_days() }}"
+    post_hook="{{ remove_emptied_days(events_by_day()) }}"
 ) }}
 {%- if is_incremental() -%}
-{%- set days = changed_days() -%}
+{%- set days = changed_days(events_by_day()) -%}
 {{ config(partitions=days.partitions) }}
 {%- endif -%}
 -- What the events of a day say of identifiers and of consent, added up: a visit is

@@ -35,7 +35,7 @@ exception_1 as (
             unix_micros(occurred_at) - max(case when event = 'Product Added' then unix_micros(occurred_at) end)
                 over (partition by profile_id order by coalesce(unix_micros(occurred_at), 0) range between unbounded preceding and 1 preceding) as gap
         from evidence
-        where true and occurred_at >= timestamp_add(as_of, interval -24 * 7 hour)
+        where ((event = 'Product Added') or (event = 'Order Completed')) and occurred_at >= timestamp_add(as_of, interval -24 * 7 hour)
     ) as followed
     where is_second and gap <= 168 * 3600000000
     group by profile_id

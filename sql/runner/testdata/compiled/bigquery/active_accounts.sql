@@ -44,16 +44,18 @@ condition_1 as (
     select profile_id, coalesce(met_at, current_timestamp()) as met_at
     from (
     select
-        profile_id,
-        array_agg(case when true then json_value(traits, '$.role') end ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as role,
-        min(case when true then occurred_at end) as met_at
+        told.profile_id,
+        told.role,
+        told.met_at
     from (
         select
-            *
+            profile_id,
+            array_agg(case when (true) then json_value(traits, '$.role') end ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as role,
+            min(case when (true) then occurred_at end) as met_at
         from evidence
         where occurred_at < as_of
-    ) as evidence
-    group by profile_id
+        group by profile_id
+    ) as told
     ) as traits
     where (role = 'admin')
         ) as fulfilling on fulfilling.profile_id = member.profile_id

@@ -1,103 +1,15 @@
 -- How many people began each funnel of the var funnels on each day, and how many of
--- them came to each step of it: one after the other, each later than the one
--- before, and all within the funnel's hours of the beginning. Somebody who begins
--- several times on a day counts once, by the time they came farthest.
---
--- Of each event the query finds the earliest next steps, from the last step to the
--- first: with `next_2`, say, every event knows when the third step from the end came
--- after it, and when the rest came after that.
-with matched as (
-    select
-        profile_id,
-        coalesce(unix_micros(occurred_at), 0) as moment,
-        date(occurred_at, 'UTC') as day,
-        coalesce(type = 'page', false) as is_1_1,
-        coalesce(event = 'Product Viewed', false) as is_1_2,
-        coalesce(event = 'Checkout Started', false) as is_1_3,
-        coalesce(event = 'Order Completed', false) as is_1_4
-    from (
-    select e.*
-    from sluis_models.profile_events as e
-    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
-    where coalesce('analytics' in unnest(e.purposes), false)
-) as e
-    where occurred_at < current_timestamp()
-),
-
-next_0 as (
-    select * from matched
-    where false
-        or is_1_1
-        or is_1_2
-        or is_1_3
-        or is_1_4
-),
-
-next_1 as (
-    select
-        profile_id,
-        moment,
-        day,
-        is_1_1,
-        is_1_2,
-        is_1_3,
-        is_1_4,
-        min(case when is_1_4 then moment end) over later as at_1_4
-    from next_0
-    window later as (partition by profile_id order by moment range between 1 following and unbounded following)
-),
-
-next_2 as (
-    select
-        profile_id,
-        moment,
-        day,
-        is_1_1,
-        is_1_2,
-        is_1_3,
-        is_1_4,
-        min(case when is_1_3 then moment end) over later as at_1_3,
-        min(case when is_1_3 then at_1_4 end) over later as at_1_4
-    from next_1
-    window later as (partition by profile_id order by moment range between 1 following and unbounded following)
-),
-
-next_3 as (
-    select
-        profile_id,
-        moment,
-        day,
-        is_1_1,
-        is_1_2,
-        is_1_3,
-        is_1_4,
-        min(case when is_1_2 then moment end) over later as at_1_2,
-        min(case when is_1_2 then at_1_3 end) over later as at_1_3,
-        min(case when is_1_2 then at_1_4 end) over later as at_1_4
-    from next_2
-    window later as (partition by profile_id order by moment range between 1 following and unbounded following)
-),
-
-people as (
-    select
-        profile_id,
-        day,
-        max(case when is_1_1 then 1 else 0 end) as came_1_1,
-        max(case when is_1_1 and at_1_2 - moment <= 168 * 3600000000 then 1 else 0 end) as came_1_2,
-        max(case when is_1_1 and at_1_3 - moment <= 168 * 3600000000 then 1 else 0 end) as came_1_3,
-        max(case when is_1_1 and at_1_4 - moment <= 168 * 3600000000 then 1 else 0 end) as came_1_4
-    from next_3
-    group by profile_id, day
-),
-
-totals as (
+-- them came to each step of it. Somebody who begins several times on a day counts
+-- once, by the time they came farthest.
+with totals as (
     select
         day,
-        sum(came_1_1) as came_1_1,
-        sum(came_1_2) as came_1_2,
-        sum(came_1_3) as came_1_3,
-        sum(came_1_4) as came_1_4
-    from people
+        sum(case when substr(came, 1, 1) = '1' then 1 else 0 end) as came_1_1,
+        sum(case when substr(came, 2, 1) = '1' then 1 else 0 end) as came_1_2,
+        sum(case when substr(came, 3, 1) = '1' then 1 else 0 end) as came_1_3,
+        sum(case when substr(came, 4, 1) = '1' then 1 else 0 end) as came_1_4
+    from sluis_models.int_funnel_days
+    where day is not null
     group by day
 ),
 

@@ -29,16 +29,18 @@ choices as (
     select profile_id, coalesce(met_at, current_timestamp()) as met_at
     from (
     select
-        profile_id,
-        coalesce(sum(case when event = 'Order Completed' and occurred_at >= timestamp_add(as_of, interval -24 * 365 hour) then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue,
-        min(case when true then occurred_at end) as met_at
+        told.profile_id,
+        told.revenue,
+        told.met_at
     from (
         select
-            *
+            profile_id,
+            coalesce(sum(case when (event = 'Order Completed') and occurred_at >= timestamp_add(as_of, interval -24 * 365 hour) then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue,
+            min(case when (true) then occurred_at end) as met_at
         from evidence
         where occurred_at < as_of
-    ) as evidence
-    group by profile_id
+        group by profile_id
+    ) as told
     ) as traits
     where (revenue >= 100)
         )

@@ -31,31 +31,63 @@ known as (
 
 states as (
     select
-        profile_id, as_of,
-        count(case when type = 'page' then 1 end) as page_views,
-        count(case when type = 'page' and occurred_at >= timestamp_add(as_of, interval -24 * 30 hour) then 1 end) as page_views_30d,
-        count(distinct case when true then page_path end) as pages,
-        coalesce(array_agg(distinct case when true then utm_source end ignore nulls order by case when true then utm_source end limit 100), []) as sources,
-        array_agg(case when times_5 >= 2 then case when true then page_path end end ignore nulls order by -times_5, coalesce(cast(page_path as string), '') limit 1)[safe_offset(0)] as favourite_page,
-        array_agg(case when true then utm_source end ignore nulls order by occurred_at, event_id limit 1)[safe_offset(0)] as first_source,
-        array_agg(case when true then utm_source end ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as last_source,
-        array_agg(case when true then page_path end ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as last_page,
-        array_agg(case when true then json_value(traits, '$.plan') end ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as plan,
-        count(case when event = 'Order Completed' then 1 end) as orders,
-        coalesce(sum(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue,
-        coalesce(sum(case when event = 'Order Completed' and occurred_at >= timestamp_add(as_of, interval -24 * 90 hour) then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue_90d,
-        cast(cast(sum(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as float64) / nullif(count(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as numeric) as average_order,
-        min(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as smallest_order,
-        max(case when event = 'Order Completed' then safe_cast(json_value(properties, '$.total') as numeric) end) as largest_order,
-        max(case when event = 'Order Completed' then occurred_at end) as last_order_at
+        told.profile_id,
+        told.as_of,
+        told.page_views,
+        told.page_views_30d,
+        told.pages,
+        told.sources,
+        frequent_5.favourite_page,
+        told.first_source,
+        told.last_source,
+        told.last_page,
+        told.plan,
+        told.orders,
+        told.revenue,
+        told.revenue_90d,
+        told.average_order,
+        told.smallest_order,
+        told.largest_order,
+        told.last_order_at
     from (
         select
-            *,
-            count(*) over (partition by profile_id, as_of, case when true then page_path end) as times_5
+            profile_id, as_of,
+            count(case when (type = 'page') then 1 end) as page_views,
+            count(case when (type = 'page') and occurred_at >= timestamp_add(as_of, interval -24 * 30 hour) then 1 end) as page_views_30d,
+            count(distinct case when (true) then page_path end) as pages,
+            coalesce(array_agg(distinct case when (true) then utm_source end ignore nulls order by case when (true) then utm_source end limit 100), []) as sources,
+            array_agg(case when (true) then utm_source end ignore nulls order by occurred_at, event_id limit 1)[safe_offset(0)] as first_source,
+            array_agg(case when (true) then utm_source end ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as last_source,
+            array_agg(case when (true) then page_path end ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as last_page,
+            array_agg(case when (true) then json_value(traits, '$.plan') end ignore nulls order by occurred_at desc, event_id desc limit 1)[safe_offset(0)] as plan,
+            count(case when (event = 'Order Completed') then 1 end) as orders,
+            coalesce(sum(case when (event = 'Order Completed') then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue,
+            coalesce(sum(case when (event = 'Order Completed') and occurred_at >= timestamp_add(as_of, interval -24 * 90 hour) then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as revenue_90d,
+            cast(cast(sum(case when (event = 'Order Completed') then safe_cast(json_value(properties, '$.total') as numeric) end) as float64) / nullif(count(case when (event = 'Order Completed') then safe_cast(json_value(properties, '$.total') as numeric) end), 0) as numeric) as average_order,
+            min(case when (event = 'Order Completed') then safe_cast(json_value(properties, '$.total') as numeric) end) as smallest_order,
+            max(case when (event = 'Order Completed') then safe_cast(json_value(properties, '$.total') as numeric) end) as largest_order,
+            max(case when (event = 'Order Completed') then occurred_at end) as last_order_at
         from known
         where occurred_at < as_of
-    ) as evidence
-    group by profile_id, as_of
+        group by profile_id, as_of
+    ) as told
+    left join (
+        select
+            profile_id, as_of,
+            array_agg(case when times >= 2 then valued end ignore nulls order by -times, coalesce(cast(valued as string), '') limit 1)[safe_offset(0)] as favourite_page
+        from (
+            select profile_id, as_of, valued, count(*) as times
+            from (
+                select profile_id, as_of, case when (true) then page_path end as valued
+                from known
+                where occurred_at < as_of
+            ) as each_event
+            where valued is not null
+            group by profile_id, as_of, valued
+        ) as each_value
+        group by profile_id, as_of
+    ) as frequent_5
+        on frequent_5.profile_id = told.profile_id and frequent_5.as_of = told.as_of
 ),
 
 listed as (

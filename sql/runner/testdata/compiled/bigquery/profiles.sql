@@ -15,36 +15,20 @@ with people as (
 ),
 
 behaviour as (
-    select * from (
-    select e.*
-    from sluis_models.profile_events as e
-    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
-    where coalesce('analytics' in unnest(e.purposes), false)
-) as e
-),
-
-counted as (
     select
         profile_id,
-        count(*) as n_events,
-        countif(type = 'page') as pages,
-        countif(event = 'Live Chat Started') as chats
-    from behaviour
+        sum(n_events) as n_events,
+        sum(pages) as pages,
+        sum(chats) as chats,
+        array_agg(last_page_path ignore nulls order by last_page_at desc, last_page_event_id desc limit 1)[safe_offset(0)] as last_page_path,
+        array_agg(first_utm_source ignore nulls order by coalesce(unix_micros(first_utm_at), 0), coalesce(first_utm_event_id, '') limit 1)[safe_offset(0)] as first_utm_source
+    from (
+    select o.profile_id, b.*
+    from sluis_models.int_behaviour_days as b
+    join sluis_models.identifier_owners as o on o.identifier_set = b.identifier_set
+    join sluis_models.consent_profile as c on c.profile_id = o.profile_id and c.purpose = 'analytics' and c.allowed
+) as b
     group by profile_id
-),
-
-last_page as (
-    select profile_id, page_path
-    from behaviour
-    where page_path is not null
-    qualify row_number() over (partition by profile_id order by occurred_at desc, event_id desc) = 1
-),
-
-first_campaign as (
-    select profile_id, utm_source
-    from behaviour
-    where utm_source is not null
-    qualify row_number() over (partition by profile_id order by occurred_at, event_id) = 1
 ),
 
 consents as (
@@ -65,14 +49,14 @@ select
     p.profile_id,
     p.first_seen_at,
     p.last_seen_at,
-    cast(coalesce(n.n_events, 0) as int64) as n_events,
+    cast(coalesce(b.n_events, 0) as int64) as n_events,
     cast(p.n_nodes as int64) as n_nodes,
     cast(p.n_devices as int64) as n_devices,
     p.is_known,
-    l.page_path as last_page_path,
-    f.utm_source as first_utm_source,
-    cast(coalesce(n.pages, 0) as int64) as pages,
-    cast(coalesce(n.chats, 0) as int64) as chats,
+    b.last_page_path,
+    b.first_utm_source,
+    cast(coalesce(b.pages, 0) as int64) as pages,
+    cast(coalesce(b.chats, 0) as int64) as chats,
     coalesce(c.consent_necessary, false) as consent_necessary,
     coalesce(c.consent_identity, false) as consent_identity,
     coalesce(c.consent_analytics, false) as consent_analytics,
@@ -81,7 +65,5 @@ select
     coalesce(c.consent_advertising, false) as consent_advertising,
     coalesce(c.consent_sale, false) as consent_sale
 from people as p
-left join counted as n on n.profile_id = p.profile_id
-left join last_page as l on l.profile_id = p.profile_id
-left join first_campaign as f on f.profile_id = p.profile_id
+left join behaviour as b on b.profile_id = p.profile_id
 left join consents as c on c.profile_id = p.profile_id

@@ -2,14 +2,15 @@
 -- it, up to now: a triangle, with the weeks in which nobody came in it. Weeks begin
 -- on Mondays; what counts as coming is the var active_when.
 with active as (
-    select distinct profile_id, date_sub(date(occurred_at, 'UTC'), interval mod(date_diff(date(occurred_at, 'UTC'), date '1970-01-05', day), 7) day) as week_start
+    select distinct profile_id, date_sub(day, interval mod(date_diff(day, date '1970-01-05', day), 7) day) as week_start
     from (
-    select e.*
-    from sluis_models.profile_events as e
-    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
-    where coalesce('analytics' in unnest(e.purposes), false)
-) as e
-    where occurred_at < current_timestamp() and (true)
+    select o.profile_id, b.*
+    from sluis_models.int_behaviour_days as b
+    join sluis_models.identifier_owners as o on o.identifier_set = b.identifier_set
+    join sluis_models.consent_profile as c on c.profile_id = o.profile_id and c.purpose = 'analytics' and c.allowed
+) as b
+    -- Of what int_behaviour_days asks, this is the first.
+    where not is_later and substr(did, 1, 1) = '1'
 ),
 
 members as (

@@ -13,7 +13,7 @@ with repeated as (
         max(last_occurred_at) as last_occurred_at,
         max(last_received_at) as last_received_at
     from sluis_models.stg_identifier_days
-    where identifier_set <> ''
+    where identifier_set <> '' and (purposes <> '' or denied <> '')
     group by identifier_set, decision_id, policy_version, purposes, denied
 ),
 

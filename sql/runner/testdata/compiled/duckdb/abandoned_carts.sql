@@ -35,7 +35,7 @@ exception_1 as (
             epoch_us(occurred_at) - max(case when event = 'Product Added' then epoch_us(occurred_at) end)
                 over (partition by profile_id order by coalesce(epoch_us(occurred_at), 0) range between unbounded preceding and 1 preceding) as gap
         from evidence
-        where true and occurred_at >= (as_of + to_hours(-24 * 7))
+        where ((event = 'Product Added') or (event = 'Order Completed')) and occurred_at >= (as_of + to_hours(-24 * 7))
     ) as followed
     where is_second and gap <= 168 * 3600000000
     group by profile_id

@@ -13,22 +13,33 @@ with events as (
 )
 
 select
-    account_id,
-    count(distinct case when true then profile_id end) as members,
-    count(distinct case when true and occurred_at >= (as_of + to_hours(-24 * 30)) then profile_id end) as members_30d,
-    count(case when true and occurred_at >= (as_of + to_hours(-24 * 30)) then 1 end) as events_30d,
-    arg_max(case when true then case when json_type(traits, '$.plan') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.plan') end end, row(occurred_at, event_id)) filter (where case when true then case when json_type(traits, '$.plan') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.plan') end end is not null) as plan,
-    count(case when event = 'Order Completed' then 1 end) as orders,
-    coalesce(sum(case when event = 'Order Completed' then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue,
-    coalesce(sum(case when event = 'Order Completed' and occurred_at >= (as_of + to_hours(-24 * 90)) then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue_90d,
-    max(case when event = 'Order Completed' then occurred_at end) as last_order_at,
-    count(distinct case when case when event = 'Live Chat Started' then 1 end = 1 then profile_id end) > 0 as any_chatted,
-    count(distinct case when case when true and occurred_at >= (as_of + to_hours(-24 * 30)) then 1 end = 1 then profile_id end) = count(distinct profile_id) as all_active_30d,
-    count(distinct case when case when event = 'Order Completed' then 1 end = 1 then profile_id end) = 0 as none_bought
+    told.account_id,
+    told.members,
+    told.members_30d,
+    told.events_30d,
+    told.plan,
+    told.orders,
+    told.revenue,
+    told.revenue_90d,
+    told.last_order_at,
+    told.any_chatted,
+    told.all_active_30d,
+    told.none_bought
 from (
     select
-        *
+        account_id,
+        count(distinct case when (true) then profile_id end) as members,
+        count(distinct case when (true) and occurred_at >= (as_of + to_hours(-24 * 30)) then profile_id end) as members_30d,
+        count(case when (true) and occurred_at >= (as_of + to_hours(-24 * 30)) then 1 end) as events_30d,
+        arg_max(case when (true) then case when json_type(traits, '$.plan') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.plan') end end, row(occurred_at, event_id)) filter (where case when (true) then case when json_type(traits, '$.plan') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.plan') end end is not null) as plan,
+        count(case when (event = 'Order Completed') then 1 end) as orders,
+        coalesce(sum(case when (event = 'Order Completed') then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue,
+        coalesce(sum(case when (event = 'Order Completed') and occurred_at >= (as_of + to_hours(-24 * 90)) then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue_90d,
+        max(case when (event = 'Order Completed') then occurred_at end) as last_order_at,
+        count(distinct case when case when (event = 'Live Chat Started') then 1 end = 1 then profile_id end) > 0 as any_chatted,
+        count(distinct case when case when (true) and occurred_at >= (as_of + to_hours(-24 * 30)) then 1 end = 1 then profile_id end) = count(distinct profile_id) as all_active_30d,
+        count(distinct case when case when (event = 'Order Completed') then 1 end = 1 then profile_id end) = 0 as none_bought
     from events
     where occurred_at < as_of
-) as evidence
-group by account_id
+    group by account_id
+) as told

@@ -44,16 +44,18 @@ condition_1 as (
     select profile_id, coalesce(met_at, now()) as met_at
     from (
     select
-        profile_id,
-        arg_max(case when true then case when json_type(traits, '$.role') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.role') end end, row(occurred_at, event_id)) filter (where case when true then case when json_type(traits, '$.role') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.role') end end is not null) as role,
-        min(case when true then occurred_at end) as met_at
+        told.profile_id,
+        told.role,
+        told.met_at
     from (
         select
-            *
+            profile_id,
+            arg_max(case when (true) then case when json_type(traits, '$.role') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.role') end end, row(occurred_at, event_id)) filter (where case when (true) then case when json_type(traits, '$.role') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.role') end end is not null) as role,
+            min(case when (true) then occurred_at end) as met_at
         from evidence
         where occurred_at < as_of
-    ) as evidence
-    group by profile_id
+        group by profile_id
+    ) as told
     ) as traits
     where (role = 'admin')
         ) as fulfilling on fulfilling.profile_id = member.profile_id

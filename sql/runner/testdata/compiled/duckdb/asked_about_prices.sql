@@ -27,7 +27,7 @@ condition_1 as (
             epoch_us(occurred_at) - max(case when page_path = '/pricing' then epoch_us(occurred_at) end)
                 over (partition by profile_id order by coalesce(epoch_us(occurred_at), 0) range between unbounded preceding and 1 preceding) as gap
         from evidence
-        where true
+        where ((page_path = '/pricing') or (event = 'Live Chat Started'))
     ) as followed
     where is_second and gap <= 2 * 3600000000
     group by profile_id

@@ -1,17 +1,49 @@
 -- One verdict per profile and purpose. A standing refusal of any of a person's
--- identifiers refuses for all; without evidence there is no row, which means no.
+-- identifiers refuses for all; without evidence there is no row, which means no. A
+-- run decides anew for those profiles that have other identifiers, or whose
+-- identifiers have other words, than it was decided by.
+with said as (
+    select m.profile_id, bit_xor(n.fingerprint) as fingerprint
+    from (
+        select
+            node_key,
+            bit_xor(cast(hash(node_key, purpose, granted, coalesce(epoch_us(decided_at), 0), coalesce(decision_id, ''), coalesce(policy_version, '')) >> 1 as int64)) as fingerprint
+        from sluis_models.consent_node_effective
+        group by node_key
+    ) as n
+    join sluis_models.identity_map as m on m.node_key = n.node_key
+    group by m.profile_id
+),
+
+changed as (
+    select profile_id, fingerprint from said
+),
+
+nodes as (
+    select m.profile_id, m.node_key
+    from sluis_models.identity_map as m
+    join changed as c on c.profile_id = m.profile_id
+),
+
+verdicts as (
+    select n.profile_id, s.*
+    from sluis_models.consent_node_effective as s
+    join nodes as n on n.node_key = s.node_key
+    where true
+    qualify row_number() over (
+        partition by n.profile_id, s.purpose
+        order by case when s.granted then 1 else 0 end, s.decided_at desc, s.node_key
+    ) = 1
+)
+
 select
-    m.profile_id,
-    s.purpose,
-    s.granted as allowed,
-    s.decision_id,
-    s.policy_version,
-    s.node_key as deciding_node,
-    s.decided_at
-from sluis_models.consent_node_effective as s
-join sluis_models.identity_map as m on m.node_key = s.node_key
-where true
-qualify row_number() over (
-    partition by m.profile_id, s.purpose
-    order by case when s.granted then 1 else 0 end, s.decided_at desc, s.node_key
-) = 1
+    c.profile_id,
+    v.purpose,
+    v.granted as allowed,
+    v.decision_id,
+    v.policy_version,
+    v.node_key as deciding_node,
+    v.decided_at,
+    c.fingerprint
+from changed as c
+left join verdicts as v on v.profile_id = c.profile_id

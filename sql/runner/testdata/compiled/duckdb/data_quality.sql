@@ -1,10 +1,11 @@
 -- How much of what each source sent lately is bad, by each check, with events to
 -- look at. What the collector did not keep is told by its ledger, as numbers.
-with landed as (
-    select event_id, count(*) as copies
+with copied as (
+    select event_id
     from sluis.events
     where received_at >= (now() + to_hours(-24 * 30))
     group by event_id
+    having count(*) > 1
 ),
 
 off_plan as (
@@ -34,7 +35,7 @@ recent as (
         coalesce(true, false) as asked_4,
         coalesce((true) and (o.event_id is not null), false) as bad_4,
         coalesce(true, false) as asked_5,
-        coalesce((true) and (l.copies > 1), false) as bad_5,
+        coalesce((true) and (c.event_id is not null), false) as bad_5,
         coalesce(e.type in ('track', 'page', 'screen'), false) as asked_6,
         coalesce((e.type in ('track', 'page', 'screen')) and (coalesce(case when e.type = 'track' then e.event when e.type = 'page' then e.page_path else coalesce(e.event, e.page_title) end, '') = ''), false) as bad_6,
         coalesce(true, false) as asked_7,
@@ -46,7 +47,7 @@ recent as (
         coalesce(true, false) as asked_10,
         coalesce((true) and (e.source_id in ('')), false) as bad_10
     from sluis_models.stg_events as e
-    left join landed as l on l.event_id = e.event_id
+    left join copied as c on c.event_id = e.event_id
     left join off_plan as o on o.event_id = e.event_id and o.spool_id = e.spool_id and o.spool_offset = e.spool_offset
     left join identified as i on i.identifier_set = case when not e.is_bot then e.identifier_set end
     where e.received_at >= (now() + to_hours(-24 * 30))

@@ -29,16 +29,18 @@ choices as (
     select profile_id, coalesce(met_at, now()) as met_at
     from (
     select
-        profile_id,
-        coalesce(sum(case when event = 'Order Completed' and occurred_at >= (as_of + to_hours(-24 * 365)) then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue,
-        min(case when true then occurred_at end) as met_at
+        told.profile_id,
+        told.revenue,
+        told.met_at
     from (
         select
-            *
+            profile_id,
+            coalesce(sum(case when (event = 'Order Completed') and occurred_at >= (as_of + to_hours(-24 * 365)) then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue,
+            min(case when (true) then occurred_at end) as met_at
         from evidence
         where occurred_at < as_of
-    ) as evidence
-    group by profile_id
+        group by profile_id
+    ) as told
     ) as traits
     where (revenue >= 100)
         )

@@ -21,16 +21,18 @@ condition_1 as (
     select profile_id, coalesce(met_at, now()) as met_at
     from (
     select
-        profile_id,
-        min(case when event = 'Order Completed' then occurred_at end) as first_order_at,
-        min(case when true then occurred_at end) as met_at
+        told.profile_id,
+        told.first_order_at,
+        told.met_at
     from (
         select
-            *
+            profile_id,
+            min(case when (event = 'Order Completed') then occurred_at end) as first_order_at,
+            min(case when (true) then occurred_at end) as met_at
         from evidence
         where occurred_at < as_of
-    ) as evidence
-    group by profile_id
+        group by profile_id
+    ) as told
     ) as traits
     where (first_order_at >= (now() + to_hours(-24 * 30)))
 ),

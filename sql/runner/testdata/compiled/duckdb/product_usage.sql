@@ -5,20 +5,23 @@
 -- Somebody counts from a day on for so many days, or until the day they come again,
 -- from which on that counts: so a running sum of who begins and who ends counts
 -- each person once, without looking at each day's month anew.
-with used as (
-    select distinct f.feature, e.profile_id, date_diff('day', date '1970-01-01', cast(timezone('UTC', e.occurred_at) as date)) as n
-    from (
-    select e.*
-    from sluis_models.profile_events as e
-    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
-    where coalesce(list_contains(e.purposes, 'analytics'), false)
-) as e
-    cross join (
-        select 'anything' as feature
-        union all select 'live chat' as feature
-    ) as f
-    where e.occurred_at < now()
-        and case f.feature when 'anything' then true when 'live chat' then event = 'Live Chat Started' else false end
+with coming as (
+    select profile_id, day, did from (
+    select o.profile_id, b.*
+    from sluis_models.int_behaviour_days as b
+    join sluis_models.identifier_owners as o on o.identifier_set = b.identifier_set
+    join sluis_models.consent_profile as c on c.profile_id = o.profile_id and c.purpose = 'analytics' and c.allowed
+) as b where not is_later
+),
+
+used as (
+    select distinct f.feature, c.profile_id, date_diff('day', date '1970-01-01', c.day) as n
+    from coming as c
+    -- Of what int_behaviour_days asks, the first is not a feature.
+    join (
+        select 'anything' as feature, 2 as place
+        union all select 'live chat' as feature, 3 as place
+    ) as f on substr(c.did, f.place, 1) = '1'
 ),
 
 returning_on as (
@@ -42,18 +45,8 @@ changed as (
     group by feature, n
 ),
 
-borders as (
-    select cast(timezone('UTC', min(occurred_at)) as date) as first_day from (
-    select e.*
-    from sluis_models.profile_events as e
-    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
-    where coalesce(list_contains(e.purposes, 'analytics'), false)
-) as e
-    where occurred_at < now()
-),
-
 days as (
-    select cast(day as date) as day from generate_series((select first_day from borders), cast(timezone('UTC', (now() + to_hours(-24))) as date), interval 1 day) as series(day)
+    select cast(day as date) as day from generate_series((select min(day) from coming), cast(timezone('UTC', (now() + to_hours(-24))) as date), interval 1 day) as series(day)
 ),
 
 summed as (

@@ -31,31 +31,63 @@ known as (
 
 states as (
     select
-        profile_id, as_of,
-        count(case when type = 'page' then 1 end) as page_views,
-        count(case when type = 'page' and occurred_at >= (as_of + to_hours(-24 * 30)) then 1 end) as page_views_30d,
-        count(distinct case when true then page_path end) as pages,
-        coalesce(array_agg(distinct case when true then utm_source end order by case when true then utm_source end) filter (where case when true then utm_source end is not null), [])[1:100] as sources,
-        arg_min(case when times_5 >= 2 then case when true then page_path end end, row(-times_5, coalesce(cast(page_path as string), ''))) filter (where case when times_5 >= 2 then case when true then page_path end end is not null) as favourite_page,
-        arg_min(case when true then utm_source end, row(occurred_at, event_id)) filter (where case when true then utm_source end is not null) as first_source,
-        arg_max(case when true then utm_source end, row(occurred_at, event_id)) filter (where case when true then utm_source end is not null) as last_source,
-        arg_max(case when true then page_path end, row(occurred_at, event_id)) filter (where case when true then page_path end is not null) as last_page,
-        arg_max(case when true then case when json_type(traits, '$.plan') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.plan') end end, row(occurred_at, event_id)) filter (where case when true then case when json_type(traits, '$.plan') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.plan') end end is not null) as plan,
-        count(case when event = 'Order Completed' then 1 end) as orders,
-        coalesce(sum(case when event = 'Order Completed' then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue,
-        coalesce(sum(case when event = 'Order Completed' and occurred_at >= (as_of + to_hours(-24 * 90)) then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue_90d,
-        cast(cast(sum(case when event = 'Order Completed' then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end) as double) / nullif(count(case when event = 'Order Completed' then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as decimal(38, 9)) as average_order,
-        min(case when event = 'Order Completed' then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end) as smallest_order,
-        max(case when event = 'Order Completed' then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end) as largest_order,
-        max(case when event = 'Order Completed' then occurred_at end) as last_order_at
+        told.profile_id,
+        told.as_of,
+        told.page_views,
+        told.page_views_30d,
+        told.pages,
+        told.sources,
+        frequent_5.favourite_page,
+        told.first_source,
+        told.last_source,
+        told.last_page,
+        told.plan,
+        told.orders,
+        told.revenue,
+        told.revenue_90d,
+        told.average_order,
+        told.smallest_order,
+        told.largest_order,
+        told.last_order_at
     from (
         select
-            *,
-            count(*) over (partition by profile_id, as_of, case when true then page_path end) as times_5
+            profile_id, as_of,
+            count(case when (type = 'page') then 1 end) as page_views,
+            count(case when (type = 'page') and occurred_at >= (as_of + to_hours(-24 * 30)) then 1 end) as page_views_30d,
+            count(distinct case when (true) then page_path end) as pages,
+            coalesce(array_agg(distinct case when (true) then utm_source end order by case when (true) then utm_source end) filter (where case when (true) then utm_source end is not null), [])[1:100] as sources,
+            arg_min(case when (true) then utm_source end, row(occurred_at, event_id)) filter (where case when (true) then utm_source end is not null) as first_source,
+            arg_max(case when (true) then utm_source end, row(occurred_at, event_id)) filter (where case when (true) then utm_source end is not null) as last_source,
+            arg_max(case when (true) then page_path end, row(occurred_at, event_id)) filter (where case when (true) then page_path end is not null) as last_page,
+            arg_max(case when (true) then case when json_type(traits, '$.plan') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.plan') end end, row(occurred_at, event_id)) filter (where case when (true) then case when json_type(traits, '$.plan') not in ('OBJECT', 'ARRAY') then json_extract_string(traits, '$.plan') end end is not null) as plan,
+            count(case when (event = 'Order Completed') then 1 end) as orders,
+            coalesce(sum(case when (event = 'Order Completed') then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue,
+            coalesce(sum(case when (event = 'Order Completed') and occurred_at >= (as_of + to_hours(-24 * 90)) then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as revenue_90d,
+            cast(cast(sum(case when (event = 'Order Completed') then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end) as double) / nullif(count(case when (event = 'Order Completed') then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end), 0) as decimal(38, 9)) as average_order,
+            min(case when (event = 'Order Completed') then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end) as smallest_order,
+            max(case when (event = 'Order Completed') then try_cast(case when json_type(properties, '$.total') not in ('OBJECT', 'ARRAY') then json_extract_string(properties, '$.total') end as decimal(38, 9)) end) as largest_order,
+            max(case when (event = 'Order Completed') then occurred_at end) as last_order_at
         from known
         where occurred_at < as_of
-    ) as evidence
-    group by profile_id, as_of
+        group by profile_id, as_of
+    ) as told
+    left join (
+        select
+            profile_id, as_of,
+            arg_min(case when times >= 2 then valued end, row(-times, coalesce(cast(valued as string), ''))) filter (where case when times >= 2 then valued end is not null) as favourite_page
+        from (
+            select profile_id, as_of, valued, count(*) as times
+            from (
+                select profile_id, as_of, case when (true) then page_path end as valued
+                from known
+                where occurred_at < as_of
+            ) as each_event
+            where valued is not null
+            group by profile_id, as_of, valued
+        ) as each_value
+        group by profile_id, as_of
+    ) as frequent_5
+        on frequent_5.profile_id = told.profile_id and frequent_5.as_of = told.as_of
 ),
 
 listed as (

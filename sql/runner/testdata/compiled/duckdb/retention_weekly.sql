@@ -2,14 +2,15 @@
 -- it, up to now: a triangle, with the weeks in which nobody came in it. Weeks begin
 -- on Mondays; what counts as coming is the var active_when.
 with active as (
-    select distinct profile_id, cast(date_trunc('week', cast(timezone('UTC', occurred_at) as date)) as date) as week_start
+    select distinct profile_id, cast(date_trunc('week', day) as date) as week_start
     from (
-    select e.*
-    from sluis_models.profile_events as e
-    join sluis_models.consent_profile as c on c.profile_id = e.profile_id and c.purpose = 'analytics' and c.allowed
-    where coalesce(list_contains(e.purposes, 'analytics'), false)
-) as e
-    where occurred_at < now() and (true)
+    select o.profile_id, b.*
+    from sluis_models.int_behaviour_days as b
+    join sluis_models.identifier_owners as o on o.identifier_set = b.identifier_set
+    join sluis_models.consent_profile as c on c.profile_id = o.profile_id and c.purpose = 'analytics' and c.allowed
+) as b
+    -- Of what int_behaviour_days asks, this is the first.
+    where not is_later and substr(did, 1, 1) = '1'
 ),
 
 members as (
