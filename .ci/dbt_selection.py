@@ -191,6 +191,12 @@ def nodes(manifest):
         every[id]["tags"] = sorted(node.get("tags", []))
         every[id]["columns"] = {name: column["description"].strip() for name, column in node["columns"].items()}
         every[id]["nodes"] = sorted(node.get("depends_on", {}).get("nodes", []))
+        if node["resource_type"] == "source":
+            # No bound is said by null, by a bound of nulls, or by no freshness at all.
+            promise = node["freshness"] or {}
+            bounds = {key: age for key in ("warn_after", "error_after") if (age := promise.get(key)) and age["count"] is not None}
+            every[id]["freshness"] = {**bounds, "filter": promise["filter"]} if bounds else None
+            every[id].update({key: node[key] for key in ("loaded_at_field", "loaded_at_query")})
         if node["resource_type"] in ("model", "seed"):
             every[id]["checksum"] = node["checksum"]
             every[id]["materialized"] = node["config"]["materialized"]
