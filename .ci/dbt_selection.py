@@ -191,6 +191,12 @@ def nodes(manifest):
         every[id]["tags"] = sorted(node.get("tags", []))
         every[id]["columns"] = {name: column["description"].strip() for name, column in node["columns"].items()}
         every[id]["nodes"] = sorted(node.get("depends_on", {}).get("nodes", []))
+        if node["resource_type"] == "source":
+            # No bound is said by null, by a bound of nulls, or by no freshness at all.
+            promise = node["freshness"] or {}
+            bounds = {key: age for key in ("warn_after", "error_after") if (age := promise.get(key)) and age["count"] is not None}
+            every[id]["freshness"] = {**bounds, "filter": promise["filter"]} if bounds else None
+            every[id].update({key: node[key] for key in ("loaded_at_field", "loaded_at_query")})
         if node["resource_type"] in ("model", "seed"):
             every[id]["checksum"] = node["checksum"]
             every[id]["materialized"] = node["config"]["materialized"]
@@ -198,6 +204,25 @@ def nodes(manifest):
             if node.get(key) is not None:
                 every[id][key] = node[key]
     return every
+
+
+def check_yaml(project):
+    """List what the JSON Schemas that dbt comes with, which editors check files of YAML by, find in a project."""
+    import dbt.jsonschemas
+    import jsonschema
+    import yaml
+
+    folder = pathlib.Path(dbt.jsonschemas.__file__).parent
+    kinds = {kind: json.loads((folder / kind / "latest.json").read_text()) for kind in ("project", "resources")}
+    checks = {kind: jsonschema.validators.validator_for(schema)(schema) for kind, schema in kinds.items()}
+    files = sorted(project.glob("**/*.yml"))
+    assert project / "dbt_project.yml" in files and len(files) > 10, "there is too little to check"
+    for file in files:
+        # They know no materialization of a project's own, which dbt does.
+        text = file.read_text().replace("materialized: fixpoint", "materialized: table")
+        kind = "project" if file.name == "dbt_project.yml" else "resources"
+        for error in checks[kind].iter_errors(yaml.safe_load(text)):
+            yield f"{file}: {'.'.join(map(str, error.path))}: {error.message}"
 
 
 def compare(sluis, workspace):
@@ -215,9 +240,10 @@ def compare(sluis, workspace):
                 if left != right:
                     print(f"             {key}: dbt {left}, ours {right}")
 
-    def run(*words):
-        return subprocess.run([sluis, "models", *words, "--workspace", workspace], capture_output=True, text=True, check=True).stdout
+    def run(*words, check=True):
+        return subprocess.run([sluis, "models", *words, "--workspace", workspace], capture_output=True, text=True, check=check).stdout
 
+    same("YAML and dbt's JSON Schemas", [], list(check_yaml(pathlib.Path(workspace) / "sql")))
     with tempfile.TemporaryDirectory() as scratch:
         dbt = Dbt(pathlib.Path(workspace) / "sql", "sluis", pathlib.Path(scratch))
         for question in WORKSPACE_QUESTIONS:
@@ -235,10 +261,13 @@ def compare(sluis, workspace):
     ids = {r.unique_id for r in parsed.results}
     assert ids and ids <= set(manifest["nodes"]) | set(manifest["unit_tests"]), "results are of no nodes"
     same("unit tests of the manifest", *(sorted((t["unique_id"], t["model"]) for t in m["unit_tests"].values()) for m in (dbt.manifest, manifest)))
+    run("source", "freshness", check=False)  # nothing has landed, which is not fresh
+    parsed = parser.parse_sources_v3(json.loads((target / "sources.json").read_text()))
+    assert {r.unique_id for r in parsed.results} == {"source.sluis.sluis.events", "source.sluis.sluis.ledger"}, "sources are missing"
     run("docs")
     parsed = parser.parse_catalog_v1(json.loads((target / "catalog.json").read_text()))
     assert parsed.nodes, "the catalog is empty"
-    print("parsed     manifest.json, run_results.json, catalog.json by dbt-artifacts-parser")
+    print("parsed     manifest.json, run_results.json, sources.json, catalog.json by dbt-artifacts-parser")
     return failed
 
 

@@ -57,6 +57,15 @@ func modelsCommand() *cli.Command {
 				Name: "retry", Usage: "do again what failed or was skipped last time, with the same options",
 				Flags: []cli.Flag{jsonFlag()}, Action: modelsRetry,
 			},
+			{
+				Name: "source", Usage: "look at the tables that others fill",
+				Subcommands: []*cli.Command{{
+					Name: "freshness", Usage: "fail if the newest rows of a source are older than it promises in a file of YAML",
+					Description: "How old they are is kept in " + artifact.SourcesFile + ", which the selector source_status:fresher compares\nwith that in --state DIR.",
+					Flags:       slices.Concat(selectionFlags(), []cli.Flag{threadsFlag(), jsonFlag()}),
+					Action:      modelsVerb(sourceFreshness, (*runner.Project).Freshness),
+				}},
+			},
 			modelsShowCommand(),
 			{
 				Name: "ls", Usage: "list models, seeds and tests in the order they run", Flags: append(selectionFlags(), jsonFlag()), Action: modelsLs,
@@ -72,6 +81,9 @@ func modelsCommand() *cli.Command {
 	}
 }
 
+// sourceFreshness is what artifacts call the verb.
+const sourceFreshness = "source freshness"
+
 const budgetsAre = "On BigQuery the budgets in sluis.yaml, and meta.max_bytes of a model, bound what is processed:\n" +
 	"a statement that would exceed one is not run. If nothing else failed, the exit code is then 3."
 
@@ -81,7 +93,7 @@ func selectionFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "select", Aliases: []string{"s"}, Usage: "which: names, +m, m+, 2+m, @m, tag:x, path:x, config.materialized:x, state:modified, …; spaces unite, commas intersect"},
 		&cli.StringSliceFlag{Name: "exclude", Usage: "which not, written the same way"},
 		&cli.StringFlag{Name: "indirect-selection", Value: string(runner.Eager), Usage: "tests of selected models that also read others: eager takes them, buildable and cautious do not, empty takes none"},
-		&cli.StringFlag{Name: "state", Usage: "`DIR` with the manifest.json or run_results.json of an earlier run, for state: and result:"},
+		&cli.StringFlag{Name: "state", Usage: "`DIR` with the manifest.json, run_results.json or sources.json of an earlier run, for state:, result: and source_status:"},
 		varsFlag(),
 	}
 }
@@ -95,9 +107,13 @@ func runFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{Name: "full-refresh", Usage: "rebuild incremental models from nothing"},
 		&cli.BoolFlag{Name: "fail-fast", Aliases: []string{"x"}, Usage: "begin nothing more once something has failed"},
-		&cli.IntFlag{Name: "threads", Usage: "how many nodes at once; by default as in sluis.yaml"},
+		threadsFlag(),
 		jsonFlag(),
 	}
+}
+
+func threadsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "threads", Usage: "how many nodes at once; by default as in sluis.yaml"}
 }
 
 // loadProject reads the workspace's models.
@@ -260,7 +276,8 @@ func modelsDo(c *cli.Context, w *workspace.Workspace, args artifact.Args, do ver
 	return errors.Join(failures(results), keepResults(w, project, invocation, results, args))
 }
 
-// keepResults writes manifest.json and run_results.json, unless nothing was done.
+// keepResults writes manifest.json, and run_results.json or sources.json, unless
+// nothing was done.
 func keepResults(w *workspace.Workspace, project *runner.Project, of runner.Invocation, results runner.Results, args artifact.Args) error {
 	if len(results) == 0 {
 		return nil
@@ -269,9 +286,13 @@ func keepResults(w *workspace.Workspace, project *runner.Project, of runner.Invo
 	for i := range results {
 		results[i] = explained(w, results[i])
 	}
+	file, told := artifact.RunResultsFile, any(project.RunResults(of, results, args, now))
+	if args.Which == sourceFreshness {
+		file, told = artifact.SourcesFile, project.SourceResults(of, results, now)
+	}
 	return errors.Join(
 		artifact.Write(targetOf(w), artifact.ManifestFile, project.Manifest(of, now)),
-		artifact.Write(targetOf(w), artifact.RunResultsFile, project.RunResults(of, results, args, now)),
+		artifact.Write(targetOf(w), file, told),
 	)
 }
 
@@ -327,6 +348,8 @@ type nodeJSON struct {
 	// Bytes were processed, by estimates, which are made where budgets bound them.
 	Bytes      *int64 `json:"bytes,omitempty"`
 	OverBudget bool   `json:"over_budget,omitempty"`
+	// Age of the newest row, in seconds, of a source that could be asked.
+	Age *float64 `json:"age_seconds,omitempty"`
 }
 
 func nodesJSON(w *workspace.Workspace, results runner.Results) []nodeJSON {
@@ -339,6 +362,9 @@ func nodesJSON(w *workspace.Workspace, results runner.Results) []nodeJSON {
 		}
 		if r.Bytes >= 0 {
 			list[i].Bytes = &r.Bytes
+		}
+		if r.Freshness != nil {
+			list[i].Age = &r.Freshness.Seconds
 		}
 	}
 	return list

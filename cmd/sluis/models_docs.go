@@ -91,6 +91,12 @@ func writeDocs(c *cli.Context, w *workspace.Workspace, project *runner.Project, 
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	sources, err := artifact.Read[artifact.SourceResults](targetOf(w), artifact.SourcesFile)
+	if err == nil {
+		about.Sources = &sources
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	page, err := docs.Page(about)
 	if err != nil {
 		return err

@@ -68,6 +68,11 @@ func TestIncrementalOnBigQuery(t *testing.T) {
 	t.Run("meanwhile", func(t *testing.T) { checkMeanwhile(t, openBigQuery(t, next)) })
 }
 
+// TestFreshnessOnBigQuery is TestFreshness there.
+func TestFreshnessOnBigQuery(t *testing.T) {
+	checkFreshness(t, openBigQuery(t, bigquerytest.Projects(t)))
+}
+
 // parity has, for each macro that hides a difference, what it makes of a row of
 // the landing table events.
 const parity = `

@@ -27,16 +27,6 @@ var builtinTests = map[string]struct{ may, must []string }{
 // testMacro begins the name of the macro that a generic test is, as in dbt.
 const testMacro = "test_"
 
-var (
-	testOpens  = regexp.MustCompile(`(\{%[-+]?\s*)(?:data_)?test(\s+)(\w+)`)
-	testCloses = regexp.MustCompile(`(\{%[-+]?\s*)end(?:data_)?test(\s*[-+]?%\})`)
-)
-
-// asMacros makes macros of the tests of a file.
-func asMacros(source string) string {
-	return testCloses.ReplaceAllString(testOpens.ReplaceAllString(source, "${1}macro${2}"+testMacro+"${3}"), "${1}endmacro${2}")
-}
-
 // genericTest reads a test as YAML writes it: its name, or a mapping of its
 // name to arguments and config.
 func (f *yamlFile) genericTest(node *yaml.Node, model, column string) []*testSpec {

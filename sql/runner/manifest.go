@@ -220,6 +220,8 @@ func (p *Project) describeSource(name, dialect string) artifact.Source {
 		UniqueID: p.sourceID(name), FQN: p.sourceFQN(name), SourceName: of, SourceDescription: s.of, Identifier: s.table,
 		Description: s.description, Columns: columnsOf(s.columns, dialect), ColumnOrder: namesOfColumns(s.columns),
 		RelationName: s.schema + "." + s.table,
+		Freshness:    s.freshness.described(dialect), LoadedAtField: s.freshness.fieldIn(dialect), LoadedAtQuery: s.freshness.queryText(),
+		Config: s.fullConfig(dialect),
 	}
 }
 

@@ -16,6 +16,9 @@ const (
 	Model Kind = "model"
 	Seed  Kind = "seed"
 	Test  Kind = "test"
+
+	// Source is a table that others fill: no node, but what some results are of.
+	Source Kind = "source"
 )
 
 // Materialization tells what a model becomes in the warehouse.

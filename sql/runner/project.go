@@ -88,7 +88,7 @@ type Project struct {
 	sources    map[string]source
 	types      *types           // of contracts
 	macros     map[string]macro // of the project, by name
-	// macroFiles are the files that those are in, with tests as macros.
+	// macroFiles are the files that those are in.
 	macroFiles map[string]string
 	forgets    bool      // a full refresh spares no state
 	only       selection // if not nil, nothing else is picked
@@ -100,6 +100,7 @@ type source struct {
 	path            string // the file that declares it
 	of, description string // of the source that the table is of, and of the table
 	columns         []Column
+	freshness       freshness
 }
 
 // Load reads a project. Its error is Problems, as many as could be found.
@@ -192,7 +193,7 @@ func (l *loader) loadMacros(file string) {
 		l.loadProperties(file)
 	case path.Ext(file) == ".sql":
 		if source, ok := l.read(file); ok {
-			l.macroFiles[file] = asMacros(source)
+			l.macroFiles[file] = source
 			l.problems = append(l.problems, l.engine.define(file, l.macroFiles[file])...)
 			maps.Copy(l.macros, macrosIn(file, source))
 		}
@@ -311,6 +312,7 @@ func (l *loader) resolve() {
 	}
 	l.dropDisabled()
 	l.checkProperties()
+	l.checkLoadedAt()
 	l.checkContracts()
 	l.checkAudiences()
 	if len(l.problems) > 0 {

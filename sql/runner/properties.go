@@ -133,7 +133,8 @@ func (l *loader) loadSources(f *yamlFile, node *yaml.Node) {
 	for _, item := range f.list(node, "sources") {
 		var name, schema, description string
 		var tables []*yaml.Node
-		for _, e := range f.entries(item, "a source", "name", "description", "schema", "database", "tables", "config", "loader", "loaded_at_field", "freshness", "quoting", "data_tests") {
+		var said [2]loading // of the source as such, and in its config
+		for _, e := range f.entries(item, "a source", "name", "description", "schema", "database", "tables", "config", "loader", "loaded_at_field", "loaded_at_query", "freshness", "quoting", "data_tests") {
 			switch e.key {
 			case "name":
 				name = f.text(e.node, "name")
@@ -143,7 +144,11 @@ func (l *loader) loadSources(f *yamlFile, node *yaml.Node) {
 				schema = l.renderText(f, e.node, "duckdb")
 			case "tables":
 				tables = f.list(e.node, "tables")
-			case "data_tests", "freshness":
+			case "freshness", "loaded_at_field", "loaded_at_query":
+				l.loadLoading(f, e, &said[0])
+			case "config":
+				l.loadSourceConfig(f, e.node, &said[1])
+			case "data_tests":
 				f.report(&yaml.Node{Line: e.line}, noSourceTests, e.key)
 			}
 		}
@@ -155,14 +160,15 @@ func (l *loader) loadSources(f *yamlFile, node *yaml.Node) {
 			continue
 		}
 		for _, table := range tables {
-			l.loadSourceTable(f, table, name, source{schema: schema, path: f.path, of: description})
+			l.loadSourceTable(f, table, name, source{schema: schema, path: f.path, of: description}, said)
 		}
 	}
 }
 
-func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of string, s source) {
+func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of string, s source, said [2]loading) {
 	name := ""
-	for _, e := range f.entries(node, "a table of a source", "name", "description", "identifier", "columns", "config", "loaded_at_field", "freshness", "data_tests", "tests", "quoting") {
+	var own [2]loading // of the table as such, and in its config
+	for _, e := range f.entries(node, "a table of a source", "name", "description", "identifier", "columns", "config", "loaded_at_field", "loaded_at_query", "freshness", "data_tests", "tests", "quoting") {
 		switch e.key {
 		case "name":
 			name = f.text(e.node, "name")
@@ -172,10 +178,15 @@ func (l *loader) loadSourceTable(f *yamlFile, node *yaml.Node, of string, s sour
 			s.table = f.text(e.node, "identifier")
 		case "columns":
 			s.columns = l.sourceColumns(f, e.node)
-		case "data_tests", "tests", "freshness":
+		case "freshness", "loaded_at_field", "loaded_at_query":
+			l.loadLoading(f, e, &own[0])
+		case "config":
+			l.loadSourceConfig(f, e.node, &own[1])
+		case "data_tests", "tests":
 			f.report(&yaml.Node{Line: e.line}, noSourceTests, e.key)
 		}
 	}
+	s.freshness = l.freshnessOf(f, node, said, own)
 	if s.table == "" {
 		s.table = name
 	}

@@ -33,6 +33,9 @@ type NodeResult struct {
 	Thread  int // from 1; zero if it was not begun
 	Message string
 
+	// Freshness is set for a source that could be asked.
+	Freshness *Freshness
+
 	// OverBudget is set if it failed since a budget refused a statement.
 	OverBudget *OverBudgetError
 }
@@ -108,6 +111,9 @@ func (p *Project) runResult(r NodeResult) artifact.Result {
 func (p *Project) resultID(r NodeResult) string {
 	if node, ok := p.nodes[r.Name]; ok {
 		return p.uniqueID(node)
+	}
+	if r.Kind == Source {
+		return p.sourceID(r.Name)
 	}
 	return string(Model) + "." + p.name + "." + r.Name[len(consentTest):]
 }

@@ -258,7 +258,7 @@ func defaultMethod(value string) string {
 
 // mayBeNothing tells that it is no mistake if nothing matches now.
 func (c criterion) mayBeNothing() bool {
-	return c.method == "state" || c.method == "result" || c.value == "*"
+	return slices.Contains([]string{"state", "result", "source_status"}, c.method) || c.value == "*"
 }
 
 // candidate is what a selector can pick: a node, or else a source.
@@ -285,6 +285,7 @@ var methods = map[string]func(query, criterion) (func(candidate) bool, error){
 	"unit_test":     ofNode(func(c criterion, n *Node) bool { return n.isUnitTest() && glob(c.value)(n.Name) }),
 	"state":         matchState,
 	"result":        matchResult,
+	"source_status": matchSourceStatus,
 }
 
 // ofNode makes a method of what a criterion says of a node alone.
@@ -462,9 +463,11 @@ func matchConfig(_ query, c criterion) (func(candidate) bool, error) {
 		return nil, errors.New("say which config, as in config.materialized:incremental")
 	}
 	return func(of candidate) bool {
-		var value any = map[string]any{"enabled": true} // of a source
+		var value any
 		if of.node != nil {
 			value = map[string]any(of.node.fullConfig())
+		} else {
+			value = of.source.fullConfig(dialects[0])
 		}
 		for key := range strings.SplitSeq(c.argument, ".") {
 			m, ok := value.(map[string]any)

@@ -17,10 +17,11 @@ import (
 type State struct {
 	manifest *artifact.Manifest
 	results  *artifact.RunResults
+	sources  *artifact.SourceResults
 }
 
 // ReadState reads the artifacts in a folder: a manifest, the results of a run,
-// or both.
+// how fresh sources were, or several of them.
 func ReadState(dir string) (*State, error) {
 	s := &State{}
 	manifest, err := artifact.Read[artifact.Manifest](dir, artifact.ManifestFile)
@@ -35,8 +36,14 @@ func ReadState(dir string) (*State, error) {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	if s.manifest == nil && s.results == nil {
-		return nil, fmt.Errorf("%s: there is neither %s nor %s, which a run, a build or compile writes", dir, artifact.ManifestFile, artifact.RunResultsFile)
+	sources, err := artifact.Read[artifact.SourceResults](dir, artifact.SourcesFile)
+	if err == nil {
+		s.sources = &sources
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if s.manifest == nil && s.results == nil && s.sources == nil {
+		return nil, fmt.Errorf("%s: there is none of %s, %s and %s, which a run, a build, compile or source freshness writes", dir, artifact.ManifestFile, artifact.RunResultsFile, artifact.SourcesFile)
 	}
 	return s, nil
 }
@@ -106,7 +113,7 @@ func (q query) changed(old *artifact.Manifest, of candidate, way string) bool {
 	}
 	if of.node == nil {
 		before, now := old.Sources[q.sourceID(of.name)], q.describeSource(of.name, old.Metadata.AdapterType)
-		return way == "" && before.RelationName != now.RelationName
+		return way == "" && (before.RelationName != now.RelationName || !sameJSON(before.Freshness, now.Freshness) || !sameJSON(before.LoadedAtField, now.LoadedAtField))
 	}
 	if of.node.isUnitTest() {
 		return (way == "" || way == "body") && old.UnitTests[q.uniqueID(of.node)].Checksum != q.describeUnitTest(of.node).Checksum

@@ -1,6 +1,6 @@
 // Package artifact holds the files that a run leaves in the target folder, in
-// the formats of dbt, which tools for dbt read: manifest.json, run_results.json
-// and catalog.json.
+// the formats of dbt, which tools for dbt read: manifest.json, run_results.json,
+// sources.json and catalog.json.
 //
 // It imports no other part of the product.
 package artifact
@@ -17,6 +17,7 @@ import (
 const (
 	ManifestFile   = "manifest.json"
 	RunResultsFile = "run_results.json"
+	SourcesFile    = "sources.json"
 	CatalogFile    = "catalog.json"
 )
 
@@ -180,6 +181,36 @@ type Source struct {
 	Columns           map[string]Column `json:"columns"`
 	ColumnOrder       []string          `json:"-"` // in which the project describes them
 	RelationName      string            `json:"relation_name"`
+	Freshness         *Freshness        `json:"freshness"`
+	LoadedAtField     *string           `json:"loaded_at_field"`
+	LoadedAtQuery     *string           `json:"loaded_at_query"`
+	Config            map[string]any    `json:"config"`
+}
+
+// Freshness is how old the newest row of a source may be, of those that a filter
+// leaves.
+type Freshness struct {
+	WarnAfter  Age     `json:"warn_after"`
+	ErrorAfter Age     `json:"error_after"`
+	Filter     *string `json:"filter"`
+}
+
+// Age is so many minutes, hours or days; both are null if there is no bound.
+type Age struct {
+	Count  *int    `json:"count"`
+	Period *string `json:"period"` // minute, hour or day
+}
+
+// String writes the age as people do, such as 48 hours; it is empty if there is
+// no bound.
+func (a Age) String() string {
+	switch {
+	case a.Count == nil || a.Period == nil:
+		return ""
+	case *a.Count == 1:
+		return "1 " + *a.Period
+	}
+	return fmt.Sprintf("%d %ss", *a.Count, *a.Period)
 }
 
 // Macro is a macro of the project.
@@ -237,6 +268,36 @@ type Args struct {
 	Threads           int            `json:"threads"`
 	Vars              map[string]any `json:"vars"`
 	State             string         `json:"state,omitempty"`
+}
+
+// SourceResults is how fresh sources were: sources.json, in version 3 of its
+// schema.
+type SourceResults struct {
+	Metadata    Metadata       `json:"metadata"`
+	Results     []SourceResult `json:"results"`
+	ElapsedTime float64        `json:"elapsed_time"`
+}
+
+// SourceResult is how fresh a source was, or why it could not be asked, which is
+// the status "runtime error".
+type SourceResult struct {
+	UniqueID string  `json:"unique_id"`
+	Status   string  `json:"status"` // pass, warn, error or runtime error
+	Error    *string `json:"error,omitempty"`
+	*Measured
+}
+
+// Measured is what a source that was asked is told of. All keys are always
+// there, as tools expect.
+type Measured struct {
+	LoadedAt        time.Time      `json:"max_loaded_at"` // of the newest row; the year 1 if there is none
+	AskedAt         time.Time      `json:"snapshotted_at"`
+	Age             float64        `json:"max_loaded_at_time_ago_in_s"`
+	Criteria        Freshness      `json:"criteria"`
+	AdapterResponse map[string]any `json:"adapter_response"`
+	Timing          []Timing       `json:"timing"`
+	ThreadID        string         `json:"thread_id"`
+	ExecutionTime   float64        `json:"execution_time"`
 }
 
 // Catalog is what the warehouse has of a project: catalog.json, in version 1 of

@@ -23,8 +23,9 @@ var page embed.FS
 // Project is what the page is about.
 type Project struct {
 	Manifest artifact.Manifest
-	Catalog  *artifact.Catalog    // nil if the warehouse was not asked
-	Results  *artifact.RunResults // of the last run; nil if there was none
+	Catalog  *artifact.Catalog       // nil if the warehouse was not asked
+	Results  *artifact.RunResults    // of the last run; nil if there was none
+	Sources  *artifact.SourceResults // how fresh they were last; nil if they were not asked
 }
 
 // content is what the script of the page reads.
@@ -126,11 +127,38 @@ func (p Project) content() content {
 			ID: id, Name: s.SourceName + "." + s.Name, Kind: "source", Folder: "sources/" + s.SourceName, Path: s.OriginalFilePath,
 			Description: s.Description, Relation: s.RelationName,
 		}
-		p.fill(&described, s.Columns, s.ColumnOrder, tests[id])
+		p.fill(&described, s.Columns, s.ColumnOrder, append(tests[id], p.freshnessOf(id)...))
 		c.Nodes = append(c.Nodes, described)
 	}
 	slices.SortFunc(c.Nodes, func(a, b node) int { return strings.Compare(a.Folder+" "+a.Name, b.Folder+" "+b.Name) })
 	return c
+}
+
+// freshnessOf tells what a source promises of its freshness, as a test of it.
+func (p Project) freshnessOf(id string) []placed {
+	s := p.Manifest.Sources[id]
+	if s.Freshness == nil {
+		return nil
+	}
+	var said []string
+	if age := s.Freshness.WarnAfter.String(); age != "" {
+		said = append(said, "warns after "+age)
+	}
+	if age := s.Freshness.ErrorAfter.String(); age != "" {
+		said = append(said, "fails after "+age)
+	}
+	if s.LoadedAtField != nil {
+		said = append(said, "by "+*s.LoadedAtField)
+	}
+	t := placed{test: test{Name: "freshness", Title: "freshness", Detail: strings.Join(said, ", "), Severity: "error"}}
+	if p.Sources != nil {
+		for _, r := range p.Sources.Results {
+			if r.UniqueID == id {
+				t.Status = strings.TrimPrefix(r.Status, "runtime ")
+			}
+		}
+	}
+	return []placed{t}
 }
 
 // fill adds columns and tests, with the warehouse's types in its order, and

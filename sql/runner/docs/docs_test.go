@@ -50,7 +50,8 @@ func project() docs.Project {
 				Name: "orders_tie", ResourceType: "test", RawCode: "-- Orders add up\n-- to revenue.\nselect 1", DependsOn: artifact.DependsOn{Nodes: []string{"model.shop.orders", "model.shop.revenue_by_day"}},
 			},
 		},
-		Sources: map[string]artifact.Source{"source.shop.landed.events": {Name: "events", SourceName: "landed", OriginalFilePath: "models/_sources.yml", Description: "What landed.", RelationName: "landed.events"}},
+		Sources: map[string]artifact.Source{"source.shop.landed.events": {Name: "events", SourceName: "landed", OriginalFilePath: "models/_sources.yml", Description: "What landed.", RelationName: "landed.events",
+			Freshness: &artifact.Freshness{WarnAfter: artifact.Age{Count: new(1), Period: new("day")}, ErrorAfter: artifact.Age{Count: new(48), Period: new("hour")}}, LoadedAtField: new("received_at")}},
 	}
 	rows := artifact.Stat{ID: artifact.RowCount, Value: int64(12345)}
 	c := &artifact.Catalog{Nodes: map[string]artifact.Table{"model.shop.orders": {
@@ -60,7 +61,8 @@ func project() docs.Project {
 	r := &artifact.RunResults{Metadata: artifact.NewMetadata("run-results/v6", "i", at, at), Results: []artifact.Result{
 		{UniqueID: "test.shop.unique", Status: "pass"}, {UniqueID: "test.shop.ties", Status: "fail"}, {UniqueID: "model.shop.orders", Status: "success"},
 	}}
-	return docs.Project{Manifest: m, Catalog: c, Results: r}
+	s := &artifact.SourceResults{Results: []artifact.SourceResult{{UniqueID: "source.shop.landed.events", Status: "warn"}}}
+	return docs.Project{Manifest: m, Catalog: c, Results: r, Sources: s}
 }
 
 // TestPage reads what the page's script gets.
@@ -101,6 +103,9 @@ func TestPage(t *testing.T) {
 	want := []string{"models/audiences model.shop.buyers", "models/money model.shop.orders", "models/money model.shop.revenue_by_day", "seeds seed.shop.currencies", "sources/landed source.shop.landed.events"}
 	if diff := cmp.Diff(want, folders); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if tests := data.Nodes[4].Tests; len(tests) != 1 || tests[0].Title != "freshness" || tests[0].Detail != "warns after 1 day, fails after 48 hours, by received_at" || tests[0].Status != "warn" {
+		t.Errorf("tests of the source: %+v", tests)
 	}
 	orders := data.Nodes[1]
 	if orders.Rows == nil || *orders.Rows != 12345 || orders.Status != "success" || orders.Materialized != "table" {
