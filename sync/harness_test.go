@@ -391,6 +391,7 @@ type target struct {
 	answer        func(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error)
 	poll          func(receipts []string) ([]destination.Settlement, error) // nil: what is accepted is never told of
 	closing       func() error
+	late          func() // called when a batch is done, before it is answered
 }
 
 type sent struct {
@@ -465,6 +466,9 @@ func (p *plugin) Write(_ context.Context, batch destination.Batch) ([]destinatio
 	results, err := answer(batch, apply)
 	for _, c := range batch.Changes {
 		p.last[c.Key] = sent{c.ID, describe(c)}
+	}
+	if p.late != nil {
+		p.late()
 	}
 	return results, err
 }

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,11 +29,13 @@ import (
 // to the next. At one of the points that such a run passes, which are found by
 // having one pass them all, the host or the plugin is killed with SIGKILL, the
 // connection to the warehouse is lost, or the destination is gone, hangs, breaks
-// off or refuses. Then the world goes on, at times into a second misfortune, and
+// off or refuses; or host and plugin are stopped until another has taken the sync
+// over, and then go on as if nothing had been. The world goes on, at times into a second misfortune, and
 // one healthy run must bring the destination to model ∧ consent.
 //
 // SLUIS_CRASHES says how many points are tried, evenly of all actors and phases
-// and in an order that SLUIS_SEED repeats. A kill in the middle of a statement
+// and in an order that SLUIS_SEED repeats; SLUIS_POINT, of those with that word in
+// their description alone. A kill in the middle of a statement
 // comes after a time by that seed, so it may hit another instruction each time.
 func TestKilledAnywhere(t *testing.T) {
 	crashes, seed := number(t, "SLUIS_CRASHES", 8), number(t, "SLUIS_SEED", time.Now().UnixNano())
@@ -72,6 +75,10 @@ type arena struct {
 	base  situation     // where each crash begins
 	ahead time.Duration // of this machine's clock
 
+	// Where the warehouse is no file: makes another, and a way to one that can be cut.
+	place  func() (opener, place string)
+	detour func(place string) (through string, cut func())
+
 	acknowledged map[string]bool // ids of changes, when a.look looked last
 }
 
@@ -100,14 +107,8 @@ func newArena(t *testing.T, destination string, s site) *arena {
 		Warehouse: filepath.Join(t.TempDir(), "w.duckdb"), Clock: filepath.Join(t.TempDir(), "ahead"),
 		Sync: sync, Settings: s.settings(), Binary: binary, Digest: digest, Mark: hex.EncodeToString(mark),
 	}}
-	if arenaPlace != nil {
-		a.job.Opener, a.job.Warehouse = arenaPlace(t)
-	}
 	return a
 }
-
-// arenaPlace is where arenas have their warehouse, unless it is a DuckDB file.
-var arenaPlace func(t *testing.T) (opener, place string)
 
 // open lets the test look at the warehouse while no process has it.
 func (a *arena) open(do func(w *world)) {
@@ -158,7 +159,7 @@ func (a *arena) keep() {
 	a.t.Helper()
 	a.site.save()
 	a.base = situation{model: maps.Clone(a.truth.model), allowed: maps.Clone(a.truth.allowed), acknowledged: maps.Clone(a.acknowledged)}
-	if a.job.Opener != "" {
+	if a.place != nil {
 		return
 	}
 	var err error
@@ -172,8 +173,10 @@ func (a *arena) again() {
 	a.t.Helper()
 	a.site.befall(0, false, nil)
 	a.site.down(false)
-	if a.job.Opener != "" { // there is nothing to copy
-		a.job.Opener, a.job.Warehouse = arenaPlace(a.t)
+	if a.place != nil { // there is nothing to copy
+		a.site = newWebhookSite(a.t)
+		a.job.Settings = a.site.settings()
+		a.job.Opener, a.job.Warehouse = a.place()
 		a.begin()
 		return
 	}
@@ -234,6 +237,7 @@ func (a *arena) look() {
 func (a *arena) matrix(seed uint64, crashes int) {
 	a.begin()
 	points := a.points()
+	points = slices.DeleteFunc(points, func(p point) bool { return !strings.Contains(p.String(), os.Getenv("SLUIS_POINT")) })
 	order := spread(points, rand.New(rand.NewPCG(seed, 0)))
 	tried := map[string]int{}
 	for n := range crashes {
@@ -276,7 +280,7 @@ func (a *arena) points() (points []point) {
 	a.t.Helper()
 	steps, requests := a.play(a.t, point{}, nil)
 	a.look()
-	phase, running := "plan", false
+	phase, running, held := "plan", false, false
 	for i, step := range steps {
 		n := i + 1
 		at := func(actor, how string) { points = append(points, point{actor: actor, phase: phase, step: n, how: how}) }
@@ -289,7 +293,14 @@ func (a *arena) points() (points []point) {
 			at("host", "killed within")
 			at("warehouse", "lost before")
 			at("warehouse", "lost after")
+			if a.detour != nil {
+				at("warehouse", "cut off")
+			}
 		}
+		if n > 1 && (step == "open the warehouse" || !held || a.place != nil) { // of a DuckDB file there is one holder
+			at("host", "stopped")
+		}
+		held = (held || step == "open the warehouse") && step != "close the warehouse"
 		running = (running || step == "start the plugin") && step != "close the destination"
 		phase = next(phase, step)
 	}
@@ -345,7 +356,11 @@ func spread(points []point, r *rand.Rand) (order []point) {
 func (a *arena) play(t *testing.T, p point, r *rand.Rand) (steps []string, requests int) {
 	t.Helper()
 	a.setClock()
-	h := startHost(t, a.job)
+	j, cut := a.job, func() {}
+	if p.how == "cut off" {
+		j.Warehouse, cut = a.detour(j.Warehouse)
+	}
+	h := startHost(t, j)
 	kill := func() fate {
 		if p.actor == "host" {
 			h.kill()
@@ -377,6 +392,9 @@ func (a *arena) play(t *testing.T, p point, r *rand.Rand) (steps []string, reque
 			h.tell(refuse)
 		case p.how == "lost after":
 			h.tell(loseAnswer)
+		case p.how == "cut off":
+			cut()
+			h.tell(proceed)
 		case p.actor == "destination":
 			a.site.down(true)
 			h.tell(proceed)
@@ -413,11 +431,15 @@ func eventually(t *testing.T, what string, yes func() bool) {
 // crash is one misfortune, or two, and what comes after.
 func (a *arena) crash(p point, points []point, r *rand.Rand) {
 	a.t.Helper()
+	if p.how == "stopped" {
+		a.overtake(p, r)
+		return
+	}
 	a.play(a.t, p, r)
 	a.look()
 	a.goOn(r)
-	if r.IntN(4) == 0 {
-		a.play(a.t, points[r.IntN(len(points))], r)
+	if second := points[r.IntN(len(points))]; r.IntN(4) == 0 && second.how != "stopped" {
+		a.play(a.t, second, r)
 		a.look()
 		a.goOn(r)
 	}
@@ -427,6 +449,52 @@ func (a *arena) crash(p point, points []point, r *rand.Rand) {
 		}
 	}
 	a.healthy("")
+	a.settled()
+}
+
+// overtake stops a host and its plugin at a step, has another take the sync over
+// and bring it to its end, and lets the first go on. Whatever that does then has
+// no effect.
+func (a *arena) overtake(p point, r *rand.Rand) {
+	a.t.Helper()
+	const writes = 2 * time.Second
+	a.setClock()
+	j := a.job
+	j.WriteTimeout = writes
+	h := startHost(a.t, j)
+	var step string
+	for n := 1; ; n++ {
+		if step, _ = h.next(); n == p.step {
+			break
+		}
+		h.tell(proceed)
+	}
+	signal := func(s syscall.Signal) {
+		for _, pid := range append(plugins(a.job.Mark), h.Process.Pid) {
+			if err := syscall.Kill(pid, s); err != nil {
+				a.t.Fatal(err)
+			}
+		}
+	}
+	signal(syscall.SIGSTOP)
+	stopped := a.job.Mark
+	a.job.Mark += "0" // of the other's plugins
+	if step == "write" {
+		<-time.After(writes) // as long as the lease is in this test no time passes but on its clock
+	}
+	a.look()
+	a.goOn(r)
+	a.healthy("")
+	a.settled()
+	a.job.Mark = stopped
+	signal(syscall.SIGCONT)
+	for ok := true; ok; _, ok = h.next() {
+		h.tell(proceed)
+	}
+	if err := h.Wait(); err == nil {
+		a.t.Error("who was overtaken does not say so")
+	}
+	a.look()
 	a.settled()
 }
 
