@@ -38,7 +38,7 @@ import (
 // their description alone. A kill in the middle of a statement
 // comes after a time by that seed, so it may hit another instruction each time.
 func TestKilledAnywhere(t *testing.T) {
-	crashes, seed := number(t, "SLUIS_CRASHES", 8), number(t, "SLUIS_SEED", time.Now().UnixNano())
+	crashes, seed := number(t, "SLUIS_CRASHES", 4), number(t, "SLUIS_SEED", time.Now().UnixNano())
 	t.Logf("SLUIS_SEED=%d SLUIS_CRASHES=%d", seed, crashes)
 	for name, newSite := range map[string]func(*testing.T) site{
 		"webhook":  func(t *testing.T) site { return newWebhookSite(t) },
@@ -477,6 +477,7 @@ func (a *arena) overtake(p point, r *rand.Rand) {
 		}
 	}
 	signal(syscall.SIGSTOP)
+	a.site.stopped(true)
 	stopped := a.job.Mark
 	a.job.Mark += "0" // of the other's plugins
 	if step == "write" {
@@ -488,6 +489,7 @@ func (a *arena) overtake(p point, r *rand.Rand) {
 	a.settled()
 	a.job.Mark = stopped
 	signal(syscall.SIGCONT)
+	a.site.stopped(false)
 	for ok := true; ok; _, ok = h.next() {
 		h.tell(proceed)
 	}

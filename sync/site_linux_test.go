@@ -31,6 +31,7 @@ type site interface {
 	// done or, if after is true, when it is and has no answer yet. do may be nil.
 	befall(n int, after bool, do func() fate)
 	down(bool)     // does not take connections
+	stopped(bool)  // a plugin is stopped, and its connections stay
 	requests() int // since befall
 	save()
 	restore()
@@ -60,6 +61,7 @@ type trap struct {
 	after  bool
 	do     func() fate
 	closed bool
+	idle   bool // connections may be
 }
 
 func (t *trap) befall(n int, after bool, do func() fate) {
@@ -72,6 +74,12 @@ func (t *trap) down(yes bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = yes
+}
+
+func (t *trap) stopped(yes bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idle = yes
 }
 
 func (t *trap) requests() int {
@@ -402,12 +410,16 @@ func endsWith(f fate, client *net.TCPConn, asks <-chan []byte) bool {
 }
 
 // quiet waits until no connection of a plugin is left, which may still commit
-// when its client is gone.
+// when its client is gone; or until those of one that is stopped do nothing.
 func (s *postgresSite) quiet() {
 	s.t.Helper()
+	which := "application_name = 'sluis'"
+	if s.idle {
+		which += " AND state <> 'idle'"
+	}
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for s.rows("SELECT count(*)::text FROM pg_stat_activity WHERE application_name = 'sluis'")[0] != "0" {
+	for s.rows("SELECT count(*)::text FROM pg_stat_activity WHERE " + which)[0] != "0" {
 		<-tick.C
 	}
 }
