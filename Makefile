@@ -68,15 +68,18 @@ test-bigquery-live:
 	SLUIS_TEST_BIGQUERY_PROJECT=$(PROJECT) SLUIS_TEST_BIGQUERY_LOCATION=$(LOCATION) $(GO) $(subst -timeout 40m,-timeout 6h -p 1,$(ON_BIGQUERY))
 
 # Everything that can fail, until it has: the program killed under load KILLS times, each byte of a segment damaged,
-# each call of the disk failing in each way, a disk that is really full; and the collector, BigQuery's stand-in and the
-# connections between them killed ROUNDS times. Half an hour. With DIR=… the first goes on where it was interrupted.
+# each call of the disk failing in each way, a disk that is really full; the collector, BigQuery's stand-in and the
+# connections between them killed ROUNDS times; and a sync's process, plugin, warehouse or destination killed, cut off or
+# stopped CRASHES times. An hour. With DIR=… the first goes on where it was interrupted.
 soak: KILLS ?= 2000
 soak: ROUNDS ?= 200
+soak: CRASHES ?= 600
 soak:
 	$(if $(DIR),mkdir -p $(DIR) && SLUIS_SOAK_DIR=$(abspath $(DIR))) SLUIS_KILLS=$(KILLS) $(GO) test -count=1 -timeout 120m -run TestKilledCollectorLosesNothing -v ./cmd/sluis
 	SLUIS_THOROUGH=1 $(IN_MEMORY) $(GO) test -count=1 -timeout 60m -run 'TestDiskFaultAtEveryCall|TestEveryByteOfASegment' -v ./collector
 	$(GO) test -count=1 -tags fulldisk -run TestReallyFullDisk -v ./collector
 	SLUIS_ROUNDS=$(ROUNDS) $(GO) test -race -count=1 -timeout 60m -run Killed -v ./collector/bigquery
+	SLUIS_CRASHES=$(CRASHES) $(GO) test -count=1 -timeout 120m -run TestKilledAnywhere -v ./sync
 
 # What the privacy rests on, at full size: 16 goroutines seal a million values each, without a nonce twice; ten million damaged
 # consent strings; a million pseudonyms are carried over to another key.

@@ -24,10 +24,11 @@ type truth struct {
 	allowed map[string]bool
 	erased  map[string]bool
 	copies  map[string]bool // keys that are in the model twice
+	sync    syncer.Sync
 }
 
 func newTruth(w *world) *truth {
-	tr := &truth{world: w, model: map[string]customer{}, allowed: map[string]bool{"p0": true}, erased: map[string]bool{}, copies: map[string]bool{}}
+	tr := &truth{world: w, model: map[string]customer{}, allowed: map[string]bool{"p0": true}, erased: map[string]bool{}, copies: map[string]bool{}, sync: vips()}
 	w.target.allowed = func(profile string) bool { return tr.allowed[profile] && !tr.erased[profile] }
 	return tr
 }
@@ -67,10 +68,26 @@ func (tr *truth) want() map[string]string {
 	want := map[string]string{}
 	for key, c := range tr.model {
 		if tr.target.allowed(c.profile) {
-			want[key] = fmt.Sprint([]any{c.tier, c.visits})
+			want[key] = fmt.Sprint(tr.mapped(c))
 		}
 	}
 	return want
+}
+
+// mapped are the values of a customer as the sync maps them.
+func (tr *truth) mapped(c customer) []any {
+	values := make([]any, len(tr.sync.Mapping))
+	for i, f := range tr.sync.Mapping {
+		switch {
+		case f.Value != nil:
+			values[i] = *f.Value
+		case f.Column == "tier":
+			values[i] = c.tier
+		default:
+			values[i] = c.visits
+		}
+	}
+	return values
 }
 
 func (tr *truth) got() map[string]string {
@@ -88,7 +105,7 @@ func (tr *truth) settle() {
 	tr.fault, tr.target.answer = nil, nil
 	tr.advance(10 * time.Minute)
 	for range 2 {
-		if _, err := tr.engine().Run(context.Background(), vips(), syncer.Options{Approve: true}); err != nil {
+		if _, err := tr.engine().Run(context.Background(), tr.sync, syncer.Options{Approve: true}); err != nil {
 			tr.t.Fatal("a healthy run:", err)
 		}
 	}
@@ -96,7 +113,7 @@ func (tr *truth) settle() {
 		tr.t.Errorf("the destination differs from model and consent (-want +got):\n%s", diff)
 	}
 	sends := tr.target.sends
-	p, err := tr.engine().Plan(context.Background(), vips())
+	p, err := tr.engine().Plan(context.Background(), tr.sync)
 	if err != nil || p.Counts != (syncer.Counts{Unchanged: int64(len(tr.want()))}) {
 		tr.t.Errorf("after it settled, the plan is %+v, %v", p.Counts, err)
 	}
@@ -218,8 +235,9 @@ func TestRandomHistories(t *testing.T) {
 
 type history struct {
 	*truth
-	rand *rand.Rand
-	jobs []*job
+	rand   *rand.Rand
+	jobs   []*job
+	others int // runs of another machine
 }
 
 // job is what the destination accepted and does later, in order.
@@ -296,12 +314,65 @@ func (h *history) mutate() {
 			h.erased[profile] = !h.erased[profile]
 		}
 	}
+	if h.chance(15) {
+		h.remap()
+	}
+}
+
+// remap edits the mapping: other fields, in another order.
+func (h *history) remap() {
+	s, text := vips(), fmt.Sprint("text ", h.rand.IntN(2))
+	switch h.rand.IntN(3) {
+	case 0:
+	case 1:
+		s.Mapping = append(s.Mapping, syncer.Field{Field: "note", Value: &text, Line: 9})
+	case 2:
+		slices.Reverse(s.Mapping)
+	}
+	h.sync = s
 }
 
 // run is a process with some misfortune.
 func (h *history) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	h.misfortune(cancel)
+	e := h.engine()
+	var err error
+	switch n := h.rand.IntN(100); {
+	case n < 45:
+		_, err = e.Run(ctx, h.sync, syncer.Options{Approve: true})
+	case n < 55:
+		err = h.withdraw(ctx, e)
+	default:
+		err = h.planThenApply(ctx, e)
+	}
+	h.target.closing, h.target.late = nil, nil
+	h.tolerate(err)
+	if h.chance(50) {
+		h.advance(10 * time.Minute)
+	}
+}
+
+// tolerate knows the errors of misfortune.
+func (h *history) tolerate(err error) {
+	h.t.Helper()
+	var busy *syncer.BusyError
+	switch {
+	case err == nil, errors.Is(err, errDead), errors.Is(err, errFailed), errors.Is(err, errFlush), errors.Is(err, context.Canceled),
+		errors.Is(err, syncer.ErrLeaseLost), errors.As(err, &busy):
+	case strings.Contains(err.Error(), "took nothing"):
+	default:
+		h.t.Fatal(err)
+	}
+}
+
+var errFlush = errors.New("the destination could not flush")
+
+// misfortune is what may befall a process: a call of the warehouse fails or is its
+// last, somebody stops it, the destination misbehaves, or does not close, or
+// another machine comes while it waits for an answer.
+func (h *history) misfortune(stop func()) {
 	h.calls, h.fault = 0, nil
 	if h.chance(40) {
 		at, kind := 1+h.rand.IntN(60), fault(1+h.rand.IntN(4))
@@ -318,48 +389,109 @@ func (h *history) run() {
 	}
 	h.target.answer = func(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error) {
 		if stopAfter--; stopAfter == 0 {
-			cancel()
+			stop()
 		}
 		return h.misbehave(batch, apply)
 	}
-	e := h.engine()
-	var err error
-	if h.chance(50) {
-		_, err = e.Run(ctx, vips(), syncer.Options{Approve: true})
-	} else {
-		err = h.planThenApply(ctx, e)
+	if h.chance(10) {
+		h.target.closing = func() error { return errFlush }
 	}
-	var busy *syncer.BusyError
-	switch {
-	case err == nil, errors.Is(err, errDead), errors.Is(err, errFailed), errors.Is(err, context.Canceled), errors.As(err, &busy):
-	case strings.Contains(err.Error(), "took nothing"):
-	default:
-		h.t.Fatal(err)
-	}
-	if h.chance(50) {
-		h.advance(10 * time.Minute)
+	if h.chance(25) {
+		h.target.late = h.otherMachine
 	}
 }
 
+// otherMachine runs the same sync while the first waits for an answer: it is told
+// that the sync is busy, or takes it over, if the answer was so late that the
+// lease has ended.
+func (h *history) otherMachine() {
+	h.target.late = nil
+	h.others++
+	late := h.chance(50)
+	if late {
+		h.advance(10 * time.Minute)
+	}
+	sends := h.target.sends
+	_, err := h.engine().Run(context.Background(), h.sync, syncer.Options{Approve: true})
+	_, busy := errors.AsType[*syncer.BusyError](err)
+	if busy == late || !late && h.target.sends != sends {
+		if !errors.Is(err, errDead) && !errors.Is(err, errFailed) {
+			h.t.Errorf("another machine, after the end of the lease %v: %v, %d batches", late, err, h.target.sends-sends)
+		}
+	}
+	if !busy {
+		h.tolerate(err)
+	}
+}
+
+// withdraw sends removals alone, of those who may not be there.
+func (h *history) withdraw(ctx context.Context, e *syncer.Syncer) error {
+	written := len(h.target.written)
+	h.target.late = nil // it would send more
+	_, err := e.Withdraw(ctx, h.sync)
+	for _, batch := range h.target.written[written:] {
+		for _, c := range batch.Changes {
+			if c.Op != destination.Remove || h.target.allowed("p"+c.Key[1:]) {
+				h.t.Errorf("a withdrawal sent %v of %s", c.Op, c.Key)
+			}
+		}
+	}
+	return err
+}
+
 func (h *history) planThenApply(ctx context.Context, e *syncer.Syncer) error {
-	p, err := e.Plan(ctx, vips())
+	p, err := e.Plan(ctx, h.sync)
 	if err != nil {
 		return err
 	}
+	planned, written, others := h.sync, len(h.target.written), h.others
 	h.mutate()
 	h.store()
-	if _, err = e.Apply(ctx, vips(), p.ID, syncer.Options{Approve: true}); err == nil || !h.chance(50) {
+	_, err = e.Apply(ctx, planned, p.ID, syncer.Options{Approve: true})
+	if h.others == others {
+		h.sentAsPlanned(p, h.target.written[written:], err)
+	}
+	if err == nil || !h.chance(50) {
 		return err
 	}
 	h.fault = nil
 	h.advance(10 * time.Minute)
 	h.mutate()
 	h.store()
-	_, err = h.engine().Apply(ctx, vips(), p.ID, syncer.Options{Approve: true})
+	_, err = h.engine().Apply(ctx, h.sync, p.ID, syncer.Options{Approve: true})
 	if _, ok := errors.AsType[*syncer.StaleError](err); ok {
 		return nil
 	}
 	return err
+}
+
+// sentAsPlanned holds what apply sent against the plan: nothing else, and if it
+// came to its end all, less those whose consent ended since.
+func (h *history) sentAsPlanned(p syncer.Plan, batches []destination.Batch, err error) {
+	h.t.Helper()
+	planned := map[string]destination.Op{}
+	for _, c := range p.Changes {
+		switch {
+		case c.Op == syncer.KindRemove || c.Reason == syncer.ReasonGuard:
+			planned[c.Key] = destination.Remove
+		case c.Op != syncer.KindHold:
+			planned[c.Key] = destination.Upsert
+		}
+	}
+	sent := map[string]bool{}
+	for _, batch := range batches {
+		for _, c := range batch.Changes {
+			sent[c.Key] = true
+			if planned[c.Key] != c.Op {
+				h.t.Errorf("%v of %s was sent, and planned was %v", c.Op, c.Key, planned[c.Key])
+			}
+		}
+	}
+	for key, op := range planned {
+		if err == nil && !sent[key] && (op == destination.Remove || h.target.allowed("p"+key[1:])) {
+			h.t.Errorf("%v of %s was planned, and not sent", op, key)
+		}
+	}
 }
 
 // misbehave answers a batch with any outcome, honestly.

@@ -323,14 +323,20 @@ func (r *run) recover(ctx context.Context, d warehouse.Driver) error {
 	return r.fold(ctx, d, "d.intent IN ("+literals(intents)+")")
 }
 
-// doubt takes back the acknowledgement of all that this run sent.
+// doubt takes back the acknowledgement of all that this run sent. A destination
+// that does a change once gets it again under its id; another would only be told
+// that it has it, and gets a new one.
 func (a *application) doubt(ctx context.Context, d warehouse.Driver) error {
+	id := "d.change_id"
+	if !a.description.Idempotent {
+		id = dialect(d.Dialect()).nothing()
+	}
 	err := d.Exec(ctx, `MERGE INTO `+own("state")+` t
-		USING (SELECT DISTINCT sync, key, profile_id, op FROM `+own("deliveries")+` WHERE run_id = ? AND outcome IN ('delivered', 'accepted')) d
+		USING (SELECT DISTINCT sync, key, profile_id, op, row_hash, change_id FROM `+own("deliveries")+` WHERE run_id = ? AND outcome IN ('delivered', 'accepted')) d
 		ON t.sync = d.sync AND t.key = d.key
-		WHEN MATCHED THEN UPDATE SET unsure = TRUE, present = TRUE, resend = TRUE
-		WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, present, unsure, resend, status, op, attempts)
-			VALUES (d.sync, d.key, d.profile_id, TRUE, TRUE, TRUE, 'failed', d.op, 0)`, a.ID)
+		WHEN MATCHED THEN UPDATE SET unsure = TRUE, present = TRUE, resend = TRUE, op = d.op, pending_hash = d.row_hash, change_id = `+id+`
+		WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, present, unsure, resend, status, op, pending_hash, change_id, attempts)
+			VALUES (d.sync, d.key, d.profile_id, TRUE, TRUE, TRUE, 'failed', d.op, d.row_hash, `+id+`, 0)`, a.ID)
 	if err != nil {
 		return fmt.Errorf("sync %s: note that deliveries are in doubt: %w", a.Sync, err)
 	}

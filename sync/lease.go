@@ -32,7 +32,7 @@ var ErrLeaseLost = errors.New("another process has taken the sync over, since th
 type lease struct {
 	token string    // proves that the lease is ours; empty while it is not
 	fence int64     // grows with each holder
-	until time.Time // when it ends unless renewed
+	until time.Time // when it ends unless renewed; of the clock on the wall, which goes on while a machine sleeps
 }
 
 // take makes this process the holder of the sync's lease.
@@ -60,7 +60,7 @@ func (r *run) take(ctx context.Context, d warehouse.Driver) error {
 			return err
 		}
 		if current == token && len(rows) == 1 {
-			r.lease = lease{token: token, fence: fence, until: until}
+			r.lease = lease{token: token, fence: fence, until: until.Round(0)}
 			return nil
 		}
 		if current != token {
@@ -98,7 +98,7 @@ func (r *run) renew(ctx context.Context, d warehouse.Driver) error {
 	if len(rows) == 0 {
 		return fmt.Errorf("sync %s: %w", r.sync.Name, ErrLeaseLost)
 	}
-	r.until = until
+	r.until = until.Round(0)
 	return nil
 }
 

@@ -470,3 +470,41 @@ func TestEachOfSeveralVerdictsMustAllow(t *testing.T) {
 		t.Errorf("%+v, %v", p.Counts, err)
 	}
 }
+
+// A change that is in doubt because the destination did not close is sent again
+// under its id, whichever way, so that an idempotent destination does it once.
+func TestWhatIsInDoubtKeepsItsID(t *testing.T) {
+	for name, again := range map[string]func(*syncer.Syncer) (syncer.Run, error){
+		"run":      func(e *syncer.Syncer) (syncer.Run, error) { return e.Run(t.Context(), vips(), syncer.Options{}) },
+		"withdraw": func(e *syncer.Syncer) (syncer.Run, error) { return e.Withdraw(t.Context(), vips()) },
+		"erase":    func(e *syncer.Syncer) (syncer.Run, error) { return e.Erase(t.Context(), vips()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := crowd(t, 2)
+			if _, err := w.engine().Run(t.Context(), vips(), syncer.Options{}); err != nil {
+				t.Fatal(err)
+			}
+			w.advance(time.Minute)
+			w.setConsent(map[string]bool{"p0": true, "p1": false})
+			w.append("sluis_sync.erased", []string{"id", "erased_at"}, []any{"p1", w.clock()})
+			w.target.closing = func() error { return errors.New("flush failed") }
+			if _, err := w.engine().Run(t.Context(), vips(), syncer.Options{}); err == nil {
+				t.Fatal("no error")
+			}
+			w.target.closing = nil
+			sent := w.target.written[len(w.target.written)-1].Changes
+			run, err := again(w.engine())
+			if err != nil || run.Removed == 0 {
+				t.Fatalf("%+v, %v", run, err)
+			}
+			for i, c := range w.target.written[len(w.target.written)-1].Changes {
+				if c.ID != sent[i].ID || c.Op != destination.Remove {
+					t.Errorf("%v of %s was sent as %s, and is sent again as %s", c.Op, c.Key, sent[i].ID, c.ID)
+				}
+			}
+			if left := w.query("SELECT key FROM sluis_sync.state WHERE key = 'k1'"); len(left) > 0 {
+				t.Errorf("the state still has %v", left)
+			}
+		})
+	}
+}

@@ -20,11 +20,17 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
 )
 
 // TestMain lets the test binary be the program: for scripts, for children that
 // tests start and kill, and for the plugin processes that those start.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == panics {
+		destination.Serve(&panicking{Destination: builtin()[os.Args[2]]()})
+		return
+	}
 	if len(os.Args) > 2 && os.Args[1] == "plugin" || os.Getenv("SLUIS_TEST_AS_PROGRAM") != "" {
 		main()
 		return

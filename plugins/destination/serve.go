@@ -3,9 +3,12 @@ package destination
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"runtime"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -39,10 +42,35 @@ func Serve(d Destination) {
 			destinationv1.ProtocolVersion: {destinationv1.PluginName: &served{server: newServer(d)}},
 		},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage))...)
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.UnaryInterceptor(contain))...)
 		},
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
 	})
+}
+
+// contain makes an error of a panic: where it was and of which type, and never
+// what it said, since that may hold values and would be printed.
+func contain(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
+	defer func() {
+		if said := recover(); said != nil {
+			err = status.Errorf(codes.Internal, "the destination panicked with a %T in %s", said, panicked())
+		}
+	}()
+	return handler(ctx, request)
+}
+
+// panicked is the function and line that the panic under way began in.
+func panicked() string {
+	var callers [32]uintptr
+	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers[:])])
+	begun := false
+	for {
+		frame, more := frames.Next()
+		if begun && !strings.HasPrefix(frame.Function, "runtime.") || !more {
+			return fmt.Sprintf("%s, line %d", frame.Function, frame.Line)
+		}
+		begun = begun || frame.Function == "runtime.gopanic"
+	}
 }
 
 // endWithHost ends the process at the end of its standard input. The host

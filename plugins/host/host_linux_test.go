@@ -135,6 +135,13 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 		}
 	case "crash":
 		crash()
+	case "panics": // the second time where the SDK cannot catch it
+		words := fmt.Sprintf("cannot write\n%v\npanic: %[1]v", batch.Changes[0].Values)
+		if s.calls == 1 {
+			panic(words)
+		}
+		go panic(words)
+		select {}
 	case "crashlater":
 		if s.calls == 2 {
 			crash()
@@ -761,6 +768,39 @@ func TestFloodIsBounded(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "flood"); n < 10 || n > 2000 {
 		t.Errorf("%d lines in the host's log", n)
+	}
+}
+
+// What a panic says may hold values, so it is neither in an error nor in the log,
+// which has the rest of the plugin's last words.
+func TestPanicsSayNothing(t *testing.T) {
+	var log lockedBuffer
+	c := config(t, "panics")
+	c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	p, err := host.Start(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	if err := p.Open(t.Context(), map[string]string{"token": "good"}); err != nil {
+		t.Fatal(err)
+	}
+	_, caught := p.Write(t.Context(), batch(1, "canary"))
+	if caught == nil || !strings.Contains(caught.Error(), "panicked with a string in ") || !strings.Contains(caught.Error(), "(*scripted).Write") {
+		t.Errorf("the panic that is caught: %v", caught)
+	}
+	_, fatal := p.Write(t.Context(), batch(1, "canary"))
+	if !errors.Is(fatal, host.ErrEnded) {
+		t.Errorf("the panic that is not: %v", fatal)
+	}
+	p.Kill()
+	for _, want := range []string{"panic: […]", "goroutine ", "(*scripted).Write"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, log.String())
+		}
+	}
+	if text := fmt.Sprint(caught, fatal, log.String()); strings.Contains(text, "canary") {
+		t.Errorf("a value is in\n%s", text)
 	}
 }
 

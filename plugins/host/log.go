@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,15 +30,20 @@ func newLogger(to *slog.Logger) hclog.Logger {
 type sink struct {
 	to *slog.Logger
 
-	mu      sync.Mutex
-	tokens  float64
-	last    time.Time
-	dropped int
+	mu       sync.Mutex
+	tokens   float64
+	last     time.Time
+	dropped  int
+	panicked bool // in the words of a panic
 }
 
 // Accept implements hclog.SinkAdapter. The fields of a line are not passed on
 // but for an error: they are as many and as large as the plugin likes.
 func (s *sink) Accept(_ string, level hclog.Level, message string, args ...any) {
+	message, ok := s.withoutPanic(message)
+	if !ok {
+		return
+	}
 	dropped, ok := s.take()
 	if !ok {
 		return
@@ -52,6 +58,21 @@ func (s *sink) Accept(_ string, level hclog.Level, message string, args ...any) 
 		attrs = append(attrs, slog.Int("dropped_lines", dropped))
 	}
 	s.to.LogAttrs(context.Background(), slogLevel(level), "plugin log", attrs...)
+}
+
+// withoutPanic takes out what a panic says, which may hold values and may be
+// several lines. The stack, which comes after it, holds none.
+func (s *sink) withoutPanic(message string) (words string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if strings.HasPrefix(message, "panic: ") {
+		s.panicked = true
+		return "panic: […]", true
+	}
+	if strings.HasPrefix(message, "goroutine ") {
+		s.panicked = false
+	}
+	return message, !s.panicked
 }
 
 // take asks whether a line may pass, and how many did not before it.
