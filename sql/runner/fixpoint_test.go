@@ -4,9 +4,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -40,8 +43,8 @@ func openGraph(t testing.TB) warehouse.Driver {
 	return d
 }
 
-// label runs the components over edges and returns each node's label.
-func label(t testing.TB, p *runner.Project, d warehouse.Driver, edges [][2]string) map[string]string {
+// fillGraph has the source hold these edges, and no others.
+func fillGraph(t testing.TB, d warehouse.Driver, edges [][2]string) {
 	t.Helper()
 	rows := make([][]any, len(edges))
 	for i, e := range edges {
@@ -53,6 +56,12 @@ func label(t testing.TB, p *runner.Project, d warehouse.Driver, edges [][2]strin
 	if err := d.Append(t.Context(), "sluis_sync", "edges", []string{"node_a", "node_b"}, rows); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// label runs the components over edges and returns each node's label.
+func label(t testing.TB, p *runner.Project, d warehouse.Driver, edges [][2]string) map[string]string {
+	t.Helper()
+	fillGraph(t, d, edges)
 	build(t, p, d, "labels")
 	result, err := warehouse.Collect(t.Context(), d, "SELECT node_key, cluster_id FROM labels")
 	if err != nil {
@@ -159,6 +168,91 @@ func TestComponents(t *testing.T) {
 	}
 	if diff := cmp.Diff([][]any{{"labels"}}, left); diff != "" {
 		t.Errorf("tables left behind: (-want +got)\n%s", diff)
+	}
+}
+
+// growingProject has the components of the graph in the source, which are solved
+// again only where it changed.
+func growingProject(t testing.TB, fullRefresh bool) *runner.Project {
+	return load(t, runner.Options{FullRefresh: fullRefresh, Dir: fstest.MapFS{
+		"dbt_project.yml":  {Data: []byte("name: graphs\n")},
+		"models/graph.yml": {Data: []byte("sources: [{name: g, schema: sluis_sync, tables: [{name: edges}]}]\n")},
+		"models/labels.sql": {Data: []byte("{{ config(materialized='fixpoint', meta={'fixpoint': {'kind': 'components', 'incremental': true}}) }}\n" +
+			"select node_a, node_b, cast(hash(node_a, node_b) >> 1 as int64) as evidence from {{ source('g', 'edges') }} -- all")},
+	}})
+}
+
+// However a graph changes, what a run makes of what was there is what it makes of
+// nothing, and is right: edges come, go and come again, clusters join and fall
+// apart, and nodes are no more.
+func TestComponentsGoOn(t *testing.T) {
+	const nodes = 120
+	random, d := rand.New(rand.NewPCG(4, 1)), openGraph(t)
+	p, anew := growingProject(t, false), growingProject(t, true)
+	edges := map[[2]string]bool{}
+	messages := map[string]int{}
+	for step := range 40 {
+		for range []int{0, 3, 3, 3, 60}[random.IntN(5)] {
+			a, b := node(random.IntN(nodes)), node(random.IntN(nodes))
+			if random.IntN(2) == 0 && len(edges) > 0 {
+				known := slices.SortedFunc(maps.Keys(edges), func(x, y [2]string) int { return slices.Compare(x[:], y[:]) })
+				delete(edges, known[random.IntN(len(known))])
+			} else if !edges[[2]string{b, a}] {
+				edges[[2]string{a, b}] = true
+			}
+		}
+		now := slices.Collect(maps.Keys(edges))
+		got := label(t, p, d, now)
+		if diff := cmp.Diff(union(now), got); diff != "" {
+			t.Fatalf("step %d: (-want +got)\n%s", step, diff)
+		}
+		gone := rowsOf(t, d, nil, "SELECT * FROM labels")
+		messages[outcomeOf(t, p, d, "labels")]++
+		if random.IntN(3) == 0 {
+			build(t, anew, d, "labels")
+			if diff := cmp.Diff(rowsOf(t, d, nil, "SELECT * FROM labels"), gone); diff != "" {
+				t.Fatalf("step %d: (-full refresh +incremental)\n%s", step, diff)
+			}
+		}
+	}
+	if messages["nothing changed"] != 40 {
+		t.Errorf("a run after a run did something: %v", messages)
+	}
+}
+
+// outcomeOf is what a run of a model says that it did.
+func outcomeOf(t testing.TB, p *runner.Project, d warehouse.Driver, model string) string {
+	t.Helper()
+	results, err := p.Run(t.Context(), d, model)
+	if err := errors.Join(err, results.Err()); err != nil {
+		t.Fatal(err)
+	}
+	return results[0].Message
+}
+
+// Of a large graph only the clusters are solved again that something happened to.
+func TestComponentsGoOnInFewClusters(t *testing.T) {
+	p, d := growingProject(t, false), openGraph(t)
+	var edges [][2]string
+	for i := range 1000 {
+		edges = append(edges, shifted(10*i, chain(4))...)
+	}
+	label(t, p, d, edges)
+	more := append(slices.Clone(edges), [2]string{node(1), node(11)}, [2]string{"new", node(22)})
+	build(t, p, d, "labels") // of the same
+	for _, change := range []struct {
+		edges [][2]string
+		want  string
+	}{
+		{more, "over 13 nodes"},              // three chains, and the new one
+		{more[:len(more)-1], "over 5 nodes"}, // which goes again
+		{edges, "over 8 nodes"},
+		{edges[1:], "over 4 nodes"},
+	} {
+		fillGraph(t, d, change.edges)
+		if got := outcomeOf(t, p, d, "labels"); !strings.HasSuffix(got, change.want) {
+			t.Errorf("%s, not %s", got, change.want)
+		}
 	}
 }
 
