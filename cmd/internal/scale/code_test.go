@@ -163,7 +163,7 @@ func (r *reality) landVisit(t *testing.T, visitor int) int {
 	counted := &countedSpool{Spool: queue}
 	c := newCollector(t, counted)
 	for _, message := range r.messages {
-		message = strings.ReplaceAll(message, `"ajs-next-1`, fmt.Sprintf(`"ajs-next-%d`, visitor+1))
+		message = strings.NewReplacer(`"ajs-next-1`, fmt.Sprintf(`"ajs-next-%d`, visitor+1), `"50314b`, fmt.Sprintf(`"50314%d`, visitor)).Replace(message)
 		var head struct{ Type string }
 		must(t, json.Unmarshal([]byte(message), &head))
 		request := httptest.NewRequest(http.MethodPost, "/v1/"+head.Type, strings.NewReader(message))
