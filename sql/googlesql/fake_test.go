@@ -105,6 +105,7 @@ func (f *fake) ReadOnly(ctx context.Context, query string) (warehouse.Rows, erro
 var (
 	edgesLeft  = regexp.MustCompile(`^select count\(\*\) from \S+__edges(\d*)$`)
 	verdicts   = regexp.MustCompile(`(?m)^select '([^']+)' as test, v\d+\.\* from \($`)
+	growing    = regexp.MustCompile(`^select count\(\*\) from sluis_models\.growing(__buckets|__members)?$`)
 	hooksGoing = regexp.MustCompile(`^select count\(\*\) from \S+__hooks\d+_(\d+) as p join`)
 )
 
@@ -146,6 +147,9 @@ func (f *fake) answer(query string, args []any) [][]any {
 	}
 	if m := hooksGoing.FindStringSubmatch(query); m != nil && m[1] == "0" {
 		return [][]any{{int64(1)}}
+	}
+	if m := growing.FindStringSubmatch(query); m != nil {
+		return [][]any{{map[string]int64{"": 10, "__buckets": 1, "__members": 2}[m[1]]}}
 	}
 	return [][]any{{int64(0)}}
 }

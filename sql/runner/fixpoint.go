@@ -8,8 +8,9 @@ import (
 
 // fixpointSpec is config.meta.fixpoint.
 type fixpointSpec struct {
-	kind      string
-	maxRounds int
+	kind        string
+	maxRounds   int
+	incremental bool // of components: solve again what changed, and nothing else
 }
 
 // The kinds of fixpoints.
@@ -33,11 +34,18 @@ func fixpointOf(meta map[string]any) (fixpointSpec, error) {
 			return spec, errors.New("meta.fixpoint.max_rounds must be a number of at least 1")
 		}
 	}
+	if incremental, ok := declared["incremental"]; ok {
+		spec.incremental, ok = incremental.(bool)
+		if !ok || (spec.incremental && spec.kind != kindComponents) {
+			return spec, errors.New("meta.fixpoint.incremental must be true or false, and is of components alone")
+		}
+	}
 	return spec, nil
 }
 
-// fixpoint computes what no single query can.
-func (b builder) fixpoint(query string) (rows int64, message string, err error) {
+// fixpoint computes what no single query can: from nothing, or from what is
+// there if that is known to be of use.
+func (b builder) fixpoint(query string, anew bool) (rows int64, message string, err error) {
 	spec, err := fixpointOf(b.node.Meta)
 	if err != nil {
 		return -1, "", err
@@ -45,12 +53,23 @@ func (b builder) fixpoint(query string) (rows int64, message string, err error) 
 	if spec.kind == kindLimits {
 		return b.limits(query)
 	}
-	return b.components(query, spec.maxRounds)
+	c := components{builder: b, fixpointSpec: spec}
+	defer func() { b.dropScratch(c.tables...) }()
+	if spec.incremental && !anew {
+		if can, err := c.canGoOn(); err != nil {
+			return -1, "", err
+		} else if can {
+			return c.goOn(query)
+		}
+	}
+	return c.whole(query)
 }
 
 // components computes connected components. The query gives the edges, node_a
 // and node_b; the table gets node_key and cluster_id, the smallest node of the
-// component.
+// component. If it is incremental, the query gives each edge once, with its
+// evidence, a number that is another one if something else is to be known of the
+// edge; and the table gets the fingerprint of each node, too (see goOn).
 //
 // Each round hooks every node to its smallest neighbour, if that is smaller;
 // follows the hooks to their ends by doubling; and keeps the edges between the
@@ -60,42 +79,50 @@ func (b builder) fixpoint(query string) (rows int64, message string, err error) 
 //
 // Nodes are numbered first, in their order: comparing numbers is much cheaper
 // than texts.
-func (b builder) components(query string, maxRounds int) (rows int64, message string, err error) {
-	c := components{builder: b}
-	defer func() { b.dropScratch(c.tables...) }()
-	if err := c.numberNodes(query); err != nil {
+type components struct {
+	builder
+	fixpointSpec
+	nodes, edges string   // relations (node_key, id, fingerprint if incremental) and (u, v) with u < v
+	hooks        []string // relations (node, parent), one for each round
+	tables       []string // names of all tables, to be dropped
+}
+
+// whole computes the components of all that the query gives.
+func (c *components) whole(query string) (rows int64, message string, err error) {
+	graph, err := c.make("graph", query)
+	if err != nil {
 		return -1, "", err
 	}
-	rounds := 0
+	result, rounds, err := c.solve(graph)
+	if err != nil {
+		return -1, "", err
+	}
+	rows, _, err = c.table(result)
+	return rows, fmt.Sprintf("%d rounds", rounds), err
+}
+
+// solve computes the components of a graph, and returns the query that gives them.
+func (c *components) solve(graph string) (result string, rounds int, err error) {
+	if err := c.numberNodes(graph); err != nil {
+		return "", 0, err
+	}
 	for ; ; rounds++ {
-		edges, err := b.number("select count(*) from " + c.edges)
+		edges, err := c.number("select count(*) from " + c.edges)
 		if err != nil {
-			return -1, "", err
+			return "", 0, err
 		}
 		if edges == 0 {
 			break
 		}
-		if rounds == maxRounds {
-			return -1, "", fmt.Errorf("no fixpoint after %d rounds: raise meta.fixpoint.max_rounds", rounds)
+		if rounds == c.maxRounds {
+			return "", 0, fmt.Errorf("no fixpoint after %d rounds: raise meta.fixpoint.max_rounds", rounds)
 		}
 		if err := c.round(rounds); err != nil {
-			return -1, "", err
+			return "", 0, err
 		}
 	}
-	result, err := c.result()
-	if err != nil {
-		return -1, "", err
-	}
-	rows, _, err = b.table(result)
-	return rows, fmt.Sprintf("%d rounds", rounds), err
-}
-
-// components is a computation under way.
-type components struct {
-	builder
-	nodes, edges string   // relations (node_key, id) and (u, v) with u < v
-	hooks        []string // relations (node, parent), one for each round
-	tables       []string // names of all tables, to be dropped
+	result, err = c.result()
+	return result, rounds, err
 }
 
 // make creates a table of the computation and returns how queries name it.
@@ -106,15 +133,17 @@ func (c *components) make(suffix, query string) (string, error) {
 }
 
 // numberNodes gives each node a number and translates the edges.
-func (c *components) numberNodes(query string) error {
-	graph, err := c.make("graph", query)
-	if err != nil {
-		return err
-	}
-	c.nodes, err = c.make("nodes", fmt.Sprintf(`
+func (c *components) numberNodes(graph string) (err error) {
+	nodes := fmt.Sprintf(`
 		select node_key, row_number() over (order by node_key) as id
-		from (select node_a as node_key from %[1]s union distinct select node_b from %[1]s) as n`, graph))
-	if err != nil {
+		from (select node_a as node_key from %[1]s union distinct select node_b from %[1]s) as n`, graph)
+	if c.incremental {
+		nodes = fmt.Sprintf(`
+			select node_key, bit_xor(evidence) as fingerprint, row_number() over (order by node_key) as id
+			from (select node_a as node_key, evidence from %[1]s union all select node_b, 0 from %[1]s where node_a <> node_b) as n
+			group by node_key`, graph)
+	}
+	if c.nodes, err = c.make("nodes", nodes); err != nil {
 		return err
 	}
 	c.edges, err = c.make("edges", fmt.Sprintf(`
@@ -178,12 +207,16 @@ func (c *components) result() (string, error) {
 			return "", err
 		}
 	}
+	fingerprint := ""
+	if c.incremental {
+		fingerprint = ", n.fingerprint"
+	}
 	if roots == "" {
-		return "select node_key, node_key as cluster_id from " + c.nodes, nil
+		return fmt.Sprintf("select n.node_key, n.node_key as cluster_id%s from %s as n", fingerprint, c.nodes), nil
 	}
 	return fmt.Sprintf(`
-		select n.node_key, s.node_key as cluster_id
+		select n.node_key, s.node_key as cluster_id%[3]s
 		from %[1]s as n
 		left join %[2]s as r on r.node = n.id
-		join %[1]s as s on s.id = coalesce(r.parent, n.id)`, c.nodes, roots), nil
+		join %[1]s as s on s.id = coalesce(r.parent, n.id)`, c.nodes, roots, fingerprint), nil
 }

@@ -47,6 +47,7 @@ func edited(t testing.TB, files map[string]string) fs.FS {
 const (
 	blockedSeed = "seeds/identity_blocked.csv"
 	kindsSeed   = "seeds/identifier_kinds.csv"
+	pairsSeed   = "seeds/identity_pair_limits.csv"
 )
 
 // identityModels are what identity is built of, and what it comes to.
@@ -170,21 +171,28 @@ func profilesOf(t testing.TB, d warehouse.Driver) string {
 	return strings.Join(all, " ")
 }
 
-// mostTogether is max_profile_nodes in the history of a crowd.
+// mostTogether is max_profile_nodes in the history of a crowd, as a rule.
 const mostTogether = 5
 
 // crowd is a history in which people share devices and mailboxes.
 type crowd struct {
 	*collectors
-	blocked []string
-	kinds   string
+	blocked      []string
+	kinds        string
+	names        map[string]string // of pseudonyms that were given one
+	mostTogether int
+	mostUsers    int // of a device, within 90 days
+}
+
+func newCrowd(t testing.TB, d warehouse.Driver, random *rand.Rand) *crowd {
+	return &crowd{collectors: newCollectors(t, d, random), names: map[string]string{}, mostTogether: mostTogether, mostUsers: 3}
 }
 
 // live lets something happen.
 func (c *crowd) live() {
 	c.t.Helper()
 	at := day.AddDate(0, 0, c.random.IntN(150)).Add(time.Duration(c.random.IntN(20)) * time.Hour)
-	switch c.random.IntN(12) {
+	switch c.random.IntN(14) {
 	case 0:
 		c.eraseOne()
 	case 1:
@@ -200,6 +208,13 @@ func (c *crowd) live() {
 	case 3:
 		c.kinds = fmt.Sprintf("kind,joins,is_device,is_known,priority,profile_limit\nuser_id,true,false,true,1,%d\nemail,true,false,true,2,%d\nanonymous_id,true,true,false,6,%d\n",
 			1+c.random.IntN(2), 1+c.random.IntN(2), 2+c.random.IntN(3))
+	case 4:
+		c.mostTogether, c.mostUsers = mostTogether-c.random.IntN(2), 2+c.random.IntN(2)
+	case 5:
+		if n := c.pick(); c.names[n] == "" {
+			c.names[n] = fmt.Sprint("pr_named", len(c.names))
+			appendRows(c.t, c.d, "profile_names", []map[string]any{{"pseudonym": n, "profile_id": c.names[n]}})
+		}
 	default:
 		var rows []map[string]any
 		for range 1 + c.random.IntN(6) {
@@ -246,33 +261,50 @@ func (c *crowd) eraseOne() {
 }
 
 func (c *crowd) project(full bool) *runner.Project {
-	files := map[string]string{blockedSeed: "pseudonym,reason\n"}
+	limits, err := fs.ReadFile(sqlproject.Files, pairsSeed)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	files := map[string]string{
+		blockedSeed: "pseudonym,reason\n",
+		pairsSeed:   strings.Replace(string(limits), "anonymous_id,user_id,3,", fmt.Sprintf("anonymous_id,user_id,%d,", c.mostUsers), 1),
+	}
 	for _, pseudonym := range c.blocked {
 		files[blockedSeed] += pseudonym + ",\n"
 	}
 	if c.kinds != "" {
 		files[kindsSeed] = c.kinds
 	}
-	return load(c.t, runner.Options{Dir: edited(c.t, files), FullRefresh: full, Threads: 2, Vars: map[string]any{"as_of": asOf, "max_profile_nodes": mostTogether}})
+	return load(c.t, runner.Options{Dir: edited(c.t, files), FullRefresh: full, Threads: 2, Vars: map[string]any{"as_of": asOf, "max_profile_nodes": c.mostTogether}})
 }
 
 // TestIdentityIsAFunctionOfTheEvidence lets all kinds of things happen to people
-// who share what they use. After each run, whatever was there before it, profiles
-// are those of the oracle and those of a full refresh.
+// who share what they use. After each run, whatever was there before it and
+// wherever the one before it was interrupted, profiles are those of the oracle;
+// and after two that went on from what was there, all is that of a full refresh.
 func TestIdentityIsAFunctionOfTheEvidence(t *testing.T) {
 	reasons := map[string]int{}
+	var moves moves
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			d := openTables(t)
-			c := &crowd{collectors: newCollectors(t, d, rand.New(rand.NewPCG(seed, 9)))}
-			for step := range 6 {
-				for range 12 {
+			c := newCrowd(t, d, rand.New(rand.NewPCG(seed, 9)))
+			moves.founders, moves.crowded = nil, nil
+			for step := range 8 {
+				for range 9 {
 					c.live()
+				}
+				if step > 0 && c.random.IntN(4) == 0 {
+					runInterrupted(t, c.project(false), d, c.random.IntN(60), identityModels)
 				}
 				runOnly(t, c.project(false), d, identityModels)
 				got := identityOf(t, d)
-				if diff := gocmp.Diff(founded(t, d, c), got["identity_map"]); diff != "" {
+				if diff := gocmp.Diff(founded(t, d, c), firstColumns(got["identity_map"], 3)); diff != "" {
 					t.Fatalf("step %d: (-oracle +got)\n%s", step, diff)
+				}
+				moves.count(got["identity_map"], got["identity_shared_nodes"])
+				if step%2 == 0 {
+					continue
 				}
 				for _, row := range got["identity_rejected_edges"] {
 					reasons[row[4]]++
@@ -284,12 +316,61 @@ func TestIdentityIsAFunctionOfTheEvidence(t *testing.T) {
 			}
 		})
 	}
-	t.Log(reasons)
+	moves.founders, moves.crowded = nil, nil
+	t.Logf("%v, %+v", reasons, moves)
 	for _, reason := range []string{"blocked", "shared", "same_kind", "profile_limit", "profile_size"} {
 		if reasons[reason] == 0 {
 			t.Errorf("nothing was rejected as %s, so this shows little", reason)
 		}
 	}
+	if moves.joined == 0 || moves.left == 0 || moves.gone == 0 || moves.shared == 0 || moves.own == 0 {
+		t.Errorf("the histories had too little in them: %+v", moves)
+	}
+}
+
+// moves counts what happened from one run to the next: identifiers that joined
+// another profile, or left theirs to be one, or were no more; and those that
+// became shared, or ceased to be.
+type moves struct {
+	joined, left, gone, shared, own int
+	founders                        map[string]string
+	crowded                         map[string]bool
+}
+
+func (m *moves) count(identityMap, sharedNodes [][]string) {
+	founders, crowded := map[string]string{}, map[string]bool{}
+	for _, row := range identityMap {
+		founders[row[0]] = row[2]
+	}
+	for _, row := range sharedNodes {
+		crowded[row[0]] = true
+	}
+	for node, founder := range m.founders {
+		now, ok := founders[node]
+		switch {
+		case !ok:
+			m.gone++
+		case now != founder && founder == node:
+			m.joined++
+		case now != founder && now == node:
+			m.left++
+		}
+		if ok && crowded[node] && !m.crowded[node] {
+			m.shared++
+		}
+		if ok && !crowded[node] && m.crowded[node] {
+			m.own++
+		}
+	}
+	m.founders, m.crowded = founders, crowded
+}
+
+func firstColumns(rows [][]string, n int) [][]string {
+	cut := make([][]string, len(rows))
+	for i, row := range rows {
+		cut[i] = row[:n]
+	}
+	return cut
 }
 
 func identityOf(t testing.TB, d warehouse.Driver) map[string][][]string {
@@ -297,6 +378,7 @@ func identityOf(t testing.TB, d warehouse.Driver) map[string][][]string {
 	all := map[string][][]string{}
 	for _, model := range []string{
 		"identity_nodes", "identity_links", "identity_edges", "identity_shared_nodes", "identity_rejected_edges", "identity_map", "identity_aliases",
+		"int_identity_clusters", "int_identity_sizes", "int_identity_parts",
 	} {
 		all[model] = rowsOf(t, d, nil, "SELECT * FROM sluis_models."+model)
 	}
@@ -358,7 +440,7 @@ func founded(t testing.TB, d warehouse.Driver, c *crowd) [][]string {
 		for n := range entities {
 			counts[people[n].kind]++
 		}
-		fits := len(both) <= mostTogether
+		fits := len(both) <= c.mostTogether
 		for kind, n := range counts {
 			fits = fits && n <= limits[kind]
 		}
@@ -369,9 +451,13 @@ func founded(t testing.TB, d warehouse.Driver, c *crowd) [][]string {
 	rows := [][]string{}
 	for n, p := range people {
 		founder := slices.MinFunc(slices.Collect(maps.Keys(p.part)), func(a, b string) int {
-			return cmp.Or(strings.Compare(people[a].first, people[b].first), strings.Compare(a, b))
+			named := strings.Compare(c.names[b], c.names[a]) // who has a name comes first
+			if c.names[a] != "" && c.names[b] != "" {
+				named = 0
+			}
+			return cmp.Or(strings.Compare(people[a].first, people[b].first), named, strings.Compare(a, b))
 		})
-		rows = append(rows, []string{n, fmt.Sprintf("pr_%x", sha256.Sum256([]byte(founder)))[:27], founder})
+		rows = append(rows, []string{n, cmp.Or(c.names[founder], fmt.Sprintf("pr_%x", sha256.Sum256([]byte(founder)))[:27]), founder})
 	}
 	slices.SortFunc(rows, slices.Compare)
 	return rows
@@ -406,6 +492,8 @@ func usable(t testing.TB, d warehouse.Driver, c *crowd, people map[string]*perso
 	for at, times := range seen {
 		most, days := 1000, 90
 		switch kind := people[at.node].kind; {
+		case kind == "anonymous_id" && at.kind == "user_id":
+			most = c.mostUsers
 		case kind == "anonymous_id" && at.kind != "anonymous_id":
 			most = 3
 		case kind == "email" && at.kind == "user_id":

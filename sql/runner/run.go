@@ -72,7 +72,7 @@ func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (ro
 			return b.add(query)
 		}
 	case Fixpoint:
-		return b.fixpoint(query)
+		return b.fixpoint(query, p.refreshes(node))
 	case Table, Ephemeral, SeedTable:
 	}
 	return b.table(query)

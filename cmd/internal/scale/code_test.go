@@ -39,8 +39,12 @@ import (
 // the code, put the new figure into inputs.go or rows.go and run make scale.
 func TestInputsAreTrueToTheCode(t *testing.T) {
 	r := newReality(t)
-	perMessage := float64(r.landVisit(t)) / float64(len(r.messages))
-	r.buildModels(t) // the second build finds all that there is
+	var perMessage float64
+	for visitor := range 3 {
+		perMessage = float64(r.landVisit(t, visitor)) / float64(len(r.messages))
+	}
+	r.buildModels(t)
+	r.landVisit(t, 3) // the second build finds all that there is, and one more who came
 	jobs, rounds := r.buildModels(t)
 	r.sync(t, 1) // makes the syncer's tables
 	one, other := r.sync(t, 100), r.sync(t, 2)
@@ -151,14 +155,15 @@ func newReality(t *testing.T) *reality {
 	return r
 }
 
-// landVisit sends the visit, a message in a request, and lands it. It returns
-// the bytes that it took in the spool.
-func (r *reality) landVisit(t *testing.T) int {
+// landVisit sends the visit of a visitor, a message in a request, and lands it.
+// It returns the bytes that it took in the spool.
+func (r *reality) landVisit(t *testing.T, visitor int) int {
 	t.Helper()
 	queue := value(spool.Open(spool.Options{Dir: filepath.Join(t.TempDir(), "spool")}))(t)
 	counted := &countedSpool{Spool: queue}
 	c := newCollector(t, counted)
 	for _, message := range r.messages {
+		message = strings.NewReplacer(`"ajs-next-1`, fmt.Sprintf(`"ajs-next-%d`, visitor+1), `"50314b`, fmt.Sprintf(`"50314%d`, visitor)).Replace(message)
 		var head struct{ Type string }
 		must(t, json.Unmarshal([]byte(message), &head))
 		request := httptest.NewRequest(http.MethodPost, "/v1/"+head.Type, strings.NewReader(message))

@@ -25,7 +25,7 @@ var columnBytes = map[string]float64{
 	"made_as_of": 8, "changes_after": 8, "last_started_at": 8,
 	"node_key": 38, "node_a": 38, "node_b": 38, "cluster_id": 38, "founder_node": 38, "deciding_node": 38,
 	"id_type": 14, "kind_a": 14, "kind_b": 9, "is_declared": 1, "tier": 8, "profile_id": 29, "allowed": 1, "first_seen_at": 8, "last_seen_at": 8, "n_events": 8,
-	"n_nodes": 8, "n_devices": 8, "is_known": 1, "last_page_path": 11, "first_utm_source": 12, "pages": 8, "chats": 8,
+	"n_nodes": 8, "is_too_large": 1, "n_devices": 8, "is_known": 1, "last_page_path": 11, "first_utm_source": 12, "pages": 8, "chats": 8,
 	"consent_necessary": 1, "consent_identity": 1, "consent_analytics": 1, "consent_personalization": 1,
 	"consent_marketing": 1, "consent_advertising": 1, "consent_sale": 1,
 	"session_id": 29, "started_at": 8, "ended_at": 8, "start_date": 8, "page_views": 8, "entry_page": 13.1, "exit_page": 11, "channel": 16,
@@ -66,7 +66,7 @@ var (
 		"properties", "traits", "context", "plan_version", "violations", "spool_id", "spool_offset",
 	}
 	verdict = []string{"node_key", "purpose", "granted", "decided_at", "decision_id", "policy_version", "signal"}
-	link    = []string{"node_a", "node_b", "kind_a", "kind_b", "is_declared", "first_seen_at", "last_seen_at", "n_events"}
+	link    = []string{"node_a", "node_b", "kind_a", "kind_b", "is_declared", "first_seen_at", "last_seen_at", "n_events", "fingerprint"}
 )
 
 // relations are the landing tables and what the models make of them. Left out is
@@ -92,11 +92,12 @@ var relations = []relation{
 		"landed_on", "identifier_set", "day", "is_later", "definition", "did", "n_events", "pages", "chats",
 		"last_page_path", "last_page_at", "last_page_event_id", "first_utm_source", "first_utm_at", "first_utm_event_id", "fingerprint",
 	}},
-	{"identity_nodes", 0, idsPerPerson, []string{"node_key", "id_type", "first_seen_at", "last_seen_at", "n_events"}},
+	{"identity_nodes", 0, idsPerPerson, []string{"node_key", "id_type", "first_seen_at", "last_seen_at", "n_events", "fingerprint"}},
 	{"identity_links", 0, idsPerPerson, link},
 	{"identity_edges", 0, idsPerPerson, append(slices.Clone(link), "tier")},
-	{"int_identity_clusters", 0, idsPerPerson, []string{"node_key", "cluster_id"}},
-	{"identity_map", 0, idsPerPerson, []string{"node_key", "profile_id", "founder_node"}},
+	{"int_identity_clusters", 0, idsPerPerson, []string{"node_key", "cluster_id", "fingerprint"}},
+	{"int_identity_sizes", 0, 1, []string{"cluster_id", "n_nodes", "is_too_large", "fingerprint"}},
+	{"identity_map", 0, idsPerPerson, []string{"node_key", "profile_id", "founder_node", "cluster_id", "fingerprint"}},
 	{"consent_node_state", 0, idsPerPerson * purposesAsked, append(slices.Clone(verdict), "fingerprint")},
 	{"consent_profile", 0, purposesAsked, []string{"profile_id", "purpose", "allowed", "decision_id", "policy_version", "deciding_node", "decided_at"}},
 	{"profile_sealed", 0, sealedPerPerson / 2, []string{
@@ -197,10 +198,10 @@ var models = []model{
 		{"consents", append(verdictOf("pseudonym"), "spool_id", "spool_offset")},
 	}},
 	{"identity_nodes", false, false, 1, []read{
-		{"stg_identifier_days", []string{"identifier_set", "is_bot", "n_events", "first_occurred_at", "last_occurred_at"}}, {"stg_identifiers", nil},
+		{"stg_identifier_days", []string{"identifier_set", "is_bot", "n_events", "first_occurred_at", "last_occurred_at", "fingerprint"}}, {"stg_identifiers", nil},
 	}},
 	{"identity_links", false, false, 1, []read{
-		{"stg_identifier_days", []string{"identifier_set", "is_bot", "is_alias", "purposes", "n_events", "first_occurred_at", "last_occurred_at"}},
+		{"stg_identifier_days", []string{"identifier_set", "is_bot", "is_alias", "purposes", "n_events", "first_occurred_at", "last_occurred_at", "fingerprint"}},
 		{"stg_identifiers", nil},
 	}},
 	{"identity_edges", false, false, 1, []read{{"identity_links", nil}, {"consent_node_state", []string{"node_key", "purpose", "granted"}}}},
@@ -209,10 +210,11 @@ var models = []model{
 	}},
 	{"int_identity_weak_edges", false, false, 1, []read{{"identity_edges", []string{"node_a", "node_b", "kind_a", "kind_b", "is_declared", "last_seen_at"}}}},
 	// And as much again for its own tables, which shrink from round to round.
-	{"int_identity_clusters", false, false, 2, []read{{"identity_edges", []string{"node_a", "node_b"}}, {"identity_nodes", []string{"node_key"}}}},
+	{"int_identity_clusters", false, false, 2, []read{{"identity_edges", []string{"node_a", "node_b"}}, {"identity_nodes", []string{"node_key", "id_type", "first_seen_at"}}}},
+	{"int_identity_sizes", false, false, 1, []read{{"int_identity_clusters", nil}, {"identity_nodes", []string{"node_key", "id_type"}}}},
 	{"int_identity_parts", false, false, 1, []read{
-		{"int_identity_clusters", nil},
-		{"identity_nodes", []string{"node_key", "id_type"}},
+		{"int_identity_clusters", []string{"node_key", "cluster_id"}},
+		{"int_identity_sizes", []string{"cluster_id", "is_too_large"}},
 		{"identity_edges", []string{"node_a", "node_b", "kind_a", "kind_b", "is_declared", "last_seen_at", "tier"}},
 	}},
 	{"identity_rejected_edges", false, false, 1, []read{{"identity_edges", nil}, {"identity_nodes", []string{"node_key", "id_type"}}}},

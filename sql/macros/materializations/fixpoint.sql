@@ -3,7 +3,9 @@
 
     kind components: the model's query gives the edges (node_a, node_b) of a
     graph; the table has the columns node_key and cluster_id, the smallest node
-    of the connected component.
+    of the connected component. If it is incremental, the query gives evidence,
+    too, and the table has the fingerprint by which `sluis models` finds what
+    changed. dbt solves the graph whole, which gives the same.
 
     kind limits: the query gives the edges of clusters that are too large, with
     the kinds of their ends, how many of each a part has at most, and the order
@@ -21,6 +23,10 @@
     {% if spec.get('kind') == 'components' %}
         {% do fixpoint_components(spec.get('max_rounds', 64), 'select node_a, node_b from ' ~ fixpoint_relation('graph')) %}
         {% set answer = 'select node_key, root as cluster_id from ' ~ fixpoint_relation('result') %}
+        {% if spec.get('incremental') %}
+            {% set fingerprints = 'select node_key, bit_xor(evidence) as fingerprint from (select node_a as node_key, evidence from ' ~ fixpoint_relation('graph') ~ ' union all select node_b, 0 from ' ~ fixpoint_relation('graph') ~ ' where node_a <> node_b) as n group by node_key' %}
+            {% set answer = 'select r.node_key, r.root as cluster_id, f.fingerprint from ' ~ fixpoint_relation('result') ~ ' as r join (' ~ fingerprints ~ ') as f on f.node_key = r.node_key' %}
+        {% endif %}
     {% elif spec.get('kind') == 'limits' %}
         {% do fixpoint_limits(spec.get('max_rounds', 64)) %}
         {% set answer = 'select node_key, part as part_id, entity as entity_id from ' ~ fixpoint_relation('parts') %}

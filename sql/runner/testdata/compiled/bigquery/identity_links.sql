@@ -1,13 +1,16 @@
 -- Which identifiers were seen together on events collected with consent to be
 -- recognised, whatever was said since. Two of one kind are declared to be one
 -- person's by an alias event, and by nothing else.
+-- A run makes those of an identifier anew whose events are others than they are
+-- made of.
 with together as (
     select
         identifier_set,
         is_alias,
         min(first_occurred_at) as first_seen_at,
         max(last_occurred_at) as last_seen_at,
-        sum(n_events) as n_events
+        sum(n_events) as n_events,
+        bit_xor(fingerprint) as fingerprint
     from sluis_models.stg_identifier_days
     -- Of one identifier there is no space in it.
     where identifier_set like '% %' and not is_bot and coalesce('identity' in unnest(split(purposes, ',')), false)
@@ -19,18 +22,48 @@ joining as (
     from sluis_models.stg_identifiers as i
     join sluis_models.identifier_kinds as k on k.kind = i.id_type
     where k.joins
+),
+
+pairs as (
+    select
+        a.node_key as node_a,
+        b.node_key as node_b,
+        a.id_type as kind_a,
+        b.id_type as kind_b,
+        t.is_alias,
+        t.first_seen_at,
+        t.last_seen_at,
+        t.n_events,
+        farm_fingerprint(concat(cast(b.node_key as string), ' ', cast(t.fingerprint as string))) as fingerprint
+    from together as t
+    join joining as a on a.identifier_set = t.identifier_set
+    join joining as b on b.identifier_set = t.identifier_set and a.node_key < b.node_key
+),
+
+links as (
+    select
+        p.node_a,
+        p.node_b,
+        min(p.kind_a) as kind_a,
+        min(p.kind_b) as kind_b,
+        max(case when p.is_alias and p.kind_a = p.kind_b then 1 else 0 end) = 1 as is_declared,
+        min(p.first_seen_at) as first_seen_at,
+        max(p.last_seen_at) as last_seen_at,
+        cast(sum(p.n_events) as int64) as n_events,
+        bit_xor(p.fingerprint) as fingerprint
+    from pairs as p
+    group by p.node_a, p.node_b
 )
 
+-- An identifier that has none any more has a row of nothing else, by which its old ones go.
 select
-    a.node_key as node_a,
-    b.node_key as node_b,
-    min(a.id_type) as kind_a,
-    min(b.id_type) as kind_b,
-    max(case when t.is_alias and a.id_type = b.id_type then 1 else 0 end) = 1 as is_declared,
-    min(t.first_seen_at) as first_seen_at,
-    max(t.last_seen_at) as last_seen_at,
-    cast(sum(t.n_events) as int64) as n_events
-from together as t
-join joining as a on a.identifier_set = t.identifier_set
-join joining as b on b.identifier_set = t.identifier_set and a.node_key < b.node_key
-group by a.node_key, b.node_key
+    l.node_a,
+    l.node_b,
+    l.kind_a,
+    l.kind_b,
+    l.is_declared,
+    l.first_seen_at,
+    l.last_seen_at,
+    l.n_events,
+    l.fingerprint
+from links as l

@@ -1,25 +1,6 @@
 -- The clusters that have more of a kind than a profile may have, in parts. This is
 -- the graph of these clusters alone: the others are profiles as they are. Links
 -- are followed in their place, the best first.
-with sizes as (
-    select c.cluster_id, i.id_type, count(*) as n_nodes
-    from sluis_models.int_identity_clusters as c
-    join sluis_models.identity_nodes as i on i.node_key = c.node_key
-    group by c.cluster_id, i.id_type
-),
-
-too_large as (
-    select s.cluster_id
-    from sizes as s
-    join sluis_models.identifier_kinds as k on k.kind = s.id_type
-    where s.n_nodes > k.profile_limit
-    union distinct
-    select cluster_id
-    from sizes
-    group by cluster_id
-    having sum(n_nodes) > 200
-)
-
 select
     e.node_a,
     e.node_b,
@@ -30,10 +11,10 @@ select
     200 as max_nodes,
     e.is_declared,
     row_number() over (partition by c.cluster_id order by e.tier, e.last_seen_at desc, e.node_a, e.node_b) as place
-from too_large as t
+from sluis_models.int_identity_sizes as t
 join sluis_models.int_identity_clusters as c on c.cluster_id = t.cluster_id
 join sluis_models.identity_edges as e on e.node_a = c.node_key
 left join sluis_models.int_identity_weak_edges as w on w.node_a = e.node_a and w.node_b = e.node_b
 join sluis_models.identifier_kinds as ka on ka.kind = e.kind_a
 join sluis_models.identifier_kinds as kb on kb.kind = e.kind_b
-where w.node_a is null
+where t.is_too_large and w.node_a is null
