@@ -192,27 +192,39 @@ const erasedNow = `(e1.erased_at IS NOT NULL AND (c.decided_at IS NULL OR e1.era
 const verdict = `c.profile_id IS NOT NULL AS asked, COALESCE(c.allowed, FALSE) AS allowed, ` + erasedNow + ` AS erased,
 	c.decision_id AS c_decision_id, c.policy_version AS c_policy_version`
 
+// terms are expressions in which modes differ.
+type terms struct {
+	left    string // the reason for a row that is known and not in the model any more
+	differs string // whether a row of the model m differs from what k knows of it
+	settled string // whether a row that is known is left alone whatever the model has
+	same    string // the reason for a row that does not differ
+}
+
+func (src sources) terms(s Sync, now time.Time) terms {
+	t := terms{left: "'left_model'", differs: "m.incomplete OR COALESCE(k.row_hash, '') <> m.row_hash", settled: "FALSE", same: "'unchanged'"}
+	if s.Mode.keeps() {
+		// Whoever nobody answers for any more may not stay either.
+		t.left = "CASE WHEN asked THEN 'unchanged' ELSE 'consent_missing' END"
+	}
+	switch {
+	case s.Mode.once():
+		t.differs, t.settled = "COALESCE(k.row_hash, '') = ''", "known AND NOT unsure AND COALESCE(row_hash, '') <> ''"
+	case s.Mode == ModeFull:
+		t.differs, t.same = "TRUE", "'full'"
+	case s.Refresh > 0:
+		expired := "acked_at <= " + src.instant(now.Add(-s.Refresh))
+		t.differs, t.same = t.differs+" OR k."+expired, "CASE WHEN "+expired+" THEN 'refresh' ELSE 'unchanged' END"
+	}
+	return t
+}
+
 // diff is the statement that stores the changes of a plan. One full outer join
 // of the model and the state, with nothing in it but keys, hashes and flags,
 // finds the keys that there is anything to say about; only of those it reads
 // the rest. The join may find a key that needs nothing, or one twice, such as
 // where there are two verdicts on one profile; it may not miss one.
 func (src sources) diff(s Sync, planID string, now time.Time) string {
-	version := literal(s.mappingVersion(src.columns))
-	left, differs, settled, same := "'left_model'", "m.incomplete OR COALESCE(k.row_hash, '') <> m.row_hash", "FALSE", "'unchanged'"
-	if s.Mode.keeps() {
-		// Whoever nobody answers for any more may not stay either.
-		left = "CASE WHEN asked THEN 'unchanged' ELSE 'consent_missing' END"
-	}
-	switch {
-	case s.Mode.once():
-		differs, settled = "COALESCE(k.row_hash, '') = ''", "known AND NOT unsure AND COALESCE(row_hash, '') <> ''"
-	case s.Mode == ModeFull:
-		differs, same = "TRUE", "'full'"
-	case s.Refresh > 0:
-		expired := "acked_at <= " + src.instant(now.Add(-s.Refresh))
-		differs, same = differs+" OR k."+expired, "CASE WHEN "+expired+" THEN 'refresh' ELSE 'unchanged' END"
-	}
+	version, t := literal(s.mappingVersion(src.columns)), src.terms(s, now)
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
 WITH erased AS (` + src.erased() + `),
 touched AS (
@@ -224,7 +236,7 @@ touched AS (
 	) m
 	FULL OUTER JOIN (SELECT key, row_hash, unsure, acked_at FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key` + assigned(s) + `
 	WHERE m.here IS NULL OR COALESCE(m.key, '') = '' OR CASE WHEN m.wanted AND NOT m.held_out
-		THEN k.key IS NULL OR k.unsure OR ` + differs + `
+		THEN k.key IS NULL OR k.unsure OR ` + t.differs + `
 		ELSE k.key IS NOT NULL OR m.wanted AND ` + unassigned(s) + ` END
 ),
 keys AS (SELECT key FROM touched WHERE COALESCE(key, '') <> '' GROUP BY key),
@@ -254,14 +266,14 @@ reasoned AS (
 		WHEN asked AND NOT allowed AND known THEN 'consent_withdrawn'
 		WHEN duplicate THEN 'key_duplicate'
 		WHEN in_model AND (erased OR NOT allowed) THEN CASE WHEN known THEN 'consent_missing' ELSE 'withheld' END
-		WHEN NOT in_model THEN ` + left + `
+		WHEN NOT in_model THEN ` + t.left + `
 		WHEN held_out THEN 'holdout'
-		WHEN ` + settled + ` THEN 'unchanged'
+		WHEN ` + t.settled + ` THEN 'unchanged'
 		WHEN incomplete THEN 'field_missing'
 		WHEN NOT known THEN 'new'
 		WHEN unsure AND NOT resend AND pending_hash = m_hash THEN 'outcome_unknown'
 		WHEN unsure THEN 'unacknowledged'
-		WHEN row_hash = m_hash THEN ` + same + `
+		WHEN row_hash = m_hash THEN ` + t.same + `
 		WHEN status = 'rejected' AND pending_hash = m_hash THEN
 			CASE WHEN m_profile = k_profile THEN 'quarantined' ELSE 'left_model' END
 		WHEN status = 'failed' AND op = 'upsert' THEN 'retry'

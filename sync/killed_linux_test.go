@@ -194,7 +194,7 @@ func (a *arena) again() {
 func (a *arena) setClock() {
 	a.t.Helper()
 	tr := a.truth
-	a.ahead = max(a.ahead, tr.now.Sub(time.Now()))
+	a.ahead = max(a.ahead, time.Until(tr.now))
 	tr.now = time.Now().Add(a.ahead)
 	if err := os.WriteFile(a.job.Clock, []byte(strconv.FormatInt(a.ahead.Nanoseconds(), 10)), 0o600); err != nil {
 		a.t.Fatal(err)
@@ -210,7 +210,7 @@ func (a *arena) healthy(plan string) {
 	j.Plan, j.ApproveGuards = plan, true
 	var log bytes.Buffer
 	err := j.do(context.Background(), control{}, &log)
-	if _, stale := errors.AsType[*syncer.StaleError](err); err != nil && !(stale && plan != "") {
+	if _, stale := errors.AsType[*syncer.StaleError](err); err != nil && (!stale || plan == "") {
 		a.t.Fatalf("a healthy run: %v\n%s", err, &log)
 	}
 	a.look()

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -49,10 +50,7 @@ func TestConfig(t *testing.T) {
 		{sftp, "passphrase", "hunter2", "private_key alone"},
 		{sftp, "access_key_id", "hunter2", "s3://… alone"},
 	} {
-		config := map[string]string{}
-		for name, value := range tt.base {
-			config[name] = value
-		}
+		config := maps.Clone(tt.base)
 		config[tt.field] = tt.value
 		err := destination.Validate(New(), config)
 		if tt.says == "" {

@@ -78,7 +78,7 @@ func sftpServer(t *testing.T) *sftptest.Server {
 var stops = []func() error{func() error {
 	server, err := sftpOnce()
 	if err != nil {
-		return nil //nolint:nilerr // it never ran
+		return nil // it never ran
 	}
 	return server.Stop()
 }}
@@ -137,7 +137,7 @@ func parquetRows(t *testing.T, content string) (rows []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer found.Close() //nolint:errcheck // only read
+	defer found.Close()
 	for found.Next() {
 		var row string
 		if err := found.Scan(&row); err != nil {
@@ -334,13 +334,16 @@ func TestParquetReadByDuckDB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer described.Close() //nolint:errcheck // only read
+	defer described.Close()
 	for described.Next() {
 		var one string
 		if err := described.Scan(&one); err != nil {
 			t.Fatal(err)
 		}
 		types = append(types, one)
+	}
+	if err := described.Err(); err != nil {
+		t.Fatal(err)
 	}
 	want := []string{"_op VARCHAR", "_key VARCHAR", "_id VARCHAR", "text VARCHAR", "count BIGINT", "score DOUBLE", "member BOOLEAN", "seen_at TIMESTAMP WITH TIME ZONE"}
 	if diff := cmp.Diff(want, types); diff != "" {
@@ -350,7 +353,7 @@ func TestParquetReadByDuckDB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rows.Close() //nolint:errcheck // only read
+	defer rows.Close()
 	for i := 0; rows.Next(); i++ {
 		var op, key, id string
 		got := make([]any, 5)

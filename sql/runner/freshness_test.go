@@ -58,9 +58,9 @@ func checkFreshness(t *testing.T, d warehouse.Driver) {
 	t.Helper()
 	now := time.Now()
 	var rows []map[string]any
-	for source, hours := range map[string]time.Duration{"fresh": 0, "late": 30, "stale": 80} {
-		for i := range time.Duration(2) {
-			at := now.Add(-(hours + 100*i) * time.Hour)
+	for source, hours := range map[string]int{"fresh": 0, "late": 30, "stale": 80} {
+		for i := range 2 {
+			at := now.Add(-time.Duration(hours+100*i) * time.Hour)
 			rows = append(rows, map[string]any{"event_id": fmt.Sprint(source, i), "source_id": source, "received_at": at, "occurred_at": at, "spool_offset": len(rows)})
 		}
 	}
@@ -203,14 +203,14 @@ func TestPromisesAreInTheManifest(t *testing.T) {
 func TestLandingIsFresh(t *testing.T) {
 	d := openTables(t)
 	p := load(t, runner.Options{Dir: sqlproject.Files})
-	for hours, want := range map[time.Duration]runner.Status{100: runner.Failed, 30: runner.Warned, 0: runner.Passed} {
+	for hours, want := range map[int]runner.Status{100: runner.Failed, 30: runner.Warned, 0: runner.Passed} {
 		t.Run(fmt.Sprint(hours), func(t *testing.T) {
 			for _, table := range []string{"events", "ledger"} {
 				if err := d.Exec(t.Context(), "delete from sluis."+table); err != nil {
 					t.Fatal(err)
 				}
 			}
-			at := time.Now().Add(-hours * time.Hour)
+			at := time.Now().Add(-time.Duration(hours) * time.Hour)
 			appendRows(t, d, "events", []map[string]any{{"event_id": "e", "received_at": at, "spool_offset": 1}})
 			appendRows(t, d, "ledger", []map[string]any{{"source_id": "web", "minute": at, "outcome": "accepted", "n": int64(1), "spool_offset": 1}})
 			results, err := p.Freshness(t.Context(), d, "")

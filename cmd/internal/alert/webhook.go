@@ -87,7 +87,7 @@ func (h *webhook) Send(ctx context.Context, id string, notices []Notice) error {
 	if err != nil {
 		return fmt.Errorf("post alerts: %w", errors.Unwrap(err)) // without the URL, which may hold a secret
 	}
-	defer response.Body.Close() //nolint:errcheck // nothing of it is needed
+	defer response.Body.Close()
 	_, _ = io.CopyN(io.Discard, response.Body, 64<<10)
 	if response.StatusCode/100 != 2 {
 		return fmt.Errorf("post alerts: the answer was %d", response.StatusCode)

@@ -78,7 +78,7 @@ func (w *Workspace) checkAlerts(doc *document) {
 	}
 	if h := a.Webhook; h != nil {
 		u, err := url.Parse(h.URL)
-		if err != nil || u.Host == "" || u.Scheme != "https" && !(u.Scheme == "http" && onThisMachine(u.Hostname())) {
+		if err != nil || u.Host == "" || u.Scheme != "https" && (u.Scheme != "http" || !onThisMachine(u.Hostname())) {
 			doc.report("alerts.webhook.url", "must be an https URL, or an http one of this machine")
 		}
 		w.checkAlertFile(doc, "alerts.webhook.secret_file", &h.SecretFile, true)

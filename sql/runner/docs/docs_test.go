@@ -50,8 +50,10 @@ func project() docs.Project {
 				Name: "orders_tie", ResourceType: "test", RawCode: "-- Orders add up\n-- to revenue.\nselect 1", DependsOn: artifact.DependsOn{Nodes: []string{"model.shop.orders", "model.shop.revenue_by_day"}},
 			},
 		},
-		Sources: map[string]artifact.Source{"source.shop.landed.events": {Name: "events", SourceName: "landed", OriginalFilePath: "models/_sources.yml", Description: "What landed.", RelationName: "landed.events",
-			Freshness: &artifact.Freshness{WarnAfter: artifact.Age{Count: new(1), Period: new("day")}, ErrorAfter: artifact.Age{Count: new(48), Period: new("hour")}}, LoadedAtField: new("received_at")}},
+		Sources: map[string]artifact.Source{"source.shop.landed.events": {
+			Name: "events", SourceName: "landed", OriginalFilePath: "models/_sources.yml", Description: "What landed.", RelationName: "landed.events",
+			Freshness: &artifact.Freshness{WarnAfter: artifact.Age{Count: new(1), Period: new("day")}, ErrorAfter: artifact.Age{Count: new(48), Period: new("hour")}}, LoadedAtField: new("received_at"),
+		}},
 	}
 	rows := artifact.Stat{ID: artifact.RowCount, Value: int64(12345)}
 	c := &artifact.Catalog{Nodes: map[string]artifact.Table{"model.shop.orders": {

@@ -182,11 +182,11 @@ func TestNothingIsBroken(t *testing.T) {
 			f.MessageType[1].Field[1].Type = descriptorpb.FieldDescriptorProto_TYPE_BYTES.Enum()
 		},
 		"a field that is gone":    func(f *descriptorpb.FileDescriptorProto) { f.MessageType[1].Field[1].Number = proto.Int32(99) },
-		"a field of another name": func(f *descriptorpb.FileDescriptorProto) { f.MessageType[1].Field[1].Name = proto.String("revision") },
+		"a field of another name": func(f *descriptorpb.FileDescriptorProto) { f.MessageType[1].Field[1].Name = new("revision") },
 		"a value that is gone":    func(f *descriptorpb.FileDescriptorProto) { f.EnumType[0].Value[2].Number = proto.Int32(7) },
-		"a method that is gone":   func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[0].Name = proto.String("Explain") },
+		"a method that is gone":   func(f *descriptorpb.FileDescriptorProto) { f.Service[0].Method[0].Name = new("Explain") },
 		"a method of another type": func(f *descriptorpb.FileDescriptorProto) {
-			f.Service[0].Method[0].InputType = proto.String(".sluis.destination.v1.CheckRequest")
+			f.Service[0].Method[0].InputType = new(".sluis.destination.v1.CheckRequest")
 		},
 	} {
 		spoiled := proto.CloneOf(set.GetFile()[0])
