@@ -77,6 +77,7 @@ func TestTablesOfAnEarlierVersionAreCompleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.exec("DROP TABLE sluis_sync.holdouts")
+	w.exec("DROP TABLE sluis_sync.kept")
 	w.exec("ALTER TABLE sluis_sync.runs DROP COLUMN refreshed")
 	w.advance(time.Minute)
 	s := vips()
