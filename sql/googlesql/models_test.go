@@ -171,7 +171,7 @@ func locate(c runner.Compiled, message string) string {
 func TestLocate(t *testing.T) {
 	stg := runner.Compiled{Path: "models/identity/identity_map.sql", SQL: "with ranked as (\n    select\n        c.node_key,\nwhat a macro wrote"}
 	for _, test := range []struct{ message, want string }{
-		{"Unrecognized name [at 3:9]", "models/identity/identity_map.sql:11: c.node_key,"},
+		{"Unrecognized name [at 3:9]", "models/identity/identity_map.sql:32: c.node_key,"},
 		{"Syntax error [at 4:1]", "models/identity/identity_map.sql, line 4 of the compiled query: what a macro wrote"},
 		{"no place", "models/identity/identity_map.sql"},
 		{"beyond [at 9:1]", "models/identity/identity_map.sql"},

@@ -281,10 +281,12 @@ func TestAffectedDaysAreConstants(t *testing.T) {
 
 	const on = "received_at >= timestamp '%s 00:00:00+00' and received_at < timestamp '%s 00:00:00+00'"
 	first, third, before := fmt.Sprintf(on, "2026-03-01", "2026-03-02"), fmt.Sprintf(on, "2026-03-03", "2026-03-04"), fmt.Sprintf(on, "2026-02-27", "2026-02-28")
+	// Of several days, what lies before the first and after the last is said first.
+	changed, all := fmt.Sprintf(on, "2026-03-01", "2026-03-04")+" and ", fmt.Sprintf(on, "2026-02-27", "2026-03-04")+" and "
 	text := strings.Join(strings.Fields(string(compiled)), " ")
 	for table, scan := range map[string]string{
-		"sluis.events":            "from sluis.events where event_id is not null and (" + first + " or " + third + " or " + before + ") and ",
-		"sluis_models.stg_events": "from sluis_models.stg_events where (" + before + ") and event_id not in (select event_id from landed where (" + first + " or " + third + "))",
+		"sluis.events":            "from sluis.events where event_id is not null and " + all + "(" + before + " or " + first + " or " + third + ") and case spool_id ",
+		"sluis_models.stg_events": "from sluis_models.stg_events where (" + before + ") and event_id not in (select event_id from landed where " + changed + "(" + first + " or " + third + "))",
 	} {
 		if strings.Count(text, table) != 1 || !strings.Contains(text, scan) {
 			t.Errorf("not the one scan of %s, on constant days:\n%s\nin\n%s", table, scan, text)

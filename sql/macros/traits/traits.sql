@@ -79,8 +79,8 @@
 {% macro traits_definition(traits) -%}
     {%- set all = namespace(text='') -%}
     {%- for trait in traits -%}
-        {%- for key in ['name', 'kind', 'of', 'where', 'days', 'at_most', 'at_least'] -%}{%- set all.text = all.text ~ trait.get(key, '') ~ '\n' -%}{%- endfor -%}
-        {%- set all.text = all.text ~ trait.get('sources', []) | join('\n') ~ '\n' -%}
+        {%- for key in ['name', 'kind', 'of', 'where', 'days', 'at_most', 'at_least'] -%}{%- set all.text = all.text ~ trait.get(key, '') ~ '; ' -%}{%- endfor -%}
+        {%- set all.text = all.text ~ trait.get('sources', []) | join('; ') ~ '; ' -%}
     {%- endfor -%}
     {{ return(local_md5(all.text)) }}
 {%- endmacro %}

@@ -6,7 +6,7 @@
     post_hook="{{ remove_husks('fingerprint') }}"
 ) }}
 {#- Other conversions make all anew. -#}
-{%- set definition = local_md5(var('conversions') | join('\n') ~ '\n' ~ var('lookback_days')) -%}
+{%- set definition = local_md5(var('conversions') | join('; ') ~ '; ' ~ var('lookback_days')) -%}
 -- The visits of journeys, as attribution_journeys has them, without what time alone
 -- changes. A conversion's journey are the visits of the same person, on whatever
 -- device, that began in the days before, the one in which it happened among them.
@@ -31,7 +31,7 @@ said as (
         select
             profile_id,
             count(*) as n,
-            bit_xor({{ fingerprint(['session_id', micros('started_at'), 'channel', "coalesce(campaign, '')"]) }}) as fingerprint
+            bit_xor({{ fingerprint(['session_id', 'coalesce(' ~ micros('started_at') ~ ', 0)', 'channel', "coalesce(campaign, '')"]) }}) as fingerprint
         from visits
         group by profile_id
     ) as v

@@ -41,7 +41,7 @@ pairs {{ as_read_again() }} (
         t.first_seen_at,
         t.last_seen_at,
         t.n_events,
-        {{ fingerprint(['b.node_key', 't.fingerprint']) }} as fingerprint
+        {{ fingerprint(['b.node_key', 'coalesce(t.fingerprint, 0)']) }} as fingerprint
     from together as t
     join joining as a on a.identifier_set = t.identifier_set
     join joining as b on b.identifier_set = t.identifier_set and a.node_key < b.node_key

@@ -11,8 +11,8 @@
 {#- Other funnels make all anew. -#}
 {%- set all = namespace(text=var('time_zone')) -%}
 {%- for funnel in funnels -%}
-{%- set all.text = all.text ~ '\n' ~ funnel['within_hours'] -%}
-{%- for step in funnel['steps'] -%}{%- set all.text = all.text ~ '\n' ~ step['where'] -%}{%- endfor -%}
+{%- set all.text = all.text ~ '; ' ~ funnel['within_hours'] -%}
+{%- for step in funnel['steps'] -%}{%- set all.text = all.text ~ '; ' ~ step['where'] -%}{%- endfor -%}
 {%- endfor -%}
 {%- set definition = local_md5(all.text) -%}
 -- To which steps of the funnels of the var funnels each person came, by the day on

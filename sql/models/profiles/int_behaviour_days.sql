@@ -8,7 +8,7 @@
 ) }}
 {#- What is asked of each event, in this order. Other answers make all days anew. -#}
 {%- set asked = behaviour_asked() -%}
-{%- set definition = local_md5(asked | join('\n') ~ '\n' ~ var('time_zone')) -%}
+{%- set definition = local_md5(asked | join('; ') ~ '; ' ~ var('time_zone')) -%}
 {%- if is_incremental() -%}
 {%- set days = changed_days(behaviour_by_day(), stale="is_later or definition <> '" ~ definition ~ "'") -%}
 {{ config(partitions=days.partitions) }}

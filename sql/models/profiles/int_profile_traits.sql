@@ -3,8 +3,7 @@
     on_schema_change='fail',
     incremental_strategy=replace_groups(),
     unique_key='profile_id',
-    post_hook="{{ remove_husks('fingerprint') }}",
-    contract={'enforced': false}
+    post_hook="{{ remove_husks('fingerprint') }}"
 ) }}
 {%- set traits = trait_list() -%}
 {#- Other traits make all anew. -#}

@@ -34,7 +34,7 @@ pairs as (
         t.first_seen_at,
         t.last_seen_at,
         t.n_events,
-        farm_fingerprint(concat(cast(b.node_key as string), ' ', cast(t.fingerprint as string))) as fingerprint
+        farm_fingerprint(concat(cast(b.node_key as string), ' ', cast(coalesce(t.fingerprint, 0) as string))) as fingerprint
     from together as t
     join joining as a on a.identifier_set = t.identifier_set
     join joining as b on b.identifier_set = t.identifier_set and a.node_key < b.node_key

@@ -22,7 +22,7 @@ said as (
         select
             profile_id,
             count(*) as n,
-            bit_xor(farm_fingerprint(concat(cast(session_id as string), ' ', cast(unix_micros(started_at) as string), ' ', cast(channel as string), ' ', cast(coalesce(campaign, '') as string)))) as fingerprint
+            bit_xor(farm_fingerprint(concat(cast(session_id as string), ' ', cast(coalesce(unix_micros(started_at), 0) as string), ' ', cast(channel as string), ' ', cast(coalesce(campaign, '') as string)))) as fingerprint
         from visits
         group by profile_id
     ) as v
@@ -132,6 +132,6 @@ select
     t.channel,
     t.campaign,
     c.fingerprint,
-    '303f6572d8798414a049f9b1914f61bc' as definition
+    '3a64b4be3bcc295e3fa8186a657abdb6' as definition
 from changed as c
 left join together as t on t.profile_id = c.profile_id

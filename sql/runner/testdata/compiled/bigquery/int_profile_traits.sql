@@ -92,7 +92,7 @@ select
     c.profile_id,
     cast(c.n_events as int64) as n_events,
     c.fingerprint,
-    '0d25c8cbdf6a8061d77567e35059375f' as definition,
+    'b89a0e507738829e6f3453437ee6e951' as definition,
     current_timestamp() as made_as_of,
     v.changes_after,
     v.page_views,

@@ -4,7 +4,7 @@
 with landed as (
     select * from sluis.events
     where event_id is not null
-        and (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00' or received_at >= timestamp '2026-02-27 00:00:00+00' and received_at < timestamp '2026-02-28 00:00:00+00') and case spool_id when 's-1' then spool_offset <= 40 when 's-2' then spool_offset <= 7 else false end
+        and received_at >= timestamp '2026-02-27 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00' and (received_at >= timestamp '2026-02-27 00:00:00+00' and received_at < timestamp '2026-02-28 00:00:00+00' or received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00') and case spool_id when 's-1' then spool_offset <= 40 when 's-2' then spool_offset <= 7 else false end
 ),
 
 -- Few events have copies, and only these are compared with each other.
@@ -55,8 +55,8 @@ built as (
 
 select event_id, source_id, type, event, occurred_at, received_at, anonymous_id, user_id, group_id, identifiers, purposes, denied, decision_id, policy_version, region, page_url, page_path, page_title, referrer_host, utm_source, utm_medium, utm_campaign, utm_term, utm_content, click_id_kind, device_class, is_bot, properties, traits, plan_version, pseudonyms, identifier_set, spool_id, spool_offset
 from built
-where event_id in (select event_id from landed where (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00'))
+where event_id in (select event_id from landed where received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00' and (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00'))
 union all
 select event_id, source_id, type, event, occurred_at, received_at, anonymous_id, user_id, group_id, identifiers, purposes, denied, decision_id, policy_version, region, page_url, page_path, page_title, referrer_host, utm_source, utm_medium, utm_campaign, utm_term, utm_content, click_id_kind, device_class, is_bot, properties, traits, plan_version, pseudonyms, identifier_set, spool_id, spool_offset
 from sluis_models.stg_events
-where (received_at >= timestamp '2026-02-27 00:00:00+00' and received_at < timestamp '2026-02-28 00:00:00+00') and event_id not in (select event_id from landed where (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00'))
+where (received_at >= timestamp '2026-02-27 00:00:00+00' and received_at < timestamp '2026-02-28 00:00:00+00') and event_id not in (select event_id from landed where received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00' and (received_at >= timestamp '2026-03-01 00:00:00+00' and received_at < timestamp '2026-03-02 00:00:00+00' or received_at >= timestamp '2026-03-03 00:00:00+00' and received_at < timestamp '2026-03-04 00:00:00+00'))

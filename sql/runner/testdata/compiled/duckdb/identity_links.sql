@@ -34,7 +34,7 @@ pairs as not materialized (
         t.first_seen_at,
         t.last_seen_at,
         t.n_events,
-        cast(hash(b.node_key, t.fingerprint) >> 1 as int64) as fingerprint
+        cast(hash(b.node_key, coalesce(t.fingerprint, 0)) >> 1 as int64) as fingerprint
     from together as t
     join joining as a on a.identifier_set = t.identifier_set
     join joining as b on b.identifier_set = t.identifier_set and a.node_key < b.node_key

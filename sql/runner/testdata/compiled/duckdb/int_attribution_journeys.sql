@@ -22,7 +22,7 @@ said as (
         select
             profile_id,
             count(*) as n,
-            bit_xor(cast(hash(session_id, epoch_us(started_at), channel, coalesce(campaign, '')) >> 1 as int64)) as fingerprint
+            bit_xor(cast(hash(session_id, coalesce(epoch_us(started_at), 0), channel, coalesce(campaign, '')) >> 1 as int64)) as fingerprint
         from visits
         group by profile_id
     ) as v
@@ -132,6 +132,6 @@ select
     t.channel,
     t.campaign,
     c.fingerprint,
-    '303f6572d8798414a049f9b1914f61bc' as definition
+    '3a64b4be3bcc295e3fa8186a657abdb6' as definition
 from changed as c
 left join together as t on t.profile_id = c.profile_id

@@ -10,7 +10,7 @@ select
     cast(timezone('UTC', e.occurred_at) as date) as day,
     -- What is yet to come, as seen from the moment that windows end at.
     e.occurred_at >= now() as is_later,
-    '92ac1a76c0a0176b136e6ba1a6841959' as definition,
+    'f56b01fde4252773f0aebfbb089b09ed' as definition,
     -- For each thing asked 1, if one of the events is such, or 0.
     concat(coalesce(max(case when true then '1' else '0' end), '0'), coalesce(max(case when true then '1' else '0' end), '0'), coalesce(max(case when event = 'Live Chat Started' then '1' else '0' end), '0')) as did,
     cast(count(*) as int64) as n_events,

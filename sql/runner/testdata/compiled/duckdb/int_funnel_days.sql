@@ -113,6 +113,6 @@ select
     f.came,
     cast(c.n_events as int64) as n_events,
     c.fingerprint,
-    '8a2e7296610a2826a5059014096538ea' as definition
+    '51c48e1f6dec3b6b3981d254a1a69674' as definition
 from usable as c
 left join farthest as f on f.profile_id = c.profile_id

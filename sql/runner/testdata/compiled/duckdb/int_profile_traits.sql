@@ -92,7 +92,7 @@ select
     c.profile_id,
     cast(c.n_events as int64) as n_events,
     c.fingerprint,
-    'ec30001c7caffa8ba016d430bd67e156' as definition,
+    '96c06cf614520599e4952a9f79e50748' as definition,
     now() as made_as_of,
     v.changes_after,
     v.page_views,
