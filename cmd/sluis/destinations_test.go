@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -110,6 +113,9 @@ func TestREADMEsSyncs(t *testing.T) {
 		}
 		if ref.File == "keys/google-ads.json" {
 			return new(googleadstest.Server).Login(), nil
+		}
+		if ref.File == "keys/partner_sftp" {
+			return privateKey(t), nil
 		}
 		return "secret", nil
 	})
@@ -272,4 +278,18 @@ func hashes(t *testing.T, addresses ...string) []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// privateKey is a new one in PEM.
+func privateKey(t *testing.T) string {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }

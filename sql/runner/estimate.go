@@ -130,6 +130,15 @@ func (p *Project) outline(ctx context.Context, d warehouse.Driver, node *Node) (
 	case node.Materialized == View:
 		return nil, false, nil // who reads it pays for it
 	case node.Materialized == Fixpoint:
+		spec, err := fixpointOf(node.Meta)
+		if err != nil {
+			return nil, false, err
+		}
+		if on, err := b.goesOn(spec, p.refreshes(node)); err != nil {
+			return nil, false, err
+		} else if on {
+			statements[len(statements)-1] = b.differing(query)
+		}
 		return statements, true, nil
 	case incremental && node.config.text("incremental_strategy") == insertOverwrite:
 		if days := asTexts(node.config["partitions"]); len(days) > 0 {

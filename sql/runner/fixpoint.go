@@ -55,12 +55,11 @@ func (b builder) fixpoint(query string, anew bool) (rows int64, message string, 
 	}
 	c := components{builder: b, fixpointSpec: spec}
 	defer func() { b.dropScratch(c.tables...) }()
-	if spec.incremental && !anew {
-		if can, err := c.canGoOn(); err != nil {
-			return -1, "", err
-		} else if can {
-			return c.goOn(query)
-		}
+	switch on, err := b.goesOn(spec, anew); {
+	case err != nil:
+		return -1, "", err
+	case on:
+		return c.goOn(query)
 	}
 	return c.whole(query)
 }

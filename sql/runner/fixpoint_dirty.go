@@ -10,13 +10,17 @@ import (
 // solvedColumns are those of a table of components that a build can go on from.
 var solvedColumns = []string{"node_key", "cluster_id", "fingerprint"}
 
-// canGoOn tells whether the table is there, and says what it was made of.
-func (c *components) canGoOn() (bool, error) {
-	existing, err := c.existing(c.node.Name)
+// goesOn tells whether a build goes on from the table: whether it may, and the
+// table is there and says what it was made of.
+func (b builder) goesOn(spec fixpointSpec, anew bool) (bool, error) {
+	if !spec.incremental || anew {
+		return false, nil
+	}
+	existing, err := b.existing(b.node.Name)
 	if err != nil || existing != isTable {
 		return false, err
 	}
-	columns, err := c.d.Columns(c.ctx, warehouse.SchemaModels, c.node.Name)
+	columns, err := b.d.Columns(b.ctx, warehouse.SchemaModels, b.node.Name)
 	return slices.Equal(namesOf(columns), solvedColumns), err
 }
 
@@ -70,15 +74,7 @@ func (c *components) goOn(query string) (rows int64, message string, err error) 
 // and how many they are.
 func (c *components) dirty(query string) (members string, n int64, err error) {
 	table := relation(c.node.Name)
-	buckets, err := c.make("buckets", fmt.Sprintf(`
-		select bucket
-		from (
-			select %s as bucket, g.evidence as fingerprint from (%s) as g
-			union all
-			select %s, t.fingerprint from %s as t
-		) as f
-		group by bucket
-		having bit_xor(fingerprint) <> 0`, c.bucket("g.node_a"), query, c.bucket("t.node_key"), table))
+	buckets, err := c.make("buckets", c.differing(query))
 	if err != nil {
 		return "", 0, err
 	}
@@ -119,6 +115,20 @@ func (c *components) dirty(query string) (members string, n int64, err error) {
 	}
 	n, err = c.number("select count(*) from " + members)
 	return members, n, err
+}
+
+// differing is the query for the buckets in which what a query gives is not what
+// the table was made of.
+func (b builder) differing(query string) string {
+	return fmt.Sprintf(`
+		select bucket
+		from (
+			select %s as bucket, g.evidence as fingerprint from (%s) as g
+			union all
+			select %s, t.fingerprint from %s as t
+		) as f
+		group by bucket
+		having bit_xor(fingerprint) <> 0`, b.bucket("g.node_a"), query, b.bucket("t.node_key"), relation(b.node.Name))
 }
 
 // bucket is one of a million numbers, by the hash of a text.
