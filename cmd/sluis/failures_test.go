@@ -25,9 +25,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/canary"
+	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/plugins/googleads/googleadstest"
 	"github.com/sluis-cdp/sluis/plugins/host"
 	"github.com/sluis-cdp/sluis/plugins/hubspot/hubspottest"
+	"github.com/sluis-cdp/sluis/plugins/intercom/intercomtest"
 	"github.com/sluis-cdp/sluis/plugins/klaviyo/klaviyotest"
 	"github.com/sluis-cdp/sluis/plugins/meta/metatest"
 	"github.com/sluis-cdp/sluis/plugins/postgres/postgrestest"
@@ -119,6 +122,22 @@ var outsides = map[string]func(*testing.T, *failing) (syncer.Settings, func() ma
 			syncer.Field{Field: "event_time", Column: "at"}, syncer.Field{Field: "action_source", Value: &email})
 		return syncer.Settings{"access_token": server.Token, "dataset_id": "1", "host": p.URL}, p.times
 	},
+	"googleads": func(t *testing.T, f *failing) (syncer.Settings, func() map[string]int) {
+		server := googleadstest.New()
+		t.Cleanup(server.Close)
+		p := f.before(t, server.URL)
+		f.sync.Mapping[0].Field = "email_address"
+		return syncer.Settings{
+			"credentials": server.ServiceAccount(), "customer_id": googleadstest.Customer, "login_customer_id": googleadstest.Manager,
+			"user_list_id": googleadstest.List, "customer_match_terms": "accepted", "consent_purpose": "marketing", "host": p.URL,
+		}, p.times
+	},
+	"intercom": func(t *testing.T, f *failing) (syncer.Settings, func() map[string]int) {
+		server := intercomtest.New()
+		t.Cleanup(server.Close)
+		p := f.before(t, server.URL)
+		return syncer.Settings{"access_token": server.Token, "host": p.URL}, p.times
+	},
 	"postgres": failingTable,
 	"file": func(t *testing.T, f *failing) (syncer.Settings, func() map[string]int) {
 		dir, gone := filepath.Join(t.TempDir(), "out"), 0
@@ -188,6 +207,14 @@ func newFailing(t *testing.T, name string) *failing {
 	for i := range 8 {
 		addresses[fmt.Sprint("t_pr_", i)] = f.canaries.Email("a member", i)
 	}
+	keys := seal.Dir(t.TempDir())
+	if _, err := seal.OpenFolder(keys, nil).Init(t.Context(), []string{"marketing"}, seal.Secrets{Make: []string{seal.KeyRemovals}}); err != nil {
+		t.Fatal(err)
+	}
+	keeper, err := seal.NewKeeper(t.Context(), keys, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
 	logger := slog.New(slog.NewTextHandler(&f.said, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	path, digest, err := host.Self()
 	if err != nil {
@@ -202,7 +229,13 @@ func newFailing(t *testing.T, name string) *failing {
 			}
 			return &watched{&connected{Plugin: plugin, sync: s}, f}, nil
 		},
-		Unseal:       func(_ context.Context, s syncer.Sealed) (string, error) { return addresses[s.Token], nil },
+		Unseal: func(_ context.Context, s syncer.Sealed) (string, error) { return addresses[s.Token], nil },
+		Keep: func(_ context.Context, sync, key, value string) (string, error) {
+			return keeper.Seal(sync, key, value), nil
+		},
+		Recall: func(_ context.Context, sync, key, sealed string) (string, error) {
+			return keeper.Open(sync, key, sealed)
+		},
 		Logger:       logger,
 		WriteTimeout: 10 * time.Second,
 		Wait:         func(ctx context.Context, _ time.Duration) error { return ctx.Err() },
