@@ -66,7 +66,7 @@ var _ = func() bool {
 // There the connection can also be cut off, by a proxy that hangs up on whoever
 // calls.
 func TestKilledAnywhereOnBigQuery(t *testing.T) {
-	crashes, seed := number(t, "SLUIS_CRASHES", 3), number(t, "SLUIS_SEED", time.Now().UnixNano())
+	crashes, seed := number(t, "SLUIS_CRASHES", 2), number(t, "SLUIS_SEED", time.Now().UnixNano())
 	t.Logf("SLUIS_SEED=%d SLUIS_CRASHES=%d", seed, crashes)
 	next := bigquerytest.Projects(t)
 	encode := func(config bigquery.Config) string {

@@ -490,14 +490,24 @@ func (a *arena) overtake(p point, r *rand.Rand) {
 	a.job.Mark = stopped
 	signal(syscall.SIGCONT)
 	a.site.stopped(false)
-	for ok := true; ok; _, ok = h.next() {
+	var rest []string
+	for ok := true; ok; step, ok = h.next() {
+		rest = append(rest, step)
 		h.tell(proceed)
 	}
-	if err := h.Wait(); err == nil {
-		a.t.Error("who was overtaken does not say so")
+	// Where the warehouse stays open, it may have had nothing left to do but tidy
+	// up its own plan and give its lease back.
+	if err := h.Wait(); err == nil && slices.ContainsFunc(rest, changesState) {
+		a.t.Errorf("who was overtaken does not say so: it went on with %q", rest)
 	}
 	a.look()
 	a.settled()
+}
+
+// changesState reports whether a step changes what is known of the destination.
+func changesState(step string) bool {
+	verb, table, _ := strings.Cut(step, " ")
+	return verb != "SELECT" && verb != "WITH" && slices.Contains([]string{"sluis_sync.state", "sluis_sync.deliveries", "sluis_sync.receipts", "sluis_sync.kept"}, table)
 }
 
 // goOn lets the lease of the dead end, and the world change.
