@@ -35,7 +35,8 @@ var varsOfCases = map[string]any{"as_of": asOf, "own_hosts": []any{"shop.example
 // landed, and compares with the rows that it wants. A table or column that is
 // not mentioned is empty or of no interest; @x is the profile that x founded.
 // What is wanted of a model may be of some rows only, as in
-// "want/sessions where page_views > 1.csv".
+// "want/sessions where page_views > 1.csv". Built is what is wanted, with what it
+// needs; everything, if there is a file "whole".
 func TestModels(t *testing.T) {
 	project := load(t, runner.Options{Dir: sqlproject.Files, Vars: varsOfCases, Indirect: runner.Cautious})
 	for _, c := range cases(t) {
@@ -46,7 +47,11 @@ func TestModels(t *testing.T) {
 			}
 			d := w.open()
 			defer d.Close()
-			c.check(t, c.project(t, project), d, "")
+			selector := c.selector()
+			if c.whole {
+				selector = ""
+			}
+			c.check(t, c.project(t, project), d, selector)
 		})
 	}
 }
@@ -57,6 +62,7 @@ type modelCase struct {
 	vars   map[string]any // besides those of all cases, by vars.yml
 	landed map[string][]byte
 	files  map[string]string // of the project, where a team's own differ
+	whole  bool              // every model is built
 	wanted []txtar.File      // by model, of which some columns may be in one and others in another
 }
 
@@ -80,6 +86,8 @@ func cases(t testing.TB) []modelCase {
 				}
 			} else if model, ok := strings.CutPrefix(f.Name, "want/"); ok {
 				c.wanted = append(c.wanted, txtar.File{Name: strings.TrimSuffix(model, ".csv"), Data: f.Data})
+			} else if f.Name == "whole" {
+				c.whole = true
 			} else if strings.HasPrefix(f.Name, "seeds/") {
 				c.files[f.Name] = string(f.Data)
 			} else {
