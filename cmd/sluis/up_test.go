@@ -123,7 +123,7 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 		t.Errorf("a withdrawal took %v to become a removal", took.Round(time.Second))
 	}
 	_, rest, _ := strings.Cut(p.stderr.String(), "operations=")
-	operations, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	operations := strings.Fields(rest)[0]
 	eventually(t, "the removal in the metrics", func() bool {
 		metrics := get(t, operations+"/metrics")
 		return strings.Contains(metrics, `sluis_sync_rows_total{outcome="removed",sync="pricing_and_chat_webhook"} 1`+"\n") &&
