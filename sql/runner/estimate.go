@@ -137,7 +137,7 @@ func (p *Project) outline(ctx context.Context, d warehouse.Driver, node *Node) (
 		if on, err := b.goesOn(spec, p.refreshes(node)); err != nil {
 			return nil, false, err
 		} else if on {
-			statements[len(statements)-1] = b.differing(query)
+			statements[len(statements)-1] = b.differing("\n" + query + "\n") // it may end in a comment
 		}
 		return statements, true, nil
 	case incremental && node.config.text("incremental_strategy") == insertOverwrite:
