@@ -92,7 +92,7 @@ var allowed = map[string][]string{
 	"cmd/internal/benchsync":   {"plugins/destination", "plugins/file", "plugins/host", "plugins/postgres", "plugins/postgres/postgrestest", "sql/duckdb", "sql/warehouse", "sync"},
 	"cmd/internal/benchmodels": {"sql", "sql/duckdb", "sql/runner", "sql/warehouse"},
 	"cmd/internal/bench":       {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
-	"cmd/internal/alert":       {"cmd/internal/workspace", "sync"},
+	"cmd/internal/alert":       {"cmd/internal/workspace", "plugins/webhook", "sync"},
 	"cmd/internal/canary":      {},
 	"cmd/internal/generate":    {},
 	"cmd/internal/scale":       {},

@@ -1,9 +1,6 @@
 package webhook
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"fmt"
 	"net/url"
 	"strings"
@@ -22,7 +19,6 @@ func fields() []destination.Field {
 }
 
 const (
-	secretPrefix   = "whsec_"
 	defaultTimeout = 15 * time.Second
 	maxTimeout     = 2 * time.Minute
 )
@@ -51,9 +47,8 @@ func parseConfig(values map[string]string) (config, error) {
 	}
 	c.url = values["url"]
 	for i, secret := range strings.Fields(values["secret"]) {
-		encoded, ok := strings.CutPrefix(secret, secretPrefix)
-		key, err := base64.StdEncoding.DecodeString(encoded)
-		if !ok || err != nil || len(key) < 24 || len(key) > 64 {
+		key, ok := ParseSecret(secret)
+		if !ok {
 			return problem("secret", "secret %d: want %s followed by the base64 of 24 to 64 bytes", i+1, secretPrefix)
 		}
 		c.secrets = append(c.secrets, key)
@@ -88,15 +83,3 @@ func checkURL(text string, allowPrivate bool) string {
 	return "must begin with https://, since personal data is sent; http is for allow_private"
 }
 
-// signatures signs a message with each secret: "v1," and the base64 of
-// HMAC-SHA256 over id, timestamp and body.
-func signatures(secrets [][]byte, id string, at time.Time, body []byte) string {
-	all := make([]string, len(secrets))
-	for i, secret := range secrets {
-		mac := hmac.New(sha256.New, secret)
-		mac.Write(fmt.Appendf(nil, "%s.%d.", id, at.Unix())) // a hash's Write never fails
-		mac.Write(body)
-		all[i] = "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))
-	}
-	return strings.Join(all, " ")
-}

@@ -211,9 +211,7 @@ func (w *webhook) send(ctx context.Context, batch destination.Batch, body []byte
 	at := w.now()
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("User-Agent", userAgent)
-	request.Header.Set("webhook-id", batch.ID)
-	request.Header.Set("webhook-timestamp", strconv.FormatInt(at.Unix(), 10))
-	request.Header.Set("webhook-signature", signatures(w.config.secrets, batch.ID, at, body))
+	Sign(request.Header, w.config.secrets, batch.ID, at, body)
 
 	response, err := w.client.Do(request)
 	if err != nil {

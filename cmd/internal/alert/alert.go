@@ -144,17 +144,21 @@ func (w *Watch) Look(ctx context.Context, seen []Seen) {
 	}
 }
 
-// note brings the alerts up to date. Those of syncs that are no more end untold.
+// note brings the alerts up to date. Those of syncs that are no more, and of rules
+// that nobody asks for any more, end untold.
 func (w *Watch) note(seen []Seen) {
 	if w.memory.Alerts == nil {
 		w.memory = memory{Since: map[string]time.Time{}, Alerts: map[string]*alert{}}
 	}
 	now := w.now().UTC()
-	there := map[string]bool{}
+	there, asked := map[string]bool{}, map[string]bool{} // by sync, and by alert
 	for _, s := range seen {
 		there[s.Sync] = true
 		if _, ok := w.memory.Since[s.Sync]; !ok {
 			w.memory.Since[s.Sync] = now
+		}
+		for _, rule := range w.asked(s) {
+			asked[alertID(s.Sync, rule)] = true
 		}
 		for _, v := range w.judge(s) {
 			w.apply(s.Sync, v, now)
@@ -165,15 +169,31 @@ func (w *Watch) note(seen []Seen) {
 			delete(w.memory.Since, name)
 		}
 	}
-	for id, a := range w.memory.Alerts {
-		if !there[a.Sync] {
+	for id := range w.memory.Alerts {
+		if !asked[id] {
 			delete(w.memory.Alerts, id)
 		}
 	}
 }
 
+// asked lists the rules that a sync is held to.
+func (w *Watch) asked(s Seen) []Rule {
+	var rules []Rule
+	for rule, asked := range map[Rule]bool{
+		RuleFailed: w.rules.FailedShare > 0, RuleRejected: w.rules.RejectedShare > 0, RuleStale: w.rules.StaleAfter > 0 && !s.Manual, RuleHeld: w.rules.Held,
+	} {
+		if asked {
+			rules = append(rules, rule)
+		}
+	}
+	return rules
+}
+
+// alertID names the alert of a rule about a sync.
+func alertID(sync string, rule Rule) string { return sync + " " + string(rule) }
+
 func (w *Watch) apply(sync string, v verdict, now time.Time) {
-	id := sync + " " + string(v.rule)
+	id := alertID(sync, v.rule)
 	a := w.memory.Alerts[id]
 	switch {
 	case v.broken && a == nil:
@@ -248,7 +268,7 @@ func (w *Watch) tell(ctx context.Context, channel Channel) error {
 		return nil
 	}
 	slices.SortFunc(due, func(a, b *alert) int {
-		return strings.Compare(a.Sync+" "+string(a.Rule), b.Sync+" "+string(b.Rule))
+		return strings.Compare(alertID(a.Sync, a.Rule), alertID(b.Sync, b.Rule))
 	})
 	slices.Sort(parts[1:])
 	notices := make([]Notice, len(due))

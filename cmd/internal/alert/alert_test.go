@@ -290,6 +290,21 @@ func TestWhatCannotBeToldIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestAnAlertOfARuleThatNobodyAsksForAnyMoreEnds(t *testing.T) {
+	o := newOffice(t)
+	o.watch(io.Discard).Look(t.Context(), []Seen{o.ran(5, nil)})
+	if _, posts := o.told(); len(posts) != 1 {
+		t.Fatalf("nothing to end: %q", posts)
+	}
+	o.config.Alerts.FailedShare = 0
+	o.now = o.now.Add(100 * time.Hour)
+	w := o.watch(io.Discard)
+	w.Look(t.Context(), []Seen{o.ran(5, nil)})
+	if mails, posts := o.told(); len(mails) != 0 || len(posts) != 0 || len(w.memory.Alerts) != 0 {
+		t.Errorf("%q, %q, %v", mails, posts, w.memory.Alerts)
+	}
+}
+
 func TestTheMailServerHasToBeTheRightOne(t *testing.T) {
 	o := newOffice(t)
 	_, other := newCertificate(t)

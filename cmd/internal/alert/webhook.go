@@ -3,9 +3,7 @@ package alert
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -13,11 +11,11 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
+	signing "github.com/sluis-cdp/sluis/plugins/webhook"
 )
 
 // sendTime bounds one attempt to tell somebody.
@@ -32,7 +30,7 @@ func identify(parts []string) string {
 // webhook posts alerts as Standard Webhooks says.
 type webhook struct {
 	workspace, url string
-	secret         []byte
+	secrets        [][]byte
 	client         *http.Client
 	now            func() time.Time
 }
@@ -42,12 +40,11 @@ func newWebhook(workspace string, c workspace.AlertWebhook, now func() time.Time
 	if err != nil {
 		return nil, fmt.Errorf("read the secret of the alerts' webhook: %w", err)
 	}
-	encoded, ok := strings.CutPrefix(strings.TrimSpace(string(text)), "whsec_")
-	secret, err := base64.StdEncoding.DecodeString(encoded)
-	if !ok || err != nil || len(secret) < 24 || len(secret) > 64 {
+	secret, ok := signing.ParseSecret(strings.TrimSpace(string(text)))
+	if !ok {
 		return nil, fmt.Errorf("%s: a signing secret is whsec_ and base64 of 24 to 64 bytes", c.SecretFile)
 	}
-	return &webhook{workspace, c.URL, secret, &http.Client{
+	return &webhook{workspace, c.URL, [][]byte{secret}, &http.Client{
 		Timeout:       sendTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}, now}, nil
@@ -75,14 +72,8 @@ func (h *webhook) Send(ctx context.Context, id string, notices []Notice) error {
 	if err != nil {
 		return errors.New("the URL of the alerts' webhook is none")
 	}
-	seconds := strconv.FormatInt(at.Unix(), 10)
-	mac := hmac.New(sha256.New, h.secret)
-	mac.Write([]byte(id + "." + seconds + ".")) // a hash's Write never fails
-	mac.Write(body)
 	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("webhook-id", id)
-	request.Header.Set("webhook-timestamp", seconds)
-	request.Header.Set("webhook-signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+	signing.Sign(request.Header, h.secrets, id, at, body)
 	response, err := h.client.Do(request)
 	if err != nil {
 		return fmt.Errorf("post alerts: %w", errors.Unwrap(err)) // without the URL, which may hold a secret
