@@ -335,7 +335,7 @@ func TestUpOverBudget(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	failed, err := (&scheduler{w: w, logger: logger, stderr: &stderr}).buildModels(t.Context(), project)
+	failed, err := (&scheduler{w: w, logger: logger, stderr: &stderr}).buildModels(t.Context(), project, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -118,7 +118,12 @@ func (s *scheduler) run(ctx context.Context, every time.Duration) {
 // once sweeps, builds the models and runs every sync whose models were built. It
 // returns the runs that there were, also with an error.
 func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
-	// Both are read anew, so that an edit counts from the next run on.
+	// Both are read anew, so that an edit counts from the next run on. One that is
+	// made while the project is read counts as made after the version.
+	version, err := filesVersion(s.w.Path(s.w.Models))
+	if err != nil {
+		return nil, err
+	}
 	project, err := loadProject(s.w, false, s.logger, nil)
 	if err != nil {
 		return nil, err
@@ -142,7 +147,7 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err := s.unseal.renew(ctx); err != nil {
 		s.logger.Error("the keys could not be read anew; those of before are used", "error", err)
 	}
-	failed, err := s.buildModels(ctx, project)
+	failed, err := s.buildModels(ctx, project, version)
 	if err != nil {
 		return nil, err
 	}
@@ -209,18 +214,20 @@ func (s *scheduler) retain(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// buildModels builds the models, unless they would come out the same. It holds
-// the warehouse only meanwhile, and returns the names of the models that were not
-// built.
-func (s *scheduler) buildModels(ctx context.Context, project *runner.Project) (failed map[string]bool, err error) {
+// buildModels builds the models of a project, whose files had this version, unless
+// they would come out the same. It holds the warehouse only meanwhile, and returns
+// the names of the models that were not built.
+func (s *scheduler) buildModels(ctx context.Context, project *runner.Project, version string) (failed map[string]bool, err error) {
 	db, err := openWarehouse(ctx, s.w, "sluis up (models)", s.stderr)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	input, err := inputOf(ctx, s.w, db)
-	if err != nil {
-		return nil, err
+	input := buildInput{models: version, at: time.Now()}
+	if versioner, ok := db.(warehouse.Versioner); ok {
+		if input.landing, err = versioner.LandingVersion(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if input.sameAs(s.built, s.w.Schedule.Idle) {
 		s.logger.Debug("nothing landed and no model was edited: the models stay as they are")
@@ -246,23 +253,9 @@ func (s *scheduler) buildModels(ctx context.Context, project *runner.Project) (f
 
 // buildInput is what the models of a workspace are made from.
 type buildInput struct {
-	landing string // see [warehouse.Versioner]
-	models  string // of the project's files
+	landing string // see [warehouse.Versioner]; empty if it is not known
+	models  string // see filesVersion
 	at      time.Time
-}
-
-func inputOf(ctx context.Context, w *workspace.Workspace, db warehouse.Driver) (buildInput, error) {
-	input := buildInput{at: time.Now()}
-	versioner, ok := db.(warehouse.Versioner)
-	if !ok {
-		return input, nil
-	}
-	var err error
-	if input.landing, err = versioner.LandingVersion(ctx); err != nil {
-		return input, err
-	}
-	input.models, err = filesVersion(w.Path(w.Models))
-	return input, err
 }
 
 // sameAs tells whether a build from input would give what one from before gave, but

@@ -154,11 +154,15 @@ func TestUpBuildsWhatChanged(t *testing.T) {
 	model := filepath.Join(w.Path(w.Models), "models", "profiles", "profiles.sql")
 	builds := func() *buildInput {
 		t.Helper()
+		version, err := filesVersion(w.Path(w.Models))
+		if err != nil {
+			t.Fatal(err)
+		}
 		project, err := loadProject(w, false, s.logger, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.buildModels(t.Context(), project); err != nil {
+		if _, err := s.buildModels(t.Context(), project, version); err != nil {
 			t.Fatal(err)
 		}
 		return s.built
