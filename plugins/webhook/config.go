@@ -82,4 +82,3 @@ func checkURL(text string, allowPrivate bool) string {
 	}
 	return "must begin with https://, since personal data is sent; http is for allow_private"
 }
-
