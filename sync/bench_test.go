@@ -14,7 +14,7 @@ func populate(b *testing.B, n int) (*world, syncer.Sync) {
 	w.target.quiet = true
 	w.exec(`CREATE OR REPLACE TABLE sluis_models.vips AS SELECT md5('k' || i) AS customer, md5('p' || i) AS profile_id, 'tier' || i % 5 AS tier, i AS visits,
 		i % 2 = 0 AS active, i / 7 AS score, TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(i) AS seen, 'city' || i % 1000 AS city FROM range(?) t(i)`, n)
-	w.exec(`INSERT INTO sluis_models.consent_profile SELECT profile_id, 'marketing', true, md5(profile_id), 'policy1', TIMESTAMPTZ '2026-01-01 00:00:00+00' FROM sluis_models.vips`)
+	w.exec(`INSERT INTO sluis_models.consent_profile (profile_id, purpose, allowed, decision_id, policy_version, decided_at) SELECT profile_id, 'marketing', true, md5(profile_id), 'policy1', TIMESTAMPTZ '2026-01-01 00:00:00+00' FROM sluis_models.vips`)
 	s := vips()
 	s.Mapping, s.BatchRows = nil, 10_000
 	for _, column := range []string{"tier", "visits", "active", "score", "seen", "city"} {
