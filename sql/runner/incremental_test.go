@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,18 +110,18 @@ func (c *collectors) erase() {
 	}
 }
 
-// interrupted is a warehouse whose context ends before a statement.
+// interrupted is a warehouse whose context ends before a statement. A run has
+// several under way at once.
 type interrupted struct {
 	warehouse.Driver
-	statements int // until then
+	statements atomic.Int64 // until then
 	cancel     context.CancelFunc
 }
 
 func (d *interrupted) Exec(ctx context.Context, query string, args ...any) error {
-	if d.statements == 0 {
+	if d.statements.Add(-1) < 0 {
 		d.cancel()
 	}
-	d.statements--
 	return d.Driver.Exec(ctx, query, args...)
 }
 
@@ -129,7 +130,9 @@ func runInterrupted(t testing.TB, p *runner.Project, d warehouse.Driver, stateme
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	if _, err := p.Run(ctx, &interrupted{d, statements, cancel}, model); err == nil && ctx.Err() != nil {
+	breaks := &interrupted{Driver: d, cancel: cancel}
+	breaks.statements.Store(int64(statements))
+	if _, err := p.Run(ctx, breaks, model); err == nil && ctx.Err() != nil {
 		t.Error("a run that was interrupted reported no error")
 	}
 }
