@@ -95,7 +95,7 @@ mode: update
 		{"--set url=… is missing", []string{"--audience", "pricing_and_chat", "--destination", "webhook", "--set", "secret=env:S", "x"}},
 		{"has no such setting", []string{"--audience", "pricing_and_chat", "--destination", "webhook", "--set", "url=https://example.org", "--set", "secret=env:S", "--set", "colour=red", "x"}},
 		{"action_source", []string{"--model", "conversions", "--purpose", "advertising", "--destination", "meta-conversions", "--set", "dataset_id=1", "--set", "access_token=env:S", "x"}},
-		{"x.yaml:9: mode update: the destination file would make what is not there: choose mode upsert", []string{"--model", "profiles", "--purpose", "marketing", "--destination", "file", "--set", "directory=data/out", "--mode", "update", "x"}},
+		{"x.yaml:10: mode update: the destination file would make what is not there: choose mode upsert", []string{"--model", "profiles", "--purpose", "marketing", "--destination", "file", "--set", "directory=data/out", "--mode", "update", "x"}},
 		{"the file's name is the sync's name", []string{"--audience", "pricing_and_chat", "--destination", "file", "--set", "directory=data/out", "../x"}},
 		{"say what for", []string{"--model", "profiles", "--destination", "file", "--set", "directory=data/out", "x"}},
 	} {
