@@ -267,7 +267,7 @@ func (a *application) assign(ctx context.Context, d warehouse.Driver) error {
 	err := d.Exec(ctx, `MERGE INTO `+own("holdouts")+` t
 		USING (
 			SELECT key, MIN(profile_id) AS profile_id, MAX(CASE WHEN held_out THEN 1 ELSE 0 END) = 1 AS held_out FROM (
-				SELECT key, profile_id, reason = 'holdout' AS held_out FROM `+own("plan_changes")+` WHERE plan_id = ? AND (kind = 'add' OR reason = 'holdout')
+				SELECT key, profile_id, reason = 'holdout' AS held_out FROM `+own("plan_changes")+` WHERE plan_id = ? AND (kind = 'add' OR reason IN ('new', 'holdout'))
 				UNION ALL SELECT key, profile_id, FALSE FROM `+own("state")+`
 				WHERE sync = ? AND present AND key NOT IN (SELECT key FROM `+own("holdouts")+` WHERE sync = ?)
 			) GROUP BY key
@@ -296,7 +296,12 @@ func (a *application) deliver(ctx context.Context) (err error) {
 		return fmt.Errorf("sync %s: %w: %s has %d removals to do: nothing was sent; choose a destination that can, or remove them there by hand",
 			a.Sync, ErrCannotRemove, a.sync.Destination, a.removals)
 	}
-	if err := a.openTarget(ctx); err != nil {
+	if a.last > a.removals { // they go out whatever the mode
+		if err := a.sync.Fits(a.description); err != nil {
+			return err
+		}
+	}
+	if err := a.openTarget(ctx, a.target); err != nil {
 		return err
 	}
 	rows := int64(a.sync.BatchRows)
@@ -319,11 +324,13 @@ func (a *application) deliver(ctx context.Context) (err error) {
 	return a.settleNow(ctx)
 }
 
-func (a *application) openTarget(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, a.config.WriteTimeout)
+// openTarget opens a destination as the sync's mode says, as far as it can.
+func (r *run) openTarget(ctx context.Context, target destination.Destination) error {
+	ctx, cancel := context.WithTimeout(ctx, r.config.WriteTimeout)
 	defer cancel()
-	if err := a.target.Open(ctx, a.sync.Config); err != nil {
-		return fmt.Errorf("%s: open the destination %s: %w", a.sync.File, a.sync.Destination, err)
+	updateOnly := r.sync.Mode == ModeUpdate && target.Describe().UpdateOnly
+	if err := destination.Open(ctx, target, r.sync.Config, updateOnly); err != nil {
+		return fmt.Errorf("%s: open the destination %s: %w", r.sync.File, r.sync.Destination, err)
 	}
 	return nil
 }

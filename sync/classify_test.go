@@ -169,6 +169,8 @@ func (s *scenario) configure(content [][]string) {
 			s.sync.Holdout = syncer.Holdout{Share: share, Seed: "seed", Column: line[2]}
 		case "not_idempotent":
 			s.target.notIdempotent = true
+		case "no_updates":
+			s.target.noUpdates = true
 		case "mapping":
 			s.sync.Mapping = nil
 			for i, word := range line[1:] {

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -198,10 +199,17 @@ type terms struct {
 	differs string // whether a row of the model m differs from what k knows of it
 	settled string // whether a row that is known is left alone whatever the model has
 	same    string // the reason for a row that does not differ
+	first   string // the kind of change of a row that was never acknowledged
+	more    string // columns of the state that differs needs beside its usual ones
 }
 
+// absentAgain is when a row that was not there is tried again by a sync that only
+// updates and has no refresh: by each run of one that runs daily, and not by each
+// of one that runs all the time.
+const absentAgain = 20 * time.Hour
+
 func (src sources) terms(s Sync, now time.Time) terms {
-	t := terms{left: "'left_model'", differs: "m.incomplete OR COALESCE(k.row_hash, '') <> m.row_hash", settled: "FALSE", same: "'unchanged'"}
+	t := terms{left: "'left_model'", differs: "m.incomplete OR COALESCE(k.row_hash, '') <> m.row_hash", settled: "FALSE", same: "'unchanged'", first: "'add'"}
 	if s.Mode.keeps() {
 		// Whoever nobody answers for any more may not stay either.
 		t.left = "CASE WHEN asked THEN 'unchanged' ELSE 'consent_missing' END"
@@ -214,6 +222,12 @@ func (src sources) terms(s Sync, now time.Time) terms {
 	case s.Refresh > 0:
 		expired := "acked_at <= " + src.instant(now.Add(-s.Refresh))
 		t.differs, t.same = t.differs+" OR k."+expired, "CASE WHEN "+expired+" THEN 'refresh' ELSE 'unchanged' END"
+	}
+	if s.Mode == ModeUpdate {
+		expired := "acked_at <= " + src.instant(now.Add(-cmp.Or(s.Refresh, absentAgain)))
+		t.more, t.first = ", status = 'skipped' AS absent", "'update'"
+		t.differs += " OR k.absent AND k." + expired
+		t.same = "CASE WHEN status = 'skipped' AND " + expired + " THEN 'absent' ELSE " + t.same + " END"
 	}
 	return t
 }
@@ -234,7 +248,7 @@ touched AS (
 		FROM (` + src.rows(s, "") + `) p LEFT JOIN (` + src.everyVerdict(s, now) + `) c ON c.profile_id = p.profile_id
 		LEFT JOIN erased e1 ON e1.id = p.key LEFT JOIN erased e2 ON e2.id = p.profile_id
 	) m
-	FULL OUTER JOIN (SELECT key, row_hash, unsure, acked_at FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key` + assigned(s) + `
+	FULL OUTER JOIN (SELECT key, row_hash, unsure, acked_at` + t.more + ` FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key` + assigned(s) + `
 	WHERE m.here IS NULL OR COALESCE(m.key, '') = '' OR CASE WHEN m.wanted AND NOT m.held_out
 		THEN k.key IS NULL OR k.unsure OR ` + t.differs + `
 		ELSE k.key IS NOT NULL OR m.wanted AND ` + unassigned(s) + ` END
@@ -288,8 +302,8 @@ classed AS (
 		WHEN reason IN ('erased', 'consent_withdrawn', 'consent_missing', 'left_model') OR reason = 'holdout' AND known
 			THEN CASE WHEN present THEN 'remove' ELSE 'forget' END
 		WHEN reason IN (` + literals(holdReasons()) + `) THEN 'hold'
-		WHEN reason = 'refresh' THEN 'refresh'
-		WHEN row_hash IS NULL THEN 'add'
+		WHEN reason IN ('refresh', 'absent') THEN 'refresh'
+		WHEN row_hash IS NULL THEN ` + t.first + `
 		ELSE 'update' END AS kind
 	FROM reasoned WHERE reason NOT IN ('unchanged', 'withheld')
 ),

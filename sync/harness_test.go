@@ -399,6 +399,7 @@ type target struct {
 	written []destination.Batch
 
 	fields        []destination.TargetField
+	noUpdates     bool // it cannot update alone
 	quiet         bool // for benchmarks: takes everything, checks nothing
 	maxRows       int
 	notIdempotent bool
@@ -426,6 +427,7 @@ func (t *target) connect(p *process) destination.Destination { return &plugin{ta
 type plugin struct {
 	*target
 	process *process
+	updates bool     // it was opened to update alone
 	upserts bool     // the run has come to them
 	ids     []string // of what was written
 }
@@ -433,7 +435,7 @@ type plugin struct {
 func (p *plugin) Describe() destination.Description {
 	return destination.Description{
 		Name: "fake", Version: "1", Ops: []destination.Op{destination.Upsert, destination.Remove},
-		Granularity: destination.PerRow, Idempotent: !p.notIdempotent, MaxRows: p.maxRows,
+		Granularity: destination.PerRow, Idempotent: !p.notIdempotent, UpdateOnly: !p.noUpdates, MaxRows: p.maxRows,
 		Target: destination.Target{Fields: p.fields},
 	}
 }
@@ -443,6 +445,11 @@ func (p *plugin) Open(_ context.Context, config map[string]string) error {
 		return &destination.ConfigError{Field: "token", Problem: "is wrong"}
 	}
 	return nil
+}
+
+func (p *plugin) OpenToUpdate(ctx context.Context, config map[string]string) error {
+	p.updates = true
+	return p.Open(ctx, config)
 }
 
 func (p *plugin) Close(context.Context) error {
@@ -463,8 +470,13 @@ func (p *plugin) Write(_ context.Context, batch destination.Batch) ([]destinatio
 	p.sends++
 	p.written = append(p.written, batch)
 	p.check(batch)
+	absent := map[string]bool{}
 	apply := func(c destination.Change) {
 		if p.applied[c.ID] && !p.notIdempotent {
+			return
+		}
+		if _, there := p.members[c.Key]; p.updates && !there && c.Op == destination.Upsert {
+			absent[c.ID] = true
 			return
 		}
 		p.applied[c.ID] = true
@@ -479,7 +491,10 @@ func (p *plugin) Write(_ context.Context, batch destination.Batch) ([]destinatio
 		answer = p.answer
 	}
 	results, err := answer(batch, apply)
-	for _, c := range batch.Changes {
+	for i, c := range batch.Changes {
+		if absent[c.ID] && err == nil && results[i].Outcome == destination.Delivered {
+			results[i] = destination.Result{Outcome: destination.Skipped, Code: "absent", Message: "there is no such member"}
+		}
 		p.last[c.Key] = sent{c.ID, describe(c)}
 	}
 	if p.late != nil {

@@ -130,7 +130,7 @@ func parse(file string, content []byte, resolve func(SecretRef) (string, error))
 		"destination": func(n *yaml.Node) { s.Destination = p.name(n, "destination", plugName) },
 		"config":      func(n *yaml.Node) { s.Config = p.config(n) },
 		"mapping":     func(n *yaml.Node) { s.Mapping = p.mapping(n) },
-		"mode":        func(n *yaml.Node) { s.Mode = p.mode(n) },
+		"mode":        func(n *yaml.Node) { s.Mode, s.ModeLine = p.mode(n), n.Line },
 		"guards":      func(n *yaml.Node) { s.Guards = p.guards(n, s.Guards) },
 		"holdout":     func(n *yaml.Node) { s.Holdout = p.holdout(n) },
 		"refresh":     func(n *yaml.Node) { s.Refresh = p.duration(n, "refresh", "540d or 12h") },
@@ -211,6 +211,9 @@ func (p *parser) settle(root *yaml.Node, s *Sync) {
 	if s.Mode == ModeFull && s.Schedule == (Schedule{}) {
 		p.wrong(root, "mode %s sends all rows by each run, which would be after each build of the models: give it a schedule, such as {every: 24h} or manual", ModeFull)
 	}
+	if s.Mode == ModeUpdate && s.Guards.MinSize > 0 {
+		p.wrong(root, "min_size does not go with mode %s: who is there is only known when it has been sent: remove one", ModeUpdate)
+	}
 	if s.Holdout.Share > 0 {
 		s.Holdout.Seed = cmp.Or(s.Holdout.Seed, s.Name)
 		s.Holdout.Column = cmp.Or(s.Holdout.Column, s.Key)
@@ -274,8 +277,8 @@ func (p *parser) name(n *yaml.Node, what string, pattern *regexp.Regexp) string 
 func (p *parser) mode(n *yaml.Node) Mode {
 	mode := Mode(p.text(n, "mode"))
 	if !slices.Contains(modes(), mode) {
-		p.wrong(n, "mode must be %s (rows that leave the model are removed), %s (they stay), %s (each row is sent once, and left alone), %s (rows are events) or %s (each run sends all rows)",
-			ModeMirror, ModeUpsert, ModeCreate, ModeAppend, ModeFull)
+		p.wrong(n, "mode must be %s (rows that leave the model are removed), %s (they stay), %s (so do they, and only what is there is changed), %s (each row is sent once, and left alone), %s (rows are events) or %s (each run sends all rows)",
+			ModeMirror, ModeUpsert, ModeUpdate, ModeCreate, ModeAppend, ModeFull)
 		return ModeMirror
 	}
 	return mode

@@ -76,7 +76,7 @@ func TestLoad(t *testing.T) {
 				{Field: "tier", Column: "tier", Line: 14},
 				{Field: "from", Value: &from, Line: 15},
 			},
-			Mode: syncer.ModeUpsert, Guards: syncer.Guards{MaxRemovedShare: 0.2, MinRemoved: 5, MinSize: 50}, BatchRows: 500,
+			Mode: syncer.ModeUpsert, ModeLine: 16, Guards: syncer.Guards{MaxRemovedShare: 0.2, MinRemoved: 5, MinSize: 50}, BatchRows: 500,
 		},
 	}
 	if diff := cmp.Diff(want, syncs); diff != "" {
@@ -104,15 +104,16 @@ func TestLoadModesHoldoutsAndRefresh(t *testing.T) {
 		t.Errorf("%+v", syncs)
 	}
 	for text, want := range map[string]string{
-		"mode: full\n":                      "a.yaml:1: mode full sends all rows by each run",
-		"mode: append\nrefresh: 1d\n":       "a.yaml:1: refresh does not go with mode append, which sends each row once",
-		"refresh: soon\n":                   "a.yaml:6: refresh must be a time such as 540d",
-		"refresh: -1h\n":                    "a.yaml:6: refresh must be a time such as 540d",
-		"holdout: 10\n":                     "a.yaml:6: holdout: the share must be a percentage",
-		"holdout: 100%\n":                   "a.yaml:6: holdout: the share must be a percentage",
-		"holdout: NaN%\n":                   "a.yaml:6: holdout: the share must be a percentage",
-		"holdout: {seed: a}\n":              "a.yaml:6: holdout: share is missing",
-		"holdout: {share: 1%, seed: a'b}\n": "a.yaml:6: seed must be a plain name",
+		"mode: full\n":                          "a.yaml:1: mode full sends all rows by each run",
+		"mode: update\nguards: {min_size: 5}\n": "a.yaml:1: min_size does not go with mode update",
+		"mode: append\nrefresh: 1d\n":           "a.yaml:1: refresh does not go with mode append, which sends each row once",
+		"refresh: soon\n":                       "a.yaml:6: refresh must be a time such as 540d",
+		"refresh: -1h\n":                        "a.yaml:6: refresh must be a time such as 540d",
+		"holdout: 10\n":                         "a.yaml:6: holdout: the share must be a percentage",
+		"holdout: 100%\n":                       "a.yaml:6: holdout: the share must be a percentage",
+		"holdout: NaN%\n":                       "a.yaml:6: holdout: the share must be a percentage",
+		"holdout: {seed: a}\n":                  "a.yaml:6: holdout: share is missing",
+		"holdout: {share: 1%, seed: a'b}\n":     "a.yaml:6: seed must be a plain name",
 	} {
 		if _, err := load(map[string]string{"a.yaml": rest + text}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)

@@ -41,6 +41,7 @@ const (
 	ReasonUnacknowledged Reason = "unacknowledged" // sent before, but the answer was lost
 	ReasonFull           Reason = "full"           // did not change; see [ModeFull]
 	ReasonRefresh        Reason = "refresh"        // did not change, and the destination would forget it
+	ReasonAbsent         Reason = "absent"         // did not change, was not there, and may be by now; see [ModeUpdate]
 )
 
 // The reasons to remove.

@@ -61,9 +61,7 @@ func (r *run) pollNewly(ctx context.Context, open []receipt) (settlements []dest
 		defer cancel()
 		err = errors.Join(err, target.Close(closing))
 	}()
-	opening, cancel := context.WithTimeout(ctx, r.config.WriteTimeout)
-	defer cancel()
-	if err := target.Open(opening, r.sync.Config); err != nil {
+	if err := r.openTarget(ctx, target); err != nil {
 		return nil, err
 	}
 	return r.poll(ctx, target, open)

@@ -8,6 +8,7 @@
 package syncer
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -16,6 +17,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/sluis-cdp/sluis/plugins/destination"
 )
 
 // A Sync declares that the rows of a model be kept in a destination, for one
@@ -32,6 +35,7 @@ type Sync struct {
 	Config      Settings // for the destination
 	Mapping     []Field  // in the order the destination sees them
 	Mode        Mode
+	ModeLine    int // in the file, for messages; 0 if it does not say
 	Guards      Guards
 	Holdout     Holdout
 	// Refresh is after how long a row that did not change is sent again, since
@@ -55,18 +59,31 @@ type Mode string
 const (
 	ModeMirror Mode = "mirror" // rows that changed are sent again, those that left the model are removed
 	ModeUpsert Mode = "upsert" // rows that changed are sent again, those that left the model stay
+	ModeUpdate Mode = "update" // rows that are there already are changed, none is made, those that left the model stay
 	ModeCreate Mode = "create" // each row is sent once, and left alone from then on
 	ModeAppend Mode = "append" // rows are events: each is sent once, also if everything is to be sent again
 	ModeFull   Mode = "full"   // each run sends all rows, those that left the model are removed
 )
 
-func modes() []Mode { return []Mode{ModeMirror, ModeUpsert, ModeCreate, ModeAppend, ModeFull} }
+func modes() []Mode {
+	return []Mode{ModeMirror, ModeUpsert, ModeUpdate, ModeCreate, ModeAppend, ModeFull}
+}
 
 // keeps reports whether rows that left the model stay at the destination.
 func (m Mode) keeps() bool { return m != ModeMirror && m != ModeFull }
 
 // once reports whether a row that was acknowledged is left alone.
 func (m Mode) once() bool { return m == ModeCreate || m == ModeAppend }
+
+// Fits reports, with file and line, whether a destination can do what the mode of
+// s asks for.
+func (s Sync) Fits(d destination.Description) error {
+	if s.Mode != ModeUpdate || d.UpdateOnly {
+		return nil
+	}
+	return fmt.Errorf("%s:%d: mode %s: the destination %s would make what is not there: choose mode %s, or a destination that can update alone (sluis destinations ls)",
+		s.File, cmp.Or(s.ModeLine, 1), s.Mode, d.Name, ModeUpsert)
+}
 
 // Holdout keeps a share of a sync's rows from the destination, so that it can be
 // measured what the sync changes. The zero value holds out nobody.

@@ -56,12 +56,12 @@ func destinationsLs(c *cli.Context) error {
 				return err
 			}
 			descriptions = append(descriptions, d)
-			rows = append(rows, []string{d.Name, d.Version, d.Granularity.String(), mark(d.Idempotent), required(d.Config)})
+			rows = append(rows, []string{d.Name, d.Version, d.Granularity.String(), mark(d.Idempotent), mark(d.UpdateOnly), required(d.Config)})
 		}
 		if c.Bool("json") {
 			return printJSON(c.App.Writer, descriptions)
 		}
-		printTable(c.App.Writer, []string{"destination", "version", "tells of each", "again is once", "needs"}, rows)
+		printTable(c.App.Writer, []string{"destination", "version", "tells of each", "again is once", "can update alone", "needs"}, rows)
 		return nil
 	}
 	if c.NArg() != 1 {
@@ -142,6 +142,18 @@ func (d *connected) Open(ctx context.Context, config map[string]string) error {
 	if err := d.Plugin.Open(ctx, config); err != nil {
 		return err
 	}
+	return d.takesMapping(ctx)
+}
+
+// OpenToUpdate implements [destination.Updater].
+func (d *connected) OpenToUpdate(ctx context.Context, config map[string]string) error {
+	if err := d.Plugin.OpenToUpdate(ctx, config); err != nil {
+		return err
+	}
+	return d.takesMapping(ctx)
+}
+
+func (d *connected) takesMapping(ctx context.Context) error {
 	target, err := d.DescribeTarget(ctx)
 	if err != nil {
 		return err
@@ -209,7 +221,10 @@ func withDestination(c *cli.Context, w *workspace.Workspace, s syncer.Sync, do f
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close(context.WithoutCancel(ctx))) }()
-	if err := d.Open(ctx, s.Config); err != nil {
+	if err := s.Fits(d.Describe()); err != nil {
+		return err
+	}
+	if err := destination.Open(ctx, d, s.Config, s.Mode == syncer.ModeUpdate); err != nil {
 		return fmt.Errorf("%s: open the destination %s: %w", s.File, s.Destination, err)
 	}
 	return do(ctx, d)

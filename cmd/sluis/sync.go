@@ -252,6 +252,9 @@ func syncPlan(c *cli.Context) error {
 	plans := []syncer.Plan{}
 	var held error
 	for _, s := range chosen {
+		if err := fits(c, s); err != nil {
+			return err
+		}
 		p, err := e.Plan(c.Context, s)
 		if err != nil {
 			return err
@@ -268,6 +271,19 @@ func syncPlan(c *cli.Context) error {
 		printPlan(c.App.Writer, p)
 	}
 	return held
+}
+
+// fits asks the destination of a sync, which a plan needs for nothing else, whether
+// it can do what the mode asks for, if not all can.
+func fits(c *cli.Context, s syncer.Sync) error {
+	if s.Mode != syncer.ModeUpdate {
+		return nil
+	}
+	d, err := describe(c, s.Destination)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.File, err)
+	}
+	return s.Fits(d)
 }
 
 func printPlan(w io.Writer, p syncer.Plan) {

@@ -30,7 +30,7 @@ func syncNewCommand() *cli.Command {
 			&cli.StringFlag{Name: "destination", Usage: "where to; sluis destinations ls lists them", Required: true},
 			&cli.StringSliceFlag{Name: "set", Usage: "a setting of the destination; repeatable"},
 			&cli.StringSliceFlag{Name: "field", Usage: "a field of the destination, and what it gets; repeatable"},
-			&cli.StringFlag{Name: "mode", Value: string(syncer.ModeMirror), Usage: "mirror removes who left the audience, upsert keeps them; also create, append and full"},
+			&cli.StringFlag{Name: "mode", Value: string(syncer.ModeMirror), Usage: "mirror removes who left the audience, upsert keeps them, update changes only who is there already; also create, append and full"},
 			&cli.Int64Flag{Name: "min-size", Usage: "nobody is added while there would be fewer people than this at the destination"},
 			&cli.BoolFlag{Name: "print", Usage: "print the file, write nothing"},
 		},
@@ -215,7 +215,7 @@ func checkNewSync(file string, text []byte, d destination.Destination) error {
 	if !elsewhere && len(problems) == 0 {
 		problems = append(problems, destination.Validate(d, s.Config))
 	}
-	return errors.Join(append(problems, checkMapping(d.Describe().Target, s))...)
+	return errors.Join(append(problems, s.Fits(d.Describe()), checkMapping(d.Describe().Target, s))...)
 }
 
 // writeSync writes the file, and none over another.

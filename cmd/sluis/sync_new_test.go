@@ -65,6 +65,21 @@ key: account_id
 `) {
 		t.Errorf("an audience of accounts gets\n%s", out)
 	}
+	if out := sluis(0, "new", "--print", "--audience", "pricing_and_chat", "--destination", "webhook", "--set", "url=https://example.org", "--set", "secret=env:S", "--mode", "update", "crm"); !strings.Contains(out, "mode: update") {
+		t.Errorf("a sync that only updates is\n%s", out)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "syncs/only.yaml"), []byte(`model: profiles
+key: profile_id
+purpose: marketing
+destination: slack
+mapping: [{field: id, column: profile_id}]
+mode: update
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := sluis(1, "plan", "only"); !strings.Contains(out, "only.yaml:6: mode update: the destination slack would make what is not there") {
+		t.Errorf("plan:\n%s", out)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "syncs/ads.yaml")); err == nil {
 		t.Error("--print wrote a file")
 	}
@@ -80,6 +95,7 @@ key: account_id
 		{"--set url=… is missing", []string{"--audience", "pricing_and_chat", "--destination", "webhook", "--set", "secret=env:S", "x"}},
 		{"has no such setting", []string{"--audience", "pricing_and_chat", "--destination", "webhook", "--set", "url=https://example.org", "--set", "secret=env:S", "--set", "colour=red", "x"}},
 		{"action_source", []string{"--model", "conversions", "--purpose", "advertising", "--destination", "meta-conversions", "--set", "dataset_id=1", "--set", "access_token=env:S", "x"}},
+		{"x.yaml:10: mode update: the destination file would make what is not there: choose mode upsert", []string{"--model", "profiles", "--purpose", "marketing", "--destination", "file", "--set", "directory=data/out", "--mode", "update", "x"}},
 		{"the file's name is the sync's name", []string{"--audience", "pricing_and_chat", "--destination", "file", "--set", "directory=data/out", "../x"}},
 		{"say what for", []string{"--model", "profiles", "--destination", "file", "--set", "directory=data/out", "x"}},
 	} {

@@ -10,6 +10,7 @@ package destination
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -22,8 +23,8 @@ import (
 // message, code or receipt may repeat a value of a column: they are stored and
 // shown. Keys and ids are opaque and may be named.
 //
-// A destination may also be a [Validator], a [Checker], a [Poller] or a
-// [TargetDescriber].
+// A destination may also be a [Validator], a [Checker], a [Poller], a
+// [TargetDescriber] or an [Updater].
 type Destination interface {
 	// Describe says what the destination is and accepts. It does no I/O, may
 	// be called at any time and always gives the same answer.
@@ -64,6 +65,31 @@ type Checker interface {
 	Check(ctx context.Context) error
 }
 
+// Updater is a [Destination] that can change what is there and make nothing,
+// for syncs with the mode update. Its [Description] says UpdateOnly.
+//
+// OpenToUpdate is called instead of Open, and is Open in all else. From then on
+// an [Upsert] of a key that is not there is [Skipped], and leaves no trace, not
+// even in part. A key may come to be there by what an upsert says of it, such
+// as an e-mail address that a record without a key has. A [Remove] takes back
+// what was written, and deletes no record unless the configuration says so.
+type Updater interface {
+	OpenToUpdate(ctx context.Context, config map[string]string) error
+}
+
+// Open opens d: to change only what is there, if updateOnly. The error wraps
+// [errors.ErrUnsupported] if d cannot.
+func Open(ctx context.Context, d Destination, config map[string]string, updateOnly bool) error {
+	if !updateOnly {
+		return d.Open(ctx, config)
+	}
+	updater, ok := d.(Updater)
+	if !ok || !d.Describe().UpdateOnly {
+		return fmt.Errorf("%s cannot leave alone what is not there: %w", d.Describe().Name, errors.ErrUnsupported)
+	}
+	return updater.OpenToUpdate(ctx, config)
+}
+
 // Poller is a [Destination] that answers [Accepted] and can say later what
 // became of it. Poll is called after Open, maybe in another process than the
 // Write that gave the receipts. Receipts that it leaves out are not settled yet.
@@ -79,6 +105,8 @@ type Description struct {
 	Granularity Granularity
 	// Idempotent: a change sent again under the same ID has no further effect.
 	Idempotent bool
+	// UpdateOnly: it is an [Updater].
+	UpdateOnly bool
 	// MaxRows is the most changes of one batch; 0 leaves it to the host.
 	MaxRows int
 	Config  []Field
@@ -106,7 +134,7 @@ type Op int
 
 // The operations.
 const (
-	Upsert Op = iota + 1 // make the key present with these values
+	Upsert Op = iota + 1 // make the key present with these values; see [Updater]
 	Remove               // make the key absent; an absent key is success
 )
 

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +62,101 @@ func TestConformance(t *testing.T) {
 	destinationtest.Run(t, func(*testing.T) (destination.Destination, map[string]string) {
 		return newMemory(), map[string]string{}
 	})
+}
+
+// crm is an outside system, and a destination of it that can update alone, or says
+// so.
+type crm struct {
+	*memory
+	systems map[string]*memory // of which the configuration names one
+	updates bool
+	kind    string
+}
+
+func (c *crm) Describe() destination.Description {
+	d := c.memory.Describe()
+	d.UpdateOnly = true
+	return d
+}
+
+func (c *crm) Open(_ context.Context, config map[string]string) error {
+	c.memory = c.systems[config["system"]]
+	return nil
+}
+
+func (c *crm) OpenToUpdate(ctx context.Context, config map[string]string) error {
+	c.updates = true
+	return c.Open(ctx, config)
+}
+
+func (c *crm) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
+	absent := destination.Result{Outcome: destination.Skipped, Code: "absent", Message: "there is no such row"}
+	results := make([]destination.Result, len(batch.Changes))
+	for i, change := range batch.Changes {
+		_, there := c.rows[change.Key]
+		skips := c.updates && change.Op == destination.Upsert && (!there || c.kind == "skips all")
+		if !skips || c.kind == "makes" || c.kind == "makes and tells" {
+			if _, err := c.memory.Write(ctx, destination.Batch{Changes: []destination.Change{change}}); err != nil {
+				return nil, err
+			}
+		}
+		if results[i].Outcome = destination.Delivered; skips && c.kind != "makes and tells" {
+			results[i] = absent
+		}
+	}
+	return results, nil
+}
+
+// deaf is one that says so, and has no way to be told.
+type deaf struct{ destination.Destination }
+
+// trial is a test that may fail.
+type trial struct {
+	*testing.T
+	failed bool
+}
+
+func (t *trial) Error(...any)          { t.failed = true }
+func (t *trial) Errorf(string, ...any) { t.failed = true }
+func (t *trial) Fatal(...any)          { t.failed = true; runtime.Goexit() }
+func (t *trial) Fatalf(string, ...any) { t.failed = true; runtime.Goexit() }
+
+// The suite finds out who says that it can update alone, and cannot.
+func TestUpdateOnlyIsTried(t *testing.T) {
+	for kind, fails := range map[string]bool{"": false, "makes": true, "makes and tells": true, "skips all": true, "deaf": true} {
+		systems := map[string]*memory{}
+		latest := ""
+		suite := destinationtest.Suite{
+			Open: func(destinationtest.T) (destination.Destination, map[string]string) {
+				latest = strconv.Itoa(len(systems))
+				systems[latest] = newMemory()
+				var d destination.Destination = &crm{memory: newMemory(), systems: systems, kind: kind}
+				if kind == "deaf" {
+					d = deaf{d}
+				}
+				return d, map[string]string{"system": latest}
+			},
+			Present: func(_ destinationtest.T, key string) bool {
+				_, ok := systems[latest].rows[key]
+				return ok
+			},
+		}
+		for _, check := range suite.Checks() {
+			if check.Name != "update only" {
+				continue
+			}
+			tried := &trial{T: t}
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				check.Run(tried)
+			}()
+			<-ended
+			if tried.failed != fails {
+				t.Errorf("%q: failed is %v", kind, tried.failed)
+			}
+		}
+	}
 }
 
 // The watch alone, without the kernel's help: a plugin whose standard input

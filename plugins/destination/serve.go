@@ -160,7 +160,7 @@ func (s *server) Open(ctx context.Context, in *destinationv1.OpenRequest) (*dest
 	}
 	err := s.destination.Describe().Validate(in.GetConfig())
 	if err == nil {
-		err = s.destination.Open(ctx, in.GetConfig())
+		err = Open(ctx, s.destination, in.GetConfig(), in.GetUpdateOnly())
 	}
 	s.opened = err == nil
 	problem, err := configProblem(err)

@@ -18,6 +18,7 @@ func encodeDescription(d Description) *destinationv1.DescribeResponse {
 		Version:        d.Version,
 		RowGranularity: destinationv1.RowGranularity(d.Granularity),
 		Idempotent:     d.Idempotent,
+		UpdateOnly:     d.UpdateOnly,
 		MaxRows:        uint32(min(max(d.MaxRows, 0), math.MaxInt32)),
 		EgressHosts:    d.EgressHosts,
 		Fields:         encodeFields(d.Target.Fields),

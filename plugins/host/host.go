@@ -192,6 +192,7 @@ func decodeDescription(in *destinationv1.DescribeResponse) destination.Descripti
 		Version:     in.GetVersion(),
 		Granularity: destination.Granularity(in.GetRowGranularity()),
 		Idempotent:  in.GetIdempotent(),
+		UpdateOnly:  in.GetUpdateOnly(),
 		MaxRows:     int(min(in.GetMaxRows(), math.MaxInt32)),
 		EgressHosts: in.GetEgressHosts(),
 		Target:      decodeTarget(in.GetFields(), in.GetClosed()),

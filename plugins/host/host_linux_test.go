@@ -71,8 +71,9 @@ func servePlugin(kind string) {
 
 // scripted behaves, or misbehaves, as its kind says.
 type scripted struct {
-	kind  string
-	calls int
+	kind    string
+	calls   int
+	updates bool
 }
 
 func (s *scripted) Describe() destination.Description {
@@ -96,8 +97,15 @@ func (s *scripted) Describe() destination.Description {
 		d.Target.Fields[0].Form = "meta.shoe_size"
 	case "smallrows":
 		d.MaxRows = 3
+	case "updates":
+		d.UpdateOnly = true
 	}
 	return d
+}
+
+func (s *scripted) OpenToUpdate(ctx context.Context, config map[string]string) error {
+	s.updates = true
+	return s.Open(ctx, config)
 }
 
 func (s *scripted) Open(_ context.Context, config map[string]string) error {
@@ -133,6 +141,8 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 				results[i].Message = ""
 			}
 		}
+	case "updates":
+		results[0].Message = fmt.Sprint(s.updates)
 	case "crash":
 		crash()
 	case "panics": // the second time where the SDK cannot catch it
@@ -484,6 +494,28 @@ func TestOpen(t *testing.T) {
 		err := start(t, "offline").Open(t.Context(), map[string]string{"token": "good"})
 		if err == nil || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("err = %v", err)
+		}
+	})
+	t.Run("to update", func(t *testing.T) {
+		for _, updateOnly := range []bool{true, false} {
+			p := start(t, "updates")
+			if !p.Describe().UpdateOnly {
+				t.Error("the description does not say that it can")
+			}
+			if err := destination.Open(t.Context(), p, map[string]string{"token": "good"}, updateOnly); err != nil {
+				t.Fatal(err)
+			}
+			if results, err := p.Write(t.Context(), batch(1, "v")); err != nil || results[0].Message != fmt.Sprint(updateOnly) {
+				t.Errorf("%+v, %v, want %v", results, err, updateOnly)
+			}
+		}
+		// One that does not say so is not asked: it might not know, and make rows.
+		p := start(t, "good")
+		if err := p.OpenToUpdate(t.Context(), map[string]string{"token": "good"}); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("err = %v", err)
+		}
+		if err := p.Open(t.Context(), map[string]string{"token": "good"}); err != nil {
+			t.Errorf("it was opened: %v", err)
 		}
 	})
 	t.Run("write before", func(t *testing.T) {

@@ -34,8 +34,9 @@ const (
 )
 
 // Plugin is a running plugin. It is a [destination.Destination], and also a
-// Validator, a Checker and a Poller whatever the plugin is; Poll returns
-// [errors.ErrUnsupported] if it gives no receipts.
+// Validator, a Checker, a Poller and an Updater whatever the plugin is; Poll
+// returns [errors.ErrUnsupported] if it gives no receipts, and so does
+// OpenToUpdate if its description does not say UpdateOnly.
 //
 // As with any Destination calls must not overlap, but Kill may come at any
 // time. Every call ends when its context does, however the plugin behaves:
@@ -55,6 +56,7 @@ var (
 	_ destination.Checker         = (*Plugin)(nil)
 	_ destination.Poller          = (*Plugin)(nil)
 	_ destination.TargetDescriber = (*Plugin)(nil)
+	_ destination.Updater         = (*Plugin)(nil)
 	_ destination.Validator       = (*Plugin)(nil)
 )
 
@@ -78,13 +80,27 @@ func (p *Plugin) Validate(config map[string]string) error {
 
 // Open implements [destination.Destination].
 func (p *Plugin) Open(ctx context.Context, config map[string]string) error {
+	return p.open(ctx, &destinationv1.OpenRequest{Config: config})
+}
+
+// OpenToUpdate implements [destination.Updater]. A plugin that does not know of
+// it would make what is not there, so it is not asked.
+func (p *Plugin) OpenToUpdate(ctx context.Context, config map[string]string) error {
+	if !p.description.UpdateOnly {
+		return fmt.Errorf("plugin %s: open to update: %w", p.name, errors.ErrUnsupported)
+	}
+	return p.open(ctx, &destinationv1.OpenRequest{Config: config, UpdateOnly: true})
+}
+
+func (p *Plugin) open(ctx context.Context, request *destinationv1.OpenRequest) error {
+	config := request.GetConfig()
 	if err := isText(config); err != nil {
 		return err
 	}
 	if p.way != nil {
 		p.way.configure(config)
 	}
-	answer, err := p.rpc.Open(ctx, &destinationv1.OpenRequest{Config: config})
+	answer, err := p.rpc.Open(ctx, request)
 	if err != nil {
 		return p.callError("open", err)
 	}

@@ -4,7 +4,9 @@
 // A row's key is kept in a property of the contact that has unique values, so
 // that a contact is found again when its e-mail address has changed, and can be
 // removed when nothing but the key is known. A new row is matched by e-mail
-// address if one is mapped, and takes over the contact that is there.
+// address if one is mapped, and takes over the contact that is there. A sync that
+// only updates matches rows in the same way, and leaves those alone that have no
+// contact; what removal does then by default is to empty what was written.
 //
 // HubSpot refuses single rows of a batch with words that quote values; they are
 // redacted. What a person must mend, such as a scope that the token lacks, is
@@ -52,6 +54,7 @@ type hubspot struct {
 	key        string // the property with the row's key
 	list       string // "" means none
 	removes    string
+	updateOnly bool
 	properties map[string]propertyInfo
 	notBefore  time.Time // when HubSpot's limit lets the next request through
 }
@@ -67,12 +70,13 @@ func (*hubspot) Describe() destination.Description {
 		Ops:         []destination.Op{destination.Upsert, destination.Remove},
 		Granularity: destination.PerRow,
 		Idempotent:  true, // a contact is set to values, and a list is a set
+		UpdateOnly:  true,
 		MaxRows:     maxInputs,
 		Config: []destination.Field{
 			{Name: "access_token", Required: true, Secret: true, Help: "the token of a private app with crm.objects.contacts.read and .write, and for a list crm.lists.read and .write"},
 			{Name: "key_property", Help: `the contacts' property that holds a row's key, "` + defaultKey + `" unless named; make it once, as single-line text that requires unique values`},
 			{Name: "list_id", Help: "a static list that everybody is put into"},
-			{Name: "removes", Help: `what removal does: "list" takes out of the list, the default with one; "clear" empties the mapped properties but email, the default without; "archive" deletes the contact, restorable for 90 days`},
+			{Name: "removes", Help: `what removal does: "list" takes out of the list, the default with one; "clear" does so too and empties the mapped properties but email, the default without a list and with the mode update; "archive" deletes the contact, restorable for 90 days`},
 			{Name: "host", Help: "where the API is, " + defaultHost + " unless given"},
 		},
 		EgressHosts: []string{"api.hubapi.com", "${host}"},
@@ -145,6 +149,18 @@ func (h *hubspot) Open(ctx context.Context, values map[string]string) error {
 		h.properties = nil
 	}
 	return err
+}
+
+// OpenToUpdate implements [destination.Updater].
+func (h *hubspot) OpenToUpdate(ctx context.Context, values map[string]string) error {
+	if err := h.Open(ctx, values); err != nil {
+		return err
+	}
+	h.updateOnly = true
+	if values["removes"] == "" {
+		h.removes = clears
+	}
+	return nil
 }
 
 // Check implements [destination.Checker].
@@ -292,6 +308,7 @@ type problem struct {
 	Policy   string `json:"policyName"`
 	Context  struct {
 		Trace []string `json:"objectWriteTraceId"`
+		IDs   []string `json:"ids"`
 	} `json:"context"`
 	Errors []struct {
 		Code    string `json:"code"`
@@ -340,6 +357,9 @@ func (p problem) code() string {
 	}
 	return code
 }
+
+// gone says that there is no contact with the ids of the context.
+func (p problem) gone() bool { return p.Category == "OBJECT_NOT_FOUND" }
 
 func (p problem) words() string {
 	if len(p.Errors) > 0 && p.Errors[0].Message != "" {

@@ -165,6 +165,45 @@ func TestCanary(t *testing.T) {
 	}, suite)
 }
 
+// What is there is found by its key, or else by its address, and changed. Nothing
+// is made, and what is removed is only emptied, since it was there before.
+func TestUpdateOnly(t *testing.T) {
+	s := newServer(t)
+	s.Contact(map[string]string{"email": "ann@example.org", "sluis_key": "a", "lastname": "theirs"})
+	s.Contact(map[string]string{"email": "bob@example.org", "firstname": "theirs", "lastname": "theirs"})
+	d := New()
+	if err := destination.Open(t.Context(), d, configOf(s, "list_id", list), true); err != nil {
+		t.Fatal(err)
+	}
+	b := people("b1", "a|ann@new.example|Ann", "b|Bob@Example.org|Bob", "c|cy@example.org|Cy", "d|~|Dee", "a|~|Anna")
+	want := "delivered delivered skipped:absent skipped:absent delivered"
+	for range 2 {
+		write(t, d, b, want)
+		expect(t, s, map[string]map[string]string{
+			"ann@new.example": {"email": "ann@new.example", "firstname": "Anna", "lastname": "theirs", "sluis_key": "a"},
+			"bob@example.org": {"email": "bob@example.org", "firstname": "Bob", "lastname": "theirs", "sluis_key": "b"},
+		})
+		if diff := cmp.Diff([]string{"ann@new.example", "bob@example.org"}, s.Members(list)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	// It is archived between being found and being changed.
+	s.Fail(hubspottest.Fault{Path: "/update", Status: 207, Body: `{"status":"COMPLETE","results":[],"numErrors":1,"errors":[{"category":"OBJECT_NOT_FOUND","context":{"ids":["501"]}}]}`})
+	write(t, d, people("b2", "a|~|Ann"), "skipped:absent")
+	s.Contact(map[string]string{"email": "cy@example.org"}) // somebody makes it
+	write(t, d, people("b3", "c|cy@example.org|Cy", "-b", "-nobody"), "delivered delivered delivered")
+	expect(t, s, map[string]map[string]string{
+		"ann@new.example": {"email": "ann@new.example", "firstname": "Anna", "lastname": "theirs", "sluis_key": "a"},
+		"bob@example.org": {"email": "bob@example.org", "lastname": "theirs", "sluis_key": "b"},
+		"cy@example.org":  {"email": "cy@example.org", "firstname": "Cy", "sluis_key": "c"},
+	})
+	if diff := cmp.Diff([]string{"ann@new.example", "cy@example.org"}, s.Members(list)); diff != "" {
+		t.Error(diff)
+	}
+	// One that the row does not refuse goes on, and one that is refused is told apart by its id.
+	write(t, d, people("b4", "a|no address|Ann", "c|~|Cyd"), "rejected:invalid_email delivered")
+}
+
 func TestUpsert(t *testing.T) {
 	s := newServer(t)
 	s.Contact(map[string]string{"email": "bob@example.org", "lastname": "theirs"})
@@ -236,6 +275,10 @@ func TestRemove(t *testing.T) {
 			"bob@example.org": {"email": "bob@example.org", "firstname": "Bob", "sluis_key": "b"},
 		}},
 		{[]string{"removes", "clear"}, nil, map[string]map[string]string{
+			"ann@example.org": {"email": "ann@example.org", "sluis_key": "a"},
+			"bob@example.org": {"email": "bob@example.org", "firstname": "Bob", "sluis_key": "b"},
+		}},
+		{[]string{"list_id", list, "removes", "clear"}, []string{"bob@example.org"}, map[string]map[string]string{
 			"ann@example.org": {"email": "ann@example.org", "sluis_key": "a"},
 			"bob@example.org": {"email": "bob@example.org", "firstname": "Bob", "sluis_key": "b"},
 		}},

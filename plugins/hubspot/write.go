@@ -108,6 +108,12 @@ func (w *writing) group(ctx context.Context, rows []int) error {
 			fresh = append(fresh, i)
 		}
 	}
+	if w.updateOnly {
+		if err := w.findByAddress(ctx, fresh); err != nil {
+			return err
+		}
+		known, fresh = w.there(known), w.there(fresh)
+	}
 	if err := w.upsert(ctx, known, w.key); err != nil {
 		return err
 	}
@@ -163,12 +169,29 @@ type answer struct {
 
 // find asks which contacts have the keys of some rows.
 func (w *writing) find(ctx context.Context, rows []int) (ok bool, err error) {
-	inputs := make([]input, len(rows))
+	w.ids = map[string]string{}
+	return w.lookUp(ctx, rows, w.key, func(c destination.Change) string { return c.Key })
+}
+
+// findByAddress asks which contacts have the addresses of some rows.
+func (w *writing) findByAddress(ctx context.Context, rows []int) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	_, err := w.lookUp(ctx, rows, "email", func(c destination.Change) string { return strings.ToLower(w.address(c)) })
+	return err
+}
+
+// lookUp asks which contacts have what a property of some rows is, and notes
+// their ids.
+func (w *writing) lookUp(ctx context.Context, rows []int, property string, of func(destination.Change) string) (ok bool, err error) {
+	inputs, keys := make([]input, len(rows)), map[string]string{}
 	for n, i := range rows {
-		inputs[n].ID = w.batch.Changes[i].Key
+		inputs[n].ID = of(w.batch.Changes[i])
+		keys[inputs[n].ID] = w.batch.Changes[i].Key
 	}
 	r, err := w.do(ctx, http.MethodPost, contacts+"read", map[string]any{
-		"idProperty": w.key, "inputs": inputs, "properties": []string{w.key},
+		"idProperty": property, "inputs": inputs, "properties": []string{property},
 	})
 	if err != nil {
 		return false, err
@@ -180,24 +203,47 @@ func (w *writing) find(ctx context.Context, rows []int) (ok bool, err error) {
 	if !r.Read(&got) {
 		return false, &fatalError{"its answer is not what it documents"}
 	}
-	w.ids = map[string]string{}
 	for _, contact := range got.Results {
-		if key := contact.Properties[w.key]; key != nil {
-			w.ids[*key] = contact.ID
+		if value := contact.Properties[property]; value != nil {
+			if key, ok := keys[*value]; ok {
+				w.ids[key] = contact.ID
+			}
 		}
 	}
 	return true, nil
 }
 
-// upsert writes contacts that HubSpot matches by a property. Rows that it took
-// keep no result yet if they still have to go into the list.
+// absent is the result of a row that only updates, and of which there is no
+// contact.
+var absent = destination.Result{Outcome: destination.Skipped, Code: "absent", Message: "no contact has this key, nor the address if there is one"}
+
+// there are the rows whose contacts were found. The others are left alone.
+func (w *writing) there(rows []int) []int {
+	var found []int
+	for _, i := range w.open(rows) {
+		if w.ids[w.batch.Changes[i].Key] == "" {
+			w.results[i] = absent
+		} else {
+			found = append(found, i)
+		}
+	}
+	return found
+}
+
+// upsert writes contacts that HubSpot matches by a property, or those that were
+// found if they are only updated. Rows that it took keep no result yet if they
+// still have to go into the list.
 func (w *writing) upsert(ctx context.Context, rows []int, by string) error {
 	var inputs []input
 	var sent []int
+	what := "upsert"
 	for _, i := range rows {
 		c := w.batch.Changes[i]
 		in := input{IDProperty: by, ID: c.Key, Trace: strconv.Itoa(i), Properties: map[string]string{w.key: c.Key}}
-		if by == "email" {
+		switch {
+		case w.updateOnly:
+			what, in.IDProperty, in.ID = "update", "", w.ids[c.Key]
+		case by == "email":
 			in.ID = w.address(c)
 		}
 		if refusal := w.fill(c, in.Properties); refusal.Outcome != 0 {
@@ -209,7 +255,7 @@ func (w *writing) upsert(ctx context.Context, rows []int, by string) error {
 	if len(sent) == 0 {
 		return nil
 	}
-	r, err := w.do(ctx, http.MethodPost, contacts+"upsert", map[string]any{"inputs": inputs})
+	r, err := w.do(ctx, http.MethodPost, contacts+what, map[string]any{"inputs": inputs})
 	if err != nil {
 		return err
 	}
@@ -232,27 +278,51 @@ func (w *writing) upsert(ctx context.Context, rows []int, by string) error {
 	return nil
 }
 
-// take reads the answer to an upsert.
+// take reads the answer to an upsert or an update.
 func (w *writing) take(sent []int, got answer) {
 	row := func(trace string) (int, bool) {
 		i, err := strconv.Atoi(trace)
 		return i, err == nil && slices.Contains(sent, i)
 	}
+	byID := func(id string) (int, bool) {
+		n := slices.IndexFunc(sent, func(i int) bool { return w.ids[w.batch.Changes[i].Key] == id })
+		if n < 0 {
+			return 0, false
+		}
+		return sent[n], true
+	}
 	done := map[int]bool{}
 	for _, contact := range got.Results {
-		if i, ok := row(contact.Trace); ok {
+		i, ok := row(contact.Trace)
+		if !ok { // an update tells ids alone
+			i, ok = byID(contact.ID)
+		}
+		if ok {
 			w.ids[w.batch.Changes[i].Key], done[i] = contact.ID, true
 		}
 	}
 	refuse := func(i int, p problem) {
-		w.results[i] = destination.Result{Outcome: destination.Rejected, Code: p.code(), Message: "HubSpot refuses the row: " + w.redact(p.words())}
 		done[i] = true
+		switch {
+		case p.gone() && w.batch.Changes[i].Op == destination.Remove:
+			w.results[i] = destination.Result{Outcome: destination.Delivered}
+		case p.gone() && w.updateOnly:
+			w.results[i] = absent
+		default:
+			w.results[i] = destination.Result{Outcome: destination.Rejected, Code: p.code(), Message: "HubSpot refuses the row: " + w.redact(p.words())}
+		}
 	}
 	var untraced []problem
 	for _, p := range got.Errors {
 		traced := false
 		for _, trace := range p.Context.Trace {
 			if i, ok := row(trace); ok {
+				refuse(i, p)
+				traced = true
+			}
+		}
+		for _, id := range p.Context.IDs {
+			if i, ok := byID(id); ok {
 				refuse(i, p)
 				traced = true
 			}
@@ -367,10 +437,13 @@ func (w *writing) remove(ctx context.Context, rows []int) error {
 		return nil
 	}
 	var err error
-	switch w.removes {
-	case fromList:
+	if w.list != "" && w.removes != archives {
 		_, _, err = w.change(ctx, there, "remove")
-	case archives:
+		there = w.open(there)
+	}
+	switch {
+	case err != nil || len(there) == 0 || w.removes == fromList:
+	case w.removes == archives:
 		err = w.post(ctx, there, "archive", nil)
 	default:
 		empty := map[string]string{}

@@ -6,6 +6,9 @@
 // known. A tag is a list and no consent: whether somebody gets e-mails is left
 // alone, unless that is mapped.
 //
+// A sync that only updates also finds the users that have a row's address and no
+// external_id, and gives them the row's. Those alone are changed.
+//
 // Intercom takes one contact at a time, so some requests are under way at once,
 // as fast as its answers say that it allows.
 package intercom
@@ -36,6 +39,7 @@ const (
 // What removal does.
 const (
 	removeTag     = "tag"
+	removeClear   = "clear"
 	removeArchive = "archive"
 	removeDelete  = "delete"
 )
@@ -51,6 +55,7 @@ type intercom struct {
 	client  *rest.Client
 	tag     string // "" means none
 	removes string
+	updates bool // and makes nothing
 	now     func() time.Time
 	sleep   func(context.Context, time.Duration) bool
 }
@@ -66,11 +71,12 @@ func (*intercom) Describe() destination.Description {
 		Ops:         []destination.Op{destination.Upsert, destination.Remove},
 		Granularity: destination.PerRow,
 		Idempotent:  true, // a contact is set to values, and tags are a set
+		UpdateOnly:  true,
 		MaxRows:     maxRows,
 		Config: []destination.Field{
 			{Name: "access_token", Required: true, Secret: true, Help: "of an app of your workspace, with the rights to read and write users and tags"},
 			{Name: "tag_id", Help: "a tag that everybody is given"},
-			{Name: "removes", Help: `what removal does: "tag" takes the tag away, the default with one; "archive" archives the contact, the default without; "delete" deletes it for good`},
+			{Name: "removes", Help: `what removal does: "tag" takes the tag away, the default with one; "clear" does so too and empties the mapped fields but e-mail address and phone number, the default with the mode update; "archive" archives the contact, the default without a tag; "delete" deletes it for good`},
 			{Name: "host", Help: "where the API is, " + defaultHost + " unless given; https://api.eu.intercom.io and https://api.au.intercom.io for workspaces in Europe and Australia"},
 		},
 		EgressHosts: []string{"api.intercom.io", "${host}"},
@@ -122,8 +128,8 @@ func parseConfig(values map[string]string) (*intercom, error) {
 		return problem("tag_id", "want the tag's id, which is a number")
 	case c.removes == removeTag && c.tag == "":
 		return problem("removes", `"tag" needs a tag_id`)
-	case c.removes != removeTag && c.removes != removeArchive && c.removes != removeDelete:
-		return problem("removes", `want "tag", "archive" or "delete"`)
+	case c.removes != removeTag && c.removes != removeClear && c.removes != removeArchive && c.removes != removeDelete:
+		return problem("removes", `want "tag", "clear", "archive" or "delete"`)
 	case rest.CheckURL(host) != "":
 		return problem("host", rest.CheckURL(host))
 	}
@@ -144,6 +150,18 @@ func (c *intercom) Open(_ context.Context, values map[string]string) error {
 	}
 	parsed.now, parsed.sleep = c.now, c.sleep
 	*c = *parsed
+	return nil
+}
+
+// OpenToUpdate implements [destination.Updater].
+func (c *intercom) OpenToUpdate(ctx context.Context, values map[string]string) error {
+	if err := c.Open(ctx, values); err != nil {
+		return err
+	}
+	c.updates = true
+	if values["removes"] == "" {
+		c.removes = removeClear // what was there before is not ours to archive
+	}
 	return nil
 }
 

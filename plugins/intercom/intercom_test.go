@@ -149,6 +149,47 @@ func TestUpsert(t *testing.T) {
 	})
 }
 
+// What is there is found by its key, or else by the address of a user without
+// one, and changed. Nothing is made, and what is removed is only emptied.
+func TestUpdateOnly(t *testing.T) {
+	s := newServer(t)
+	s.Add(map[string]any{"role": "user", "external_id": "a", "email": "ann@example.org", "phone": "+31612345678"})
+	s.Add(map[string]any{"role": "user", "email": "bob@example.org", "avatar": "theirs"})
+	s.Add(map[string]any{"role": "lead", "email": "lee@example.org", "external_id": "lead"})
+	d := New()
+	if err := destination.Open(t.Context(), d, configOf(s, "tag_id", tag), true); err != nil {
+		t.Fatal(err)
+	}
+	b := people("b1", "a|ann@new.example|Ann|pro", "b|bob@example.org|Bob|free", "c|lee@example.org|Lee|~", "d|~|Dee|~", "e|ann@new.example|Eve|~")
+	for range 2 {
+		write(t, d, b, "delivered delivered skipped:absent skipped:absent skipped:absent")
+	}
+	lead := map[string]any{"role": "lead", "email": "lee@example.org", "external_id": "lead"}
+	check := func(want map[string]map[string]any) {
+		t.Helper()
+		for key, values := range want {
+			values["role"], values["external_id"] = "user", key
+		}
+		want["lead"] = lead
+		if diff := cmp.Diff(want, s.Contacts()); diff != "" {
+			t.Errorf("contacts (-want +got):\n%s", diff)
+		}
+	}
+	check(map[string]map[string]any{
+		"a": {"email": "ann@new.example", "name": "Ann", "plan": "pro", "phone": "+31612345678", "tags": tag},
+		"b": {"email": "bob@example.org", "name": "Bob", "plan": "free", "avatar": "theirs", "tags": tag},
+	})
+	// It is deleted between being found and being changed.
+	s.Fail(intercomtest.Fault{Method: "PUT", Status: 404, Body: `{"errors":[{"code":"not_found","message":"User Not Found"}]}`})
+	write(t, d, people("b2", "a|~|Anna|~"), "skipped:absent")
+	write(t, d, people("b3", "-b", "-nobody"), "delivered delivered")
+	write(t, d, people("b4", "-b"), "delivered")
+	check(map[string]map[string]any{
+		"a": {"email": "ann@new.example", "name": "Ann", "plan": "pro", "phone": "+31612345678", "tags": tag},
+		"b": {"email": "bob@example.org", "avatar": "theirs"},
+	})
+}
+
 // To be in an audience is no subscription: whether somebody gets e-mails is
 // written where it is mapped and known, and nowhere else.
 func TestSubscriptionsAreLeftAlone(t *testing.T) {
@@ -198,6 +239,7 @@ func TestConflicts(t *testing.T) {
 
 func TestRemove(t *testing.T) {
 	for removes, want := range map[string]map[string]map[string]any{
+		"clear":   {"a": {}, "b": {"name": "Bob", "tags": tag}},
 		"tag":     {"a": {"name": "Ann"}, "b": {"name": "Bob", "tags": tag}},
 		"archive": {"b": {"name": "Bob", "tags": tag}},
 		"delete":  {"b": {"name": "Bob", "tags": tag}},

@@ -168,6 +168,44 @@ func (w *writing) find(ctx context.Context, key string) (found contact, err erro
 	return found, w.read(r, &found)
 }
 
+// match returns the user without a key that has an address, for a key that has
+// no contact; none has no id. One that was just made may not be found yet.
+func (w *writing) match(ctx context.Context, address any) (contact, error) {
+	if address == nil {
+		return contact{}, nil
+	}
+	equal := func(field string, value any) map[string]any {
+		return map[string]any{"field": field, "operator": "=", "value": value}
+	}
+	r, err := w.call(ctx, http.MethodPost, "/contacts/search", map[string]any{
+		"query": map[string]any{"operator": "AND", "value": []any{equal("role", "user"), equal("email", address)}},
+	})
+	if err != nil {
+		return contact{}, err
+	}
+	if r.Status != http.StatusOK {
+		p, err := judge(r)
+		if err == nil {
+			err = &fatalError{"it does not search contacts (" + p.name() + ")"}
+		}
+		return contact{}, err
+	}
+	var got struct{ Data []contact }
+	if !r.Read(&got) {
+		return contact{}, &rest.LostError{Code: "reply_invalid", Message: "Intercom's answer is not what it documents"}
+	}
+	for _, found := range got.Data {
+		if found.Key == "" && contactID.MatchString(found.ID) {
+			return found, nil
+		}
+	}
+	return contact{}, nil
+}
+
+// absent is the result of a row that only updates, and of which there is no
+// contact.
+var absent = destination.Result{Outcome: destination.Skipped, Code: "absent", Message: "no contact has this key, and none without a key has the address if there is one"}
+
 // read takes the answer about a contact.
 func (w *writing) read(r rest.Response, into *contact) error {
 	if r.Status != http.StatusOK {
@@ -190,17 +228,26 @@ func (w *writing) upsert(ctx context.Context, c destination.Change) (destination
 		return refusal, nil
 	}
 	found, err := w.find(ctx, c.Key)
+	if err == nil && found.ID == "" && w.updates {
+		found, err = w.match(ctx, body["email"])
+	}
 	if err != nil {
 		return refusal, err
 	}
 	var r rest.Response
-	if found.ID == "" {
+	switch {
+	case found.ID == "" && w.updates:
+		return absent, nil
+	case found.ID == "":
 		r, err = w.create(ctx, c.Key, body)
-	} else {
+	default:
 		r, err = w.call(ctx, http.MethodPut, "/contacts/"+found.ID, body)
 	}
 	if err != nil {
 		return refusal, err
+	}
+	if r.Status == http.StatusNotFound && w.updates {
+		return absent, nil // since it was found
 	}
 	if r.Status != http.StatusOK {
 		p, err := judge(r)
@@ -287,9 +334,18 @@ func (w *writing) remove(ctx context.Context, c destination.Change) (destination
 	}
 	path := "/contacts/" + found.ID
 	var r rest.Response
+	if w.tag != "" && w.removes == removeClear {
+		r, err = w.call(ctx, http.MethodDelete, path+"/tags/"+w.tag, nil)
+		if err != nil || r.Status/100 != 2 && r.Status != http.StatusNotFound {
+			return w.done(r, err)
+		}
+	}
 	switch w.removes {
 	case removeTag:
 		r, err = w.call(ctx, http.MethodDelete, path+"/tags/"+w.tag, nil)
+	case removeClear:
+		empty, _ := w.contactOf(destination.Change{Key: c.Key, Values: make([]any, len(w.batch.Columns))})
+		r, err = w.call(ctx, http.MethodPut, path, empty)
 	case removeArchive:
 		r, err = w.call(ctx, http.MethodPost, path+"/archive", nil)
 	default:

@@ -5,6 +5,9 @@
 // when its e-mail address has changed, and can be removed when nothing but the
 // key is known.
 //
+// A sync that only updates finds the profiles of rows first, by key or else by
+// e-mail address, and imports no others.
+//
 // Klaviyo imports profiles in jobs. The plugin waits for one to end, and then
 // knows what became of each row; a job that takes longer is answered as
 // accepted, with a receipt to poll. Membership of a list is no consent: the
@@ -49,11 +52,12 @@ var (
 
 // klaviyo is the destination. Open sets its fields.
 type klaviyo struct {
-	client *rest.Client
-	list   string // "" means none
-	clears bool   // removal empties the mapped fields
-	wait   time.Duration
-	pause  time.Duration // before a job is asked about for the first time
+	client  *rest.Client
+	list    string // "" means none
+	clears  bool   // removal empties the mapped fields
+	updates bool   // and makes nothing
+	wait    time.Duration
+	pause   time.Duration // before a job is asked about for the first time
 }
 
 // New returns the destination.
@@ -66,12 +70,13 @@ func (*klaviyo) Describe() destination.Description {
 		Version:     "1.0.0",
 		Ops:         []destination.Op{destination.Upsert, destination.Remove},
 		Granularity: destination.PerRow,
+		UpdateOnly:  true,
 		Idempotent:  true, // a profile is set to values, and a list is a set
 		MaxRows:     maxProfiles,
 		Config: []destination.Field{
 			{Name: "api_key", Required: true, Secret: true, Help: "a private key with full access to profiles, and to lists where there is one"},
 			{Name: "list_id", Help: "a list that everybody is put into"},
-			{Name: "removes", Help: `what removal does: "list" takes out of the list, the default with one; "clear" empties the mapped fields but e-mail address and phone number, the default without`},
+			{Name: "removes", Help: `what removal does: "list" takes out of the list, the default with one; "clear" does so too and empties the mapped fields but e-mail address and phone number, the default without a list and with the mode update`},
 			{Name: "wait", Help: "how long a batch waits for its imports to end before their rows count as accepted, 45s unless given, at most 50s"},
 			{Name: "host", Help: "where the API is, " + defaultHost + " unless given"},
 		},
@@ -159,6 +164,16 @@ func (k *klaviyo) Open(_ context.Context, values map[string]string) error {
 	}
 	parsed.pause = k.pause
 	*k = *parsed
+	return nil
+}
+
+// OpenToUpdate implements [destination.Updater].
+func (k *klaviyo) OpenToUpdate(ctx context.Context, values map[string]string) error {
+	if err := k.Open(ctx, values); err != nil {
+		return err
+	}
+	k.updates = true
+	k.clears = k.clears || values["removes"] == ""
 	return nil
 }
 

@@ -180,6 +180,37 @@ func TestUpsert(t *testing.T) {
 	}
 }
 
+// What is there is found by its key, or else by its address, and changed. Nothing
+// is made, and what is removed is only emptied, since it was there before.
+func TestUpdateOnly(t *testing.T) {
+	s := newServer(t)
+	s.Add(map[string]any{"external_id": "a", "email": "ann@example.org", "title": "theirs"})
+	s.Add(map[string]any{"email": "bob@example.org", "title": "theirs"})
+	d := quick()
+	if err := destination.Open(t.Context(), d, configOf(s, "list_id", list), true); err != nil {
+		t.Fatal(err)
+	}
+	b := people("b1", "a|ann@new.example|Ann|pro", "b|bob@example.org|Bob|free", "c|cy@example.org|Cy|~", "d|~|Dee|~")
+	for range 2 {
+		write(t, d, b, "delivered delivered skipped:absent skipped:absent")
+		expect(t, s, map[string]map[string]any{
+			"a": {"external_id": "a", "email": "ann@new.example", "first_name": "Ann", "plan": "pro", "title": "theirs"},
+			"b": {"external_id": "b", "email": "bob@example.org", "first_name": "Bob", "plan": "free", "title": "theirs"},
+		})
+		if diff := cmp.Diff([]string{"a", "b"}, s.Members(list)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	write(t, d, people("b2", "-b", "-nobody"), "delivered delivered")
+	expect(t, s, map[string]map[string]any{
+		"a": {"external_id": "a", "email": "ann@new.example", "first_name": "Ann", "plan": "pro", "title": "theirs"},
+		"b": {"external_id": "b", "email": "bob@example.org", "title": "theirs"},
+	})
+	if diff := cmp.Diff([]string{"a"}, s.Members(list)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestValues(t *testing.T) {
 	s := newServer(t)
 	b := destination.Batch{ID: "b", Sync: "s", Run: "r", Columns: []destination.Column{

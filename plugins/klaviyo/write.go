@@ -172,7 +172,51 @@ type entry struct {
 
 // upsert imports rows, in jobs of the size that Klaviyo takes.
 func (w *writing) upsert(ctx context.Context, rows []int) error {
+	if w.updates {
+		return w.update(ctx, rows)
+	}
 	return w.importAll(ctx, rows, func(destination.Change) string { return "" }, w.list)
+}
+
+// update imports the rows that have a profile.
+func (w *writing) update(ctx context.Context, rows []int) error {
+	ids, err := w.find(ctx, rows)
+	if err != nil {
+		return err
+	}
+	var unknown []int // by key
+	for _, i := range rows {
+		if c := w.batch.Changes[i]; ids[c.Key] == "" && w.address(c) != "" {
+			unknown = append(unknown, i)
+		}
+	}
+	byAddress, err := w.lookUp(ctx, unknown, "email", w.address)
+	if err != nil {
+		return err
+	}
+	for _, i := range unknown {
+		c := w.batch.Changes[i]
+		ids[c.Key] = byAddress[w.address(c)]
+	}
+	var there []int
+	for _, i := range rows {
+		if ids[w.batch.Changes[i].Key] != "" {
+			there = append(there, i)
+			continue
+		}
+		w.results[i] = destination.Result{Outcome: destination.Skipped, Code: "absent", Message: "no profile has this key, nor the e-mail address if there is one"}
+	}
+	return w.importAll(ctx, there, func(c destination.Change) string { return ids[c.Key] }, w.list)
+}
+
+// address is a row's e-mail address as Klaviyo keeps it, "" if it has none.
+func (w *writing) address(c destination.Change) string {
+	for col, column := range w.batch.Columns {
+		if v, ok := c.Values[col].(string); ok && column.Name == "email" {
+			return strings.ToLower(v)
+		}
+	}
+	return ""
 }
 
 func (w *writing) importAll(ctx context.Context, rows []int, idOf func(destination.Change) string, list string) error {
@@ -373,6 +417,12 @@ func (w *writing) remove(ctx context.Context, rows []int) error {
 			there = append(there, i)
 		}
 	}
+	if w.list != "" {
+		if err := w.leave(ctx, there, ids); err != nil {
+			return err
+		}
+		there = w.open(there)
+	}
 	if w.clears {
 		cleared := w.batch
 		w.batch.Changes = slices.Clone(cleared.Changes)
@@ -382,7 +432,14 @@ func (w *writing) remove(ctx context.Context, rows []int) error {
 		}
 		return w.importAll(ctx, there, func(c destination.Change) string { return ids[c.Key] }, "")
 	}
-	for part := range slices.Chunk(there, maxMembers) {
+	w.settle(there, destination.Result{Outcome: destination.Delivered})
+	return nil
+}
+
+// leave takes the profiles of rows out of the list. Those that it cannot take out
+// have a result then.
+func (w *writing) leave(ctx context.Context, rows []int, ids map[string]string) error {
+	for part := range slices.Chunk(rows, maxMembers) {
 		members := make([]map[string]string, len(part))
 		for n, i := range part {
 			members[n] = map[string]string{"type": "profile", "id": ids[w.batch.Changes[i].Key]}
@@ -392,7 +449,6 @@ func (w *writing) remove(ctx context.Context, rows []int) error {
 			return err
 		}
 		if r.Status/100 == 2 {
-			w.settle(part, destination.Result{Outcome: destination.Delivered})
 			continue
 		}
 		problems, err := judge(r)
@@ -406,29 +462,34 @@ func (w *writing) remove(ctx context.Context, rows []int) error {
 
 // find asks for the ids of profiles by the keys of rows.
 func (w *writing) find(ctx context.Context, rows []int) (map[string]string, error) {
+	return w.lookUp(ctx, rows, "external_id", func(c destination.Change) string { return c.Key })
+}
+
+// lookUp asks for the ids of profiles by what an attribute of rows is.
+func (w *writing) lookUp(ctx context.Context, rows []int, attribute string, of func(destination.Change) string) (map[string]string, error) {
 	ids := map[string]string{}
 	for part := range slices.Chunk(rows, maxFilter) {
 		quoted := make([]string, len(part))
 		for n, i := range part {
-			quoted[n] = quote(w.batch.Changes[i].Key)
+			quoted[n] = quote(of(w.batch.Changes[i]))
 		}
 		query := url.Values{
-			"filter":          {"any(external_id,[" + strings.Join(quoted, ",") + "])"},
-			"fields[profile]": {"external_id"}, "page[size]": {strconv.Itoa(maxFilter)},
+			"filter":          {"any(" + attribute + ",[" + strings.Join(quoted, ",") + "])"},
+			"fields[profile]": {attribute}, "page[size]": {strconv.Itoa(maxFilter)},
 		}
 		var got struct {
 			Data []struct {
-				ID         string `json:"id"`
-				Attributes struct {
-					Key string `json:"external_id"`
-				} `json:"attributes"`
+				ID         string         `json:"id"`
+				Attributes map[string]any `json:"attributes"`
 			} `json:"data"`
 		}
 		if err := w.must(ctx, "/api/profiles?"+query.Encode(), &got); err != nil {
 			return nil, err
 		}
 		for _, p := range got.Data {
-			ids[p.Attributes.Key] = p.ID
+			if value, ok := p.Attributes[attribute].(string); ok {
+				ids[value] = p.ID
+			}
 		}
 	}
 	return ids, nil

@@ -21,9 +21,9 @@ func fields() []destination.Field {
 		{Name: "url", Required: true, Help: "where, such as postgres://sluis@db.example.org:5432/crm, or postgres:///crm?host=/run/postgresql for a socket"},
 		{Name: "password", Secret: true, Help: "the user's password, unless the server asks for none"},
 		{Name: "table", Required: true, Help: `an existing table, such as "public.customers"`},
-		{Name: "key", Required: true, Help: "the table's column that holds a row's key; it needs a unique index, but for writes: update"},
-		{Name: "writes", Help: `"upsert", which is the default, or "update" to change rows that are there and make none`},
-		{Name: "removes", Help: `"delete" a row, the default with upsert, or "clear" the mapped columns to NULL, the default with update`},
+		{Name: "key", Required: true, Help: "the table's column that holds a row's key; it needs a unique index, but for syncs with the mode update"},
+		{Name: "removes", Help: `"delete" a row, which is the default, or "clear" the mapped columns to NULL, the default with the mode update`},
+		{Name: "writes", Help: "gone: the sync says mode: update"},
 		{Name: "ledger", Help: `the table that remembers what was written, "sluis_ledger" in the schema of the table unless named; it is made if missing`},
 		{Name: "tls", Help: `"verify", which is the default, or "off" for a server on this machine or in a network of your own`},
 		{Name: "tls_ca", Help: "the certificates, in PEM, of the authority that signed the server's, unless the system knows it"},
@@ -47,8 +47,8 @@ type config struct {
 	timeout       time.Duration
 }
 
-func parseConfig(values map[string]string) (config, error) {
-	c := config{timeout: defaultTimeout}
+func parseConfig(values map[string]string, updateOnly bool) (config, error) {
+	c := config{timeout: defaultTimeout, updateOnly: updateOnly}
 	problem := func(field, format string, args ...any) (config, error) {
 		return config{}, &destination.ConfigError{Field: field, Problem: fmt.Sprintf(format, args...)}
 	}
@@ -79,17 +79,13 @@ func parseConfig(values map[string]string) (config, error) {
 	if c.key = values["key"]; !isName(c.key) {
 		return problem("key", "want the name of a column")
 	}
-	switch values["writes"] {
-	case "", "upsert":
-	case "update":
-		c.updateOnly, c.clears = true, true
-	default:
-		return problem("writes", `want "upsert" or "update"`)
+	if values["writes"] != "" {
+		return problem("writes", "is said by the sync's mode now: remove it, and say mode: update beside destination if rows are only to be changed")
 	}
 	switch values["removes"] {
 	case "":
+		c.clears = updateOnly // what was there before is not ours to delete
 	case "delete":
-		c.clears = false
 	case "clear":
 		c.clears = true
 	default:

@@ -48,6 +48,7 @@ func (*postgres) Describe() destination.Description {
 		Ops:         []destination.Op{destination.Upsert, destination.Remove},
 		Granularity: destination.PerRow,
 		Idempotent:  true,
+		UpdateOnly:  true,
 		MaxRows:     maxRows,
 		Config:      fields(),
 		EgressHosts: []string{"${url}"},
@@ -56,14 +57,24 @@ func (*postgres) Describe() destination.Description {
 
 // Validate implements [destination.Validator].
 func (*postgres) Validate(values map[string]string) error {
-	_, err := parseConfig(values)
+	_, err := parseConfig(values, false)
 	return err
 }
 
 // Open implements [destination.Destination]. It connects, reads the table's
 // definition, and makes the ledger if there is none.
 func (p *postgres) Open(ctx context.Context, values map[string]string) error {
-	c, err := parseConfig(values)
+	return p.open(ctx, values, false)
+}
+
+// OpenToUpdate implements [destination.Updater]: a row is found by its key alone,
+// which then needs no unique index.
+func (p *postgres) OpenToUpdate(ctx context.Context, values map[string]string) error {
+	return p.open(ctx, values, true)
+}
+
+func (p *postgres) open(ctx context.Context, values map[string]string, updateOnly bool) error {
+	c, err := parseConfig(values, updateOnly)
 	if err != nil {
 		return err
 	}

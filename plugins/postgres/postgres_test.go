@@ -109,8 +109,19 @@ func (d *database) config(more ...string) map[string]string {
 
 func (d *database) open(more ...string) destination.Destination {
 	d.t.Helper()
+	return d.opened(false, more...)
+}
+
+// openToUpdate opens the destination as a sync with the mode update does.
+func (d *database) openToUpdate(more ...string) destination.Destination {
+	d.t.Helper()
+	return d.opened(true, more...)
+}
+
+func (d *database) opened(updateOnly bool, more ...string) destination.Destination {
+	d.t.Helper()
 	dest := New()
-	if err := dest.Open(d.t.Context(), d.config(more...)); err != nil {
+	if err := destination.Open(d.t.Context(), dest, d.config(more...), updateOnly); err != nil {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() {
@@ -287,7 +298,7 @@ func TestOrder(t *testing.T) {
 func TestUpdateOnly(t *testing.T) {
 	d := newDatabase(t, "key bigint, name text, score numeric(5, 2), other text")
 	d.exec("INSERT INTO " + d.schema + ".people VALUES (1, 'old', 1, 'x'), (2, 'old', 2, 'x')")
-	p := d.open("writes", "update")
+	p := d.openToUpdate()
 	b := batchOf("name score", "1|new|10.5", "3|new|1", "2|old|2")
 	write(t, p, b, "delivered skipped:absent delivered")
 	write(t, p, b, "delivered skipped:absent delivered") // as the ledger remembers
@@ -301,7 +312,7 @@ func TestRemovesAreWhatTheConfigurationSays(t *testing.T) {
 	d := newDatabase(t, "key text PRIMARY KEY, name text, other text")
 	d.exec("INSERT INTO " + d.schema + ".people VALUES ('a', 'A', 'x'), ('b', 'B', 'x')")
 	write(t, d.open("removes", "clear"), batchOf("name", "-a"), "delivered")
-	write(t, d.open("writes", "update", "removes", "delete"), batchOf("name", "-b"), "delivered")
+	write(t, d.openToUpdate("removes", "delete"), batchOf("name", "-b"), "delivered")
 	d.expect("key, name, other", "a|x")
 }
 
@@ -654,7 +665,7 @@ func TestDescribeTarget(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	good := map[string]string{"url": "postgres://u@db.example.org/d", "password": "hunter2", "table": "s.t", "key": "k"}
-	if _, err := parseConfig(good); err != nil {
+	if _, err := parseConfig(good, false); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct{ field, value string }{
@@ -675,7 +686,8 @@ func TestConfig(t *testing.T) {
 		{"table", strings.Repeat("x", 64)},
 		{"key", ""},
 		{"ledger", "."},
-		{"writes", "mirror"},
+		{"writes", "update"},
+		{"writes", "upsert"},
 		{"removes", "maybe"},
 		{"tls", "prefer"},
 		{"tls_ca", "hunter2"},
@@ -684,14 +696,14 @@ func TestConfig(t *testing.T) {
 	} {
 		config := maps.Clone(good)
 		config[tt.field] = tt.value
-		_, err := parseConfig(config)
+		_, err := parseConfig(config, false)
 		problem, ok := errors.AsType[*destination.ConfigError](err)
 		if !ok || problem.Field != tt.field || strings.Contains(problem.Problem, "hunter2") {
 			t.Errorf("%s %q: %v", tt.field, tt.value, err)
 		}
 	}
 	config := map[string]string{"url": "postgres://u@8.8.8.8/d", "table": "t", "key": "k", "tls": "off"}
-	if _, err := parseConfig(config); err == nil {
+	if _, err := parseConfig(config, false); err == nil {
 		t.Error("in clear to a public address, and no error")
 	}
 }

@@ -13,9 +13,10 @@ import (
 // reply is the optional body of a 2xx answer.
 type reply struct {
 	Results []struct {
-		Index *int   `json:"index"`
-		Code  string `json:"code"`
-		Error string `json:"error"`
+		Index   *int   `json:"index"`
+		Skipped bool   `json:"skipped"`
+		Code    string `json:"code"`
+		Error   string `json:"error"`
 	} `json:"results"`
 }
 
@@ -47,6 +48,10 @@ func (w *webhook) readReply(response *http.Response, batch destination.Batch, se
 	for _, refused := range r.Results {
 		if refused.Index == nil || *refused.Index < 0 || *refused.Index >= len(sent) {
 			return unknown("reply_invalid", "the endpoint's answer names a row that was not sent")
+		}
+		if refused.Skipped {
+			results[*refused.Index] = destination.Result{Outcome: destination.Skipped, Code: "absent", Message: "the endpoint has no such row, and makes none"}
+			continue
 		}
 		results[*refused.Index] = destination.Result{
 			Outcome: destination.Rejected,

@@ -19,6 +19,9 @@
 //	{"results":[{"index":3,"code":"unknown_country","error":"no such country"}]}
 //
 // which are then not sent again until they change; rows not listed succeeded.
+// A sync with the mode update says "op":"update" of rows that are to be changed
+// where they are there and not made where they are not. Of those that are not
+// it says {"index":3,"skipped":true}, and gets them again later.
 // 408, 425, 429 and 5xx are tried again, after the time in Retry-After;
 // everything else, 410 and redirects included, refuses the batch for good.
 package webhook
@@ -50,9 +53,10 @@ const (
 
 // webhook is the destination. Open sets its fields.
 type webhook struct {
-	config config
-	client *http.Client
-	now    func() time.Time
+	config  config
+	updates bool // and makes nothing
+	client  *http.Client
+	now     func() time.Time
 }
 
 // New returns the destination.
@@ -67,6 +71,7 @@ func (*webhook) Describe() destination.Description {
 		Version:     "1.0.0",
 		Ops:         []destination.Op{destination.Upsert, destination.Remove},
 		Granularity: destination.PerRow,
+		UpdateOnly:  true, // which the receiver is told
 		Idempotent:  true, // the receiver drops a webhook-id that it has seen
 		MaxRows:     maxRows,
 		Config:      fields(),
@@ -89,6 +94,12 @@ func (w *webhook) Open(_ context.Context, values map[string]string) error {
 	}
 	w.config, w.client = c, newClient(c)
 	return nil
+}
+
+// OpenToUpdate implements [destination.Updater].
+func (w *webhook) OpenToUpdate(ctx context.Context, values map[string]string) error {
+	w.updates = true
+	return w.Open(ctx, values)
 }
 
 // Close implements [destination.Destination].
@@ -152,6 +163,9 @@ func (w *webhook) encode(batch destination.Batch, results []destination.Result) 
 		r := row{
 			Op: change.Op.String(), ID: change.ID, Key: change.Key, Reason: change.PriorityReason,
 			Fields: make(map[string]any, len(batch.Columns)),
+		}
+		if w.updates && change.Op == destination.Upsert {
+			r.Op = "update"
 		}
 		for c, column := range batch.Columns {
 			r.Fields[column.Name] = change.Values[c]

@@ -123,8 +123,67 @@ func batch() destination.Batch {
 
 func TestConformance(t *testing.T) {
 	destinationtest.Run(t, func(t *testing.T) (destination.Destination, map[string]string) {
-		return New(), newReceiver(t, nil).config()
+		return New(), newKeeper(t).config()
 	})
+}
+
+// newKeeper is a receiver that keeps keys, and makes none for an update.
+func newKeeper(t *testing.T) *receiver {
+	keys := map[string]bool{}
+	var r *receiver
+	r = newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		var m struct {
+			Data struct {
+				Rows []struct{ Op, Key string }
+			}
+		}
+		if err := json.Unmarshal(r.bodies[len(r.bodies)-1], &m); err != nil {
+			t.Error(err)
+		}
+		skipped := []any{}
+		for i, row := range m.Data.Rows {
+			switch {
+			case row.Op == "update" && !keys[row.Key]:
+				skipped = append(skipped, map[string]any{"index": i, "skipped": true})
+			default:
+				keys[row.Key] = row.Op != "remove"
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(map[string]any{"results": skipped}); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// A sync that only updates tells the receiver, which says what it does not have.
+func TestUpdateOnly(t *testing.T) {
+	r := newKeeper(t)
+	if _, err := opened(t, r.config()).Write(t.Context(), batch()); err != nil {
+		t.Fatal(err)
+	}
+	d := New()
+	if err := destination.Open(t.Context(), d, r.config(), true); err != nil {
+		t.Fatal(err)
+	}
+	b := batch()
+	b.Changes[1].Key = "k4"
+	results, err := d.Write(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []destination.Outcome{destination.Delivered, destination.Skipped, destination.Delivered} {
+		if results[i].Outcome != want {
+			t.Errorf("row %d: %+v, want %v", i, results[i], want)
+		}
+	}
+	if body := string(r.bodies[1]); strings.Count(body, `"op":"update"`) != 2 || !strings.Contains(body, `"op":"remove"`) {
+		t.Error(body)
+	}
+	r.verified(t)
 }
 
 // A receiver that quotes what it got must not bring a value back.

@@ -13,6 +13,9 @@ import (
 // soon is how long a call may go on after its context has ended.
 const soon = 30 * time.Second
 
+// someone is the value of fields that an address fits.
+const someone = "someone@example.test"
+
 // manyRows is how many rows the host sends at once, unless MaxRows is less.
 const manyRows = 1000
 
@@ -188,6 +191,64 @@ func (s Suite) throttled(t T) {
 	writeIt(t, d, b)
 }
 
+// updateOnly opens the destination to update, where it can: what is not there is
+// skipped and not made, what is there is changed.
+func (s Suite) updateOnly(t T) {
+	before, _ := s.Open(t)
+	maker, _ := s.Open(t)
+	after, config := s.Open(t) // of the outside system that Present looks into
+	if !after.Describe().UpdateOnly {
+		for _, d := range []destination.Destination{before, maker, after} {
+			closeIt(t, d)
+		}
+		t.Skip("it does not say that it can update alone")
+	}
+	absent := s.named("absent")
+	for i, r := range s.during(t, before, config, true, absent) {
+		if r.Outcome != destination.Skipped || r.Code == "" || r.Message == "" {
+			t.Errorf("change %d is of a key that is not there: %+v, want it skipped, with a code and a message", i, r)
+		}
+		if s.Present != nil && s.Present(t, absent.Changes[i].Key) {
+			t.Errorf("change %d was to update alone, and has made its key", i)
+		}
+	}
+	there := s.named("there")
+	s.during(t, maker, config, false, there)
+	for i := range there.Changes {
+		there.Changes[i].ID += "-again"
+	}
+	for i, r := range s.during(t, after, config, true, there) {
+		if r.Outcome == destination.Skipped {
+			t.Errorf("change %d is of a key that is there: %+v", i, r)
+		}
+	}
+}
+
+// named is a batch of upserts with keys and addresses of its own.
+func (s Suite) named(id string) destination.Batch {
+	b := s.Batch(id, destination.Upsert)
+	b.Changes = slices.Clone(b.Changes)
+	for i, c := range b.Changes {
+		b.Changes[i].Key, b.Changes[i].Values = fmt.Sprintf("%s-%d", id, i), slices.Clone(c.Values)
+		for j, v := range c.Values {
+			if v == someone {
+				b.Changes[i].Values[j] = fmt.Sprintf("%s-%d@example.test", id, i)
+			}
+		}
+	}
+	return b
+}
+
+// during writes a batch between opening a destination and closing it.
+func (s Suite) during(t T, d destination.Destination, config map[string]string, updateOnly bool, b destination.Batch) []destination.Result {
+	t.Helper()
+	defer closeIt(t, d)
+	if err := destination.Open(t.Context(), d, config, updateOnly); err != nil {
+		t.Fatal(err)
+	}
+	return writeIt(t, d, b)
+}
+
 func takes(d destination.Destination, op destination.Op) bool {
 	return slices.Contains(d.Describe().Ops, op)
 }
@@ -238,7 +299,7 @@ func valueFor(target destination.Target, column destination.Column, columns []de
 		}
 		for _, f := range target.Fields {
 			if f.Name == column.Name && (f.Form != "" || f.Required && row[i] == nil) && c.Type == destination.String {
-				return "someone@example.test"
+				return someone
 			}
 		}
 		return row[i]

@@ -38,7 +38,8 @@ type T interface {
 type Suite struct {
 	// Open returns a destination that is not open yet, and a configuration with
 	// which it opens; each call gives an independent one, with an outside system
-	// that accepts whatever is well-formed. The suite closes what it opens.
+	// that accepts whatever is well-formed and is told by the configuration. The
+	// suite closes what it opens.
 	Open func(t T) (destination.Destination, map[string]string)
 	// Batch gives the batches, for an outside system that does not take just any
 	// column or value: those that are well-formed there. Called again with an id
@@ -85,6 +86,7 @@ func (s Suite) Checks() []Check {
 		{"cancelled", s.cancelled},
 		{"receipts", s.receipts},
 		{"canary", s.canary},
+		{"update only", s.updateOnly},
 	}
 	if s.Present != nil {
 		checks = append(checks, Check{"state", s.state}, Check{"order", s.order}, Check{"many rows", s.many})

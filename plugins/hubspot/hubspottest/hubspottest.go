@@ -301,9 +301,9 @@ func (s *Server) batch(what string, body []byte) reply {
 	case "read":
 		return s.read(request.Inputs, request.IDProperty, request.Properties)
 	case "upsert":
-		return s.each(request.Inputs, s.upsert)
+		return s.each(request.Inputs, true, s.upsert)
 	case "update":
-		return s.each(request.Inputs, s.update)
+		return s.each(request.Inputs, false, s.update)
 	case "archive":
 		for _, in := range request.Inputs {
 			s.archived[in.ID] = true
@@ -317,11 +317,11 @@ func (s *Server) batch(what string, body []byte) reply {
 }
 
 func (s *Server) read(inputs []input, by string, properties []string) reply {
-	results, missing := []any{}, []string{}
+	results, absent := []any{}, []string{}
 	for _, in := range inputs {
 		id := s.lookup(by, in.ID)
 		if id == "" {
-			missing = append(missing, in.ID)
+			absent = append(absent, in.ID)
 			continue
 		}
 		shown := map[string]any{"hs_object_id": id}
@@ -331,15 +331,22 @@ func (s *Server) read(inputs []input, by string, properties []string) reply {
 		results = append(results, map[string]any{"id": id, "properties": shown, "archived": false})
 	}
 	answer := map[string]any{"status": "COMPLETE", "results": results}
-	if len(missing) == 0 {
+	if len(absent) == 0 {
 		return reply{200, answer}
 	}
 	answer["numErrors"] = 1
-	answer["errors"] = []any{map[string]any{
-		"status": "error", "category": "OBJECT_NOT_FOUND", "message": "Could not get some CONTACT objects, they may be deleted or not exist. Check that ids are valid.",
-		"context": map[string]any{"ids": missing},
-	}}
+	answer["errors"] = []any{missing(absent...)}
 	return reply{207, answer}
+}
+
+const notFound = "OBJECT_NOT_FOUND"
+
+// missing is the error of ids that no contact has.
+func missing(ids ...string) any {
+	return map[string]any{
+		"status": "error", "category": notFound, "message": "Could not get some CONTACT objects, they may be deleted or not exist. Check that ids are valid.",
+		"context": map[string]any{"ids": ids},
+	}
 }
 
 // lookup finds a contact by a property with unique values, or by its id.
@@ -358,16 +365,25 @@ func (s *Server) lookup(by, value string) string {
 	return ""
 }
 
-// each does a row after the other, and answers 207 if some were refused.
-func (s *Server) each(inputs []input, do func(input) (string, string, string)) reply {
+// each does a row after the other, and answers 207 if some were refused. Of those
+// that were not, an update is documented to tell the contact's id alone.
+func (s *Server) each(inputs []input, traced bool, do func(input) (string, string, string)) reply {
 	results, errs := []any{}, []any{}
 	for _, in := range inputs {
 		id, code, why := do(in)
 		if code == "" {
-			results = append(results, map[string]any{
+			result := map[string]any{
 				"id": id, "properties": maps.Clone(s.contacts[id]), "createdAt": "2026-01-02T03:04:05Z", "updatedAt": "2026-01-02T03:04:05Z",
-				"archived": false, "objectWriteTraceId": in.Trace,
-			})
+				"archived": false,
+			}
+			if traced {
+				result["objectWriteTraceId"] = in.Trace
+			}
+			results = append(results, result)
+			continue
+		}
+		if code == notFound {
+			errs = append(errs, missing(in.ID))
 			continue
 		}
 		errs = append(errs, map[string]any{
@@ -404,7 +420,7 @@ func (s *Server) upsert(in input) (id, code, why string) {
 
 func (s *Server) update(in input) (id, code, why string) {
 	if id = s.lookup(in.IDProperty, in.ID); id == "" {
-		return "", "OBJECT_NOT_FOUND", "no such contact"
+		return "", notFound, "no such contact"
 	}
 	if code, why := s.valid(id, in.Properties); code != "" {
 		return "", code, why

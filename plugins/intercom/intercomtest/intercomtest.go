@@ -287,6 +287,9 @@ func (s *Server) contact(method string, parts []string, body []byte) (any, *apiE
 		}
 		return s.create(body)
 	}
+	if method == http.MethodPost && len(parts) == 1 && parts[0] == "search" {
+		return s.search(body)
+	}
 	if method == http.MethodGet && len(parts) == 2 && parts[0] == "find_by_external_id" {
 		for id, c := range s.contacts {
 			if c.values["external_id"] == parts[1] && !c.archived {
@@ -329,6 +332,41 @@ func (s *Server) contact(method string, parts []string, body []byte) (any, *apiE
 		return map[string]string{"type": "tag", "id": parts[2], "name": s.tags[parts[2]]}, nil
 	}
 	return nil, resourceNotFound
+}
+
+// maxFilters is the most of one group of a search.
+const maxFilters = 15
+
+// search finds contacts by filters of which all match. Other queries than those
+// it does not know.
+func (s *Server) search(body []byte) (any, *apiError) {
+	var in struct {
+		Query struct {
+			Operator string
+			Value    []struct {
+				Field, Operator string
+				Value           any
+			}
+		}
+	}
+	if json.Unmarshal(body, &in) != nil || in.Query.Operator != "AND" || len(in.Query.Value) == 0 || len(in.Query.Value) > maxFilters {
+		return nil, invalid("The query is not valid")
+	}
+	data := []any{}
+	for _, id := range slices.Sorted(maps.Keys(s.contacts)) {
+		c := s.contacts[id]
+		matches := !c.archived
+		for _, f := range in.Query.Value {
+			if f.Operator != "=" || !slices.Contains([]string{"role", "email", "external_id", "name", "phone"}, f.Field) {
+				return nil, invalid("The filter of %s is not valid", f.Field)
+			}
+			matches = matches && c.values[f.Field] == f.Value
+		}
+		if matches {
+			data = append(data, s.show(id))
+		}
+	}
+	return map[string]any{"type": "list", "data": data, "total_count": len(data), "pages": map[string]any{"type": "pages", "page": 1, "per_page": 50, "total_pages": 1}}, nil
 }
 
 func (s *Server) show(id string) any {

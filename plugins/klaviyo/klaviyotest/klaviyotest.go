@@ -87,6 +87,14 @@ func (s *Server) List(id string) {
 	s.lists[id] = map[string]bool{}
 }
 
+// Add makes a profile beside those that are sent.
+func (s *Server) Add(attributes map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.profiles[fmt.Sprintf("01PROFILE%04d", s.next)] = maps.Clone(attributes)
+	s.next++
+}
+
 // Fail has the next requests answered with faults, one each.
 func (s *Server) Fail(faults ...Fault) {
 	s.mu.Lock()
@@ -210,7 +218,7 @@ func (s *Server) handle(r *http.Request, body []byte) (int, any, *apiError) {
 	return 0, nil, &apiError{404, "not_found", "no such resource", "/data/"}
 }
 
-var filter = regexp.MustCompile(`^any\(external_id,(\[.*\])\)$`)
+var filter = regexp.MustCompile(`^any\((external_id|email),(\[.*\])\)$`)
 
 func (s *Server) find(query string) (int, any, *apiError) {
 	data := []any{}
@@ -218,13 +226,13 @@ func (s *Server) find(query string) (int, any, *apiError) {
 		return 200, map[string]any{"data": data}, nil
 	}
 	m := filter.FindStringSubmatch(query)
-	var keys []string
-	if m == nil || json.Unmarshal([]byte(m[1]), &keys) != nil || len(keys) > 100 {
+	var values []string
+	if m == nil || json.Unmarshal([]byte(m[2]), &values) != nil || len(values) > 100 {
 		return 0, nil, invalid("", "invalid filter")
 	}
 	for id, p := range s.profiles {
-		if key, _ := p["external_id"].(string); slices.Contains(keys, key) {
-			data = append(data, map[string]any{"type": "profile", "id": id, "attributes": map[string]any{"external_id": key}})
+		if value, _ := p[m[1]].(string); value != "" && slices.Contains(values, value) {
+			data = append(data, map[string]any{"type": "profile", "id": id, "attributes": map[string]any{m[1]: value}})
 		}
 	}
 	return 200, map[string]any{"data": data}, nil

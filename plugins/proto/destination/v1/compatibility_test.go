@@ -163,9 +163,9 @@ func TestNothingIsBroken(t *testing.T) {
 	const path = "testdata/released.binpb"
 	now := destinationv1.File_destination_v1_destination_proto
 	if *released {
-		image, err := proto.MarshalOptions{Deterministic: true}.Marshal(&descriptorpb.FileDescriptorSet{
-			File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(now)},
-		})
+		file := protodesc.ToFileDescriptorProto(now)
+		file.SourceCodeInfo = &descriptorpb.SourceCodeInfo{} // Buf takes no file without any
+		image, err := proto.MarshalOptions{Deterministic: true}.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
 		if err == nil {
 			err = os.WriteFile(path, image, 0o644)
 		}

@@ -327,7 +327,9 @@ type DescribeResponse struct {
 	// The fields that are the same for every configuration.
 	Fields []*TargetField `protobuf:"bytes,9,rep,name=fields,proto3" json:"fields,omitempty"`
 	// Whether fields beside these are refused.
-	Closed        bool `protobuf:"varint,10,opt,name=closed,proto3" json:"closed,omitempty"`
+	Closed bool `protobuf:"varint,10,opt,name=closed,proto3" json:"closed,omitempty"`
+	// Whether OpenRequest.update_only may be set.
+	UpdateOnly    bool `protobuf:"varint,11,opt,name=update_only,json=updateOnly,proto3" json:"update_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -428,6 +430,13 @@ func (x *DescribeResponse) GetFields() []*TargetField {
 func (x *DescribeResponse) GetClosed() bool {
 	if x != nil {
 		return x.Closed
+	}
+	return false
+}
+
+func (x *DescribeResponse) GetUpdateOnly() bool {
+	if x != nil {
+		return x.UpdateOnly
 	}
 	return false
 }
@@ -829,8 +838,12 @@ func (x *ValidateResponse) GetProblem() *ConfigProblem {
 }
 
 type OpenRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Config        map[string]string      `protobuf:"bytes,1,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Config map[string]string      `protobuf:"bytes,1,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Upserts change what is there, and make nothing: one of a key that is not
+	// there is OUTCOME_SKIPPED and leaves no trace, not even in part. Never set
+	// unless the description says update_only.
+	UpdateOnly    bool `protobuf:"varint,2,opt,name=update_only,json=updateOnly,proto3" json:"update_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -870,6 +883,13 @@ func (x *OpenRequest) GetConfig() map[string]string {
 		return x.Config
 	}
 	return nil
+}
+
+func (x *OpenRequest) GetUpdateOnly() bool {
+	if x != nil {
+		return x.UpdateOnly
+	}
+	return false
 }
 
 type OpenResponse struct {
@@ -1620,7 +1640,7 @@ var File_destination_v1_destination_proto protoreflect.FileDescriptor
 const file_destination_v1_destination_proto_rawDesc = "" +
 	"\n" +
 	" destination/v1/destination.proto\x12\x14sluis.destination.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\xc9\x03\n" +
+	"\x0fDescribeRequest\"\xea\x03\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12?\n" +
@@ -1636,7 +1656,9 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\fegress_hosts\x18\b \x03(\tR\vegressHosts\x129\n" +
 	"\x06fields\x18\t \x03(\v2!.sluis.destination.v1.TargetFieldR\x06fields\x12\x16\n" +
 	"\x06closed\x18\n" +
-	" \x01(\bR\x06closed\"\xbd\x01\n" +
+	" \x01(\bR\x06closed\x12\x1f\n" +
+	"\vupdate_only\x18\v \x01(\bR\n" +
+	"updateOnly\"\xbd\x01\n" +
 	"\vTargetField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\x05types\x18\x02 \x03(\x0e2 .sluis.destination.v1.ColumnTypeR\x05types\x12\x1a\n" +
@@ -1664,9 +1686,11 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"Q\n" +
 	"\x10ValidateResponse\x12=\n" +
-	"\aproblem\x18\x01 \x01(\v2#.sluis.destination.v1.ConfigProblemR\aproblem\"\x8f\x01\n" +
+	"\aproblem\x18\x01 \x01(\v2#.sluis.destination.v1.ConfigProblemR\aproblem\"\xb0\x01\n" +
 	"\vOpenRequest\x12E\n" +
-	"\x06config\x18\x01 \x03(\v2-.sluis.destination.v1.OpenRequest.ConfigEntryR\x06config\x1a9\n" +
+	"\x06config\x18\x01 \x03(\v2-.sluis.destination.v1.OpenRequest.ConfigEntryR\x06config\x12\x1f\n" +
+	"\vupdate_only\x18\x02 \x01(\bR\n" +
+	"updateOnly\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
