@@ -270,8 +270,8 @@ var models = []model{
 		{"identity_map", []string{"node_key", "profile_id"}},
 	}},
 	{"attribution_credits", false, false, 1, []read{
-		{"int_attribution_journeys", []string{"profile_id", "conversion_id", "session_id", "channel", "campaign", "converted_at", "started_at", "place", "visits", "fingerprint", "definition"}},
-		{"conversions", []string{"conversion_id", "profile_id", "value"}},
+		{"int_attribution_journeys", []string{"conversion_id", "session_id", "channel", "campaign", "converted_at", "started_at", "place", "visits"}},
+		{"conversions", []string{"conversion_id", "value"}},
 	}},
 	{"attribution_markov", false, false, 1, []read{{"int_attribution_journeys", []string{"kind", "journey_id", "place", "visits", "conversion_id", "last_started_at", "channel"}}}},
 	{"attribution_shapley", false, false, 1, []read{{"int_attribution_journeys", []string{"kind", "journey_id", "place", "visits", "conversion_id", "last_started_at", "channel"}}}},

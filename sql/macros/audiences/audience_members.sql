@@ -29,7 +29,12 @@
 {%- set base.of = 'choices' -%}
 {%- for given in any_of -%}{%- if as_condition(given)['kind'] not in of_events -%}{%- set base.of = 'people' -%}{%- endif -%}{%- endfor -%}
 {%- endif -%}
-with evidence {{ as_read_again() }} (
+{#- A condition on events reads few of them. What is asked of accounts reads them often. -#}
+{%- set often = namespace(asked=accounts) -%}
+{%- for given in all_of + none_of + any_of -%}
+{%- if as_condition(given)['kind'] == 'account' -%}{%- set often.asked = true -%}{%- endif -%}
+{%- endfor -%}
+with evidence {% if often.asked %}as{% else %}{{ as_read_again() }}{% endif %} (
     select e.*, {% if accounts %}e.group_id as account_id, {% endif %}{{ as_of() }} as as_of
     from {{ consented_events(purpose) }} as e
     where e.occurred_at < {{ as_of() }}

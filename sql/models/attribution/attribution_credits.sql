@@ -12,18 +12,22 @@
 -- one journey at a time. Credits are decimals, of which the last visit
 -- takes what rounding leaves, and a conversion without a visit is unattributed: so
 -- for every model credits add up to the conversions, and values to the revenue.
--- A run shares out those conversions anew whose value, or whose person's visits and
--- conversions, are others than they were shared out by.
+-- A run shares out those conversions anew whose value or visits are others than
+-- they were shared out by.
 with said as (
     select
         c.conversion_id,
-        {{ fingerprint(['c.conversion_id', 'coalesce(c.value, 0)', 'coalesce(j.fingerprint, 0)', "coalesce(j.definition, '')", "'" ~ definition ~ "'"]) }} as fingerprint
+        {{ fingerprint(['c.conversion_id', 'coalesce(c.value, 0)', 'coalesce(j.n, 0)', 'coalesce(j.fingerprint, 0)', "'" ~ definition ~ "'"]) }} as fingerprint
     from {{ ref('conversions') }} as c
     left join (
-        select profile_id, max(fingerprint) as fingerprint, max(definition) as definition
-        from {{ ref('int_attribution_journeys') }}
-        group by profile_id
-    ) as j on j.profile_id = c.profile_id
+        select
+            conversion_id,
+            count(*) as n,
+            bit_xor({{ fingerprint(['session_id', 'place', 'coalesce(' ~ micros('started_at') ~ ', 0)', 'coalesce(' ~ micros('converted_at') ~ ', 0)', 'channel', "coalesce(campaign, '')"]) }}) as fingerprint
+        from {{ ref('attribution_journeys') }}
+        where conversion_id is not null
+        group by conversion_id
+    ) as j on j.conversion_id = c.conversion_id
 ),
 
 changed as (

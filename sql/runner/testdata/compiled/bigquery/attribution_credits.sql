@@ -2,18 +2,22 @@
 -- one journey at a time. Credits are decimals, of which the last visit
 -- takes what rounding leaves, and a conversion without a visit is unattributed: so
 -- for every model credits add up to the conversions, and values to the revenue.
--- A run shares out those conversions anew whose value, or whose person's visits and
--- conversions, are others than they were shared out by.
+-- A run shares out those conversions anew whose value or visits are others than
+-- they were shared out by.
 with said as (
     select
         c.conversion_id,
-        farm_fingerprint(concat(cast(c.conversion_id as string), ' ', cast(coalesce(c.value, 0) as string), ' ', cast(coalesce(j.fingerprint, 0) as string), ' ', cast(coalesce(j.definition, '') as string), ' ', cast('43428a7c512a9b8c3547603319854415' as string))) as fingerprint
+        farm_fingerprint(concat(cast(c.conversion_id as string), ' ', cast(coalesce(c.value, 0) as string), ' ', cast(coalesce(j.n, 0) as string), ' ', cast(coalesce(j.fingerprint, 0) as string), ' ', cast('43428a7c512a9b8c3547603319854415' as string))) as fingerprint
     from sluis_models.conversions as c
     left join (
-        select profile_id, max(fingerprint) as fingerprint, max(definition) as definition
-        from sluis_models.int_attribution_journeys
-        group by profile_id
-    ) as j on j.profile_id = c.profile_id
+        select
+            conversion_id,
+            count(*) as n,
+            bit_xor(farm_fingerprint(concat(cast(session_id as string), ' ', cast(place as string), ' ', cast(coalesce(unix_micros(started_at), 0) as string), ' ', cast(coalesce(unix_micros(converted_at), 0) as string), ' ', cast(channel as string), ' ', cast(coalesce(campaign, '') as string)))) as fingerprint
+        from sluis_models.attribution_journeys
+        where conversion_id is not null
+        group by conversion_id
+    ) as j on j.conversion_id = c.conversion_id
 ),
 
 changed as (

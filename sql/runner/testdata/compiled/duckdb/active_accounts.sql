@@ -1,6 +1,6 @@
 -- Accounts that have an admin, did something within the last two weeks, and bought
 -- something before.
-with evidence as not materialized (
+with evidence as (
     select e.*, e.group_id as account_id, now() as as_of
     from (
     select e.*

@@ -1,5 +1,5 @@
 -- People whose colleague bought something, and who did not.
-with evidence as not materialized (
+with evidence as (
     select e.*, now() as as_of
     from (
     select e.*
