@@ -405,6 +405,7 @@ var grow = []struct{ model, columns string }{
 	{"int_profile_traits", "* EXCLUDE (made_as_of)"},
 	{"int_sessions", "*"},
 	{"int_attribution_journeys", "*"},
+	{"attribution_credits", "*"},
 }
 
 // Models by day, by device and by person are what a full refresh would make of the same, in

@@ -122,7 +122,7 @@ var relations = []relation{
 		"journey_id", "kind", "profile_id", "conversion_id", "converted_at", "place", "visits", "session_id", "started_at", "last_started_at", "channel", "campaign",
 		"fingerprint", "definition",
 	}},
-	{"attribution_credits", 0, ordersPerPerson * (3 + 4*visitsPerOrder), []string{"conversion_id", "model", "session_id", "channel", "campaign", "credit", "value"}},
+	{"attribution_credits", 0, ordersPerPerson * (3 + 4*visitsPerOrder), []string{"conversion_id", "model", "session_id", "channel", "campaign", "credit", "value", "fingerprint"}},
 	{"state", 0, syncs * syncedShare, []string{
 		"sync", "key", "profile_id", "row_hash", "mapping_version", "present", "unsure", "resend", "status", "op", "change_id", "intent",
 		"decision_id", "policy_version", "acked_at", "attempts",

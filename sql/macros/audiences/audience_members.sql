@@ -18,8 +18,23 @@
 {%- set purpose = audience.get('purpose', 'none') -%}
 {%- set accounts = audience.get('entity') == 'account' -%}
 {%- set key = 'account_id' if accounts else 'profile_id' -%}
-{%- set base = 'companies' if accounts else 'people' -%}
-with evidence as (
+{#- Whom the conditions are asked of. Who fulfils one of events is among the people, and
+    was not met later than that: then nobody else is looked for among all events. -#}
+{%- set base = namespace(of='companies' if accounts else 'people') -%}
+{%- set of_events = ['did', 'then_within', 'trait'] -%}
+{%- for given in all_of -%}
+{%- if base.of == 'people' and as_condition(given)['kind'] in of_events -%}{%- set base.of = 'condition_' ~ loop.index -%}{%- endif -%}
+{%- endfor -%}
+{%- if base.of == 'people' and any_of -%}
+{%- set base.of = 'choices' -%}
+{%- for given in any_of -%}{%- if as_condition(given)['kind'] not in of_events -%}{%- set base.of = 'people' -%}{%- endif -%}{%- endfor -%}
+{%- endif -%}
+{#- A condition on events reads few of them. What is asked of accounts reads them often. -#}
+{%- set often = namespace(asked=accounts) -%}
+{%- for given in all_of + none_of + any_of -%}
+{%- if as_condition(given)['kind'] == 'account' -%}{%- set often.asked = true -%}{%- endif -%}
+{%- endfor -%}
+with evidence {% if often.asked %}as{% else %}{{ as_read_again() }}{% endif %} (
     select e.*, {% if accounts %}e.group_id as account_id, {% endif %}{{ as_of() }} as as_of
     from {{ consented_events(purpose) }} as e
     where e.occurred_at < {{ as_of() }}
@@ -67,20 +82,20 @@ choices as (
 {% endif %}
 matched as (
     select
-        {{ base }}.{{ key }},
-        greatest({{ base }}.met_at
-            {%- for given in all_of %}{% set condition = as_condition(given) %}{% if condition['kind'] != 'did_not' %}, condition_{{ loop.index }}.met_at{% endif %}{% endfor %}
-            {%- if any_of %}, coalesce(choices.met_at, {{ base }}.met_at){% endif %}) as entered_at
-    from {{ base }}
-    {%- for given in all_of %}
+        {{ base.of }}.{{ key }},
+        greatest({{ base.of }}.met_at
+            {%- for given in all_of %}{% set condition = as_condition(given) %}{% if condition['kind'] != 'did_not' and base.of != 'condition_' ~ loop.index %}, condition_{{ loop.index }}.met_at{% endif %}{% endfor %}
+            {%- if any_of and base.of != 'choices' %}, coalesce(choices.met_at, {{ base.of }}.met_at){% endif %}) as entered_at
+    from {{ base.of }}
+    {%- for given in all_of %}{% if base.of != 'condition_' ~ loop.index %}
     {%- set condition = as_condition(given) %}
-    {% if condition['kind'] == 'did_not' %}left {% endif %}join condition_{{ loop.index }} on condition_{{ loop.index }}.{{ key }} = {{ base }}.{{ key }}
-    {%- endfor %}
+    {% if condition['kind'] == 'did_not' %}left {% endif %}join condition_{{ loop.index }} on condition_{{ loop.index }}.{{ key }} = {{ base.of }}.{{ key }}
+    {%- endif %}{% endfor %}
     {%- for given in none_of %}
-    left join exception_{{ loop.index }} on exception_{{ loop.index }}.{{ key }} = {{ base }}.{{ key }}
+    left join exception_{{ loop.index }} on exception_{{ loop.index }}.{{ key }} = {{ base.of }}.{{ key }}
     {%- endfor %}
-    {%- if any_of %}
-    join choices on choices.{{ key }} = {{ base }}.{{ key }}
+    {%- if any_of and base.of != 'choices' %}
+    join choices on choices.{{ key }} = {{ base.of }}.{{ key }}
     {%- endif %}
     where true
     {%- for given in all_of %}

@@ -1,9 +1,53 @@
+{{ config(
+    materialized='incremental',
+    on_schema_change='fail',
+    incremental_strategy=replace_groups(),
+    unique_key='conversion_id',
+    post_hook="{{ remove_husks('model') }}"
+) }}
+{%- set names = visit_models() -%}
+{#- Other models make all anew. -#}
+{%- set definition = local_md5(names | join('; ') ~ '; ' ~ var('half_life_days')) -%}
 -- Which visits of its journey a conversion is owed to, by each model that looks at
 -- one journey at a time. Credits are decimals, of which the last visit
 -- takes what rounding leaves, and a conversion without a visit is unattributed: so
 -- for every model credits add up to the conversions, and values to the revenue.
-{%- set names = visit_models() %}
-with journeys as (
+-- A run shares out those conversions anew whose value or visits are others than
+-- they were shared out by.
+with said as (
+    select
+        c.conversion_id,
+        {{ fingerprint(['c.conversion_id', 'coalesce(c.value, 0)', 'coalesce(j.n, 0)', 'coalesce(j.fingerprint, 0)', "'" ~ definition ~ "'"]) }} as fingerprint
+    from {{ ref('conversions') }} as c
+    left join (
+        select
+            conversion_id,
+            count(*) as n,
+            bit_xor({{ fingerprint(['session_id', 'place', 'coalesce(' ~ micros('started_at') ~ ', 0)', 'coalesce(' ~ micros('converted_at') ~ ', 0)', 'channel', "coalesce(campaign, '')"]) }}) as fingerprint
+        from {{ ref('attribution_journeys') }}
+        where conversion_id is not null
+        group by conversion_id
+    ) as j on j.conversion_id = c.conversion_id
+),
+
+changed as (
+    {%- if is_incremental() %}
+    select coalesce(s.conversion_id, t.conversion_id) as conversion_id, s.fingerprint
+    from said as s
+    full outer join (select conversion_id, max(fingerprint) as fingerprint from {{ this }} group by conversion_id) as t on t.conversion_id = s.conversion_id
+    where s.fingerprint is distinct from t.fingerprint
+    {%- else %}
+    select conversion_id, fingerprint from said
+    {%- endif %}
+),
+
+owed as (
+    select c.conversion_id, c.value
+    from {{ ref('conversions') }} as c
+    join changed as h on h.conversion_id = c.conversion_id
+),
+
+journeys as (
     select
         j.conversion_id,
         c.value,
@@ -15,7 +59,7 @@ with journeys as (
         j.visits,
         count(*) over (partition by j.conversion_id, j.channel) as of_channel
     from {{ ref('attribution_journeys') }} as j
-    join {{ ref('conversions') }} as c on c.conversion_id = j.conversion_id
+    join owed as c on c.conversion_id = j.conversion_id
 ),
 
 placed as (
@@ -78,23 +122,38 @@ credits as (
         cast(r.share + case when r.place = r.visits then 1 - sum(r.share) over (partition by r.conversion_id, r.model) else 0 end as {{ exact() }}) as credit,
         cast(r.part + case when r.place = r.visits then r.value - sum(r.part) over (partition by r.conversion_id, r.model) else 0 end as {{ exact() }}) as value
     from rounded as r
+),
+
+shared as (
+    select conversion_id, model, session_id, channel, campaign, credit, value
+    from credits
+    where credit <> 0 or value <> 0
+
+    union all
+
+    select
+        c.conversion_id,
+        m.model,
+        cast(null as string) as session_id,
+        'unattributed' as channel,
+        cast(null as string) as campaign,
+        cast(1 as {{ exact() }}) as credit,
+        cast(c.value as {{ exact() }}) as value
+    from owed as c
+    cross join models as m
+    left join (select distinct conversion_id from journeys) as j on j.conversion_id = c.conversion_id
+    where j.conversion_id is null
 )
 
-select conversion_id, model, session_id, channel, campaign, credit, value
-from credits
-where credit <> 0 or value <> 0
-
-union all
-
+-- A conversion that is no more has a row of nothing else, by which its old ones go.
 select
-    c.conversion_id,
-    m.model,
-    cast(null as string) as session_id,
-    'unattributed' as channel,
-    cast(null as string) as campaign,
-    cast(1 as {{ exact() }}) as credit,
-    cast(c.value as {{ exact() }}) as value
-from {{ ref('conversions') }} as c
-cross join models as m
-left join (select distinct conversion_id from journeys) as j on j.conversion_id = c.conversion_id
-where j.conversion_id is null
+    h.conversion_id,
+    s.model,
+    s.session_id,
+    s.channel,
+    s.campaign,
+    s.credit,
+    s.value,
+    h.fingerprint
+from changed as h
+left join shared as s on s.conversion_id = h.conversion_id

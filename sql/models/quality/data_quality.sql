@@ -28,10 +28,14 @@ with copied as (
 ),
 
 off_plan as (
-    select distinct event_id, spool_id, spool_offset
-    from {{ source('sluis', 'events') }}
-    cross join {{ unnest('violations', 'violation') }}
-    where received_at >= {{ add_hours(as_of(), '-24 * ' ~ var('quality_days')) }} and violation is not null
+    select distinct e.event_id, e.spool_id, e.spool_offset
+    from (
+        select event_id, spool_id, spool_offset, violations
+        from {{ source('sluis', 'events') }}
+        where received_at >= {{ add_hours(as_of(), '-24 * ' ~ var('quality_days')) }} and array_length(violations) > 0
+    ) as e
+    cross join {{ unnest('e.violations', 'violation') }}
+    where violation is not null
 ),
 
 identified as (
@@ -62,7 +66,7 @@ counted as (
         {%- for check in checks %},
         countif(asked_{{ loop.index }}) as asked_{{ loop.index }},
         countif(bad_{{ loop.index }}) as bad_{{ loop.index }},
-        {{ distinct_list('case when bad_' ~ loop.index ~ ' then event_id end', 5) }} as sample_{{ loop.index }}
+        {{ lowest_list('case when bad_' ~ loop.index ~ ' then event_id end', 5) }} as sample_{{ loop.index }}
         {%- endfor %}
     from recent
     group by source_id

@@ -14,6 +14,7 @@ with signals as (
         {%- endfor %}
     from {{ consented_events(var('scores_purpose')) }} as e
     where occurred_at < {{ as_of() }} and occurred_at >= {{ add_hours(as_of(), '-24 * 20 * ' ~ var('intent_half_life_days')) }}
+        and ({% for signal in var('intent_signals') %}{% if not loop.first %} or {% endif %}({{ signal['where'] }}){% endfor %})
 )
 {% for topic in topics %}
 {% if not loop.first %}union all

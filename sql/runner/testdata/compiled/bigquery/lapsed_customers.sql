@@ -33,11 +33,10 @@ condition_2 as (
 
 matched as (
     select
-        people.profile_id,
-        greatest(people.met_at, condition_1.met_at) as entered_at
-    from people
-    join condition_1 on condition_1.profile_id = people.profile_id
-    left join condition_2 on condition_2.profile_id = people.profile_id
+        condition_1.profile_id,
+        greatest(condition_1.met_at) as entered_at
+    from condition_1
+    left join condition_2 on condition_2.profile_id = condition_1.profile_id
     where true
         and condition_2.profile_id is null
 ),

@@ -14,6 +14,7 @@ with signals as (
     where coalesce('personalization' in unnest(e.purposes), false)
 ) as e
     where occurred_at < current_timestamp() and occurred_at >= timestamp_add(current_timestamp(), interval -24 * 20 * 7 hour)
+        and ((page_path = '/pricing') or (event = 'Product Added') or (event = 'Checkout Started') or (event = 'Live Chat Started'))
 )
 
 select

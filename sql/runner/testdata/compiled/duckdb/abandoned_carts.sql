@@ -1,6 +1,6 @@
 -- People who put something into a cart within the last week, and bought nothing
 -- after that.
-with evidence as (
+with evidence as not materialized (
     select e.*, now() as as_of
     from (
     select e.*
@@ -43,11 +43,10 @@ exception_1 as (
 
 matched as (
     select
-        people.profile_id,
-        greatest(people.met_at, condition_1.met_at) as entered_at
-    from people
-    join condition_1 on condition_1.profile_id = people.profile_id
-    left join exception_1 on exception_1.profile_id = people.profile_id
+        condition_1.profile_id,
+        greatest(condition_1.met_at) as entered_at
+    from condition_1
+    left join exception_1 on exception_1.profile_id = condition_1.profile_id
     where true
         and exception_1.profile_id is null
 ),

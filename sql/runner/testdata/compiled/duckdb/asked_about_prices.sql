@@ -1,5 +1,5 @@
 -- People who started a chat within two hours of looking at the prices.
-with evidence as (
+with evidence as not materialized (
     select e.*, now() as as_of
     from (
     select e.*
@@ -35,10 +35,9 @@ condition_1 as (
 
 matched as (
     select
-        people.profile_id,
-        greatest(people.met_at, condition_1.met_at) as entered_at
-    from people
-    join condition_1 on condition_1.profile_id = people.profile_id
+        condition_1.profile_id,
+        greatest(condition_1.met_at) as entered_at
+    from condition_1
     where true
 ),
 

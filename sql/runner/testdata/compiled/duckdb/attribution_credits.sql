@@ -2,7 +2,35 @@
 -- one journey at a time. Credits are decimals, of which the last visit
 -- takes what rounding leaves, and a conversion without a visit is unattributed: so
 -- for every model credits add up to the conversions, and values to the revenue.
-with journeys as (
+-- A run shares out those conversions anew whose value or visits are others than
+-- they were shared out by.
+with said as (
+    select
+        c.conversion_id,
+        cast(hash(c.conversion_id, coalesce(c.value, 0), coalesce(j.n, 0), coalesce(j.fingerprint, 0), '43428a7c512a9b8c3547603319854415') >> 1 as int64) as fingerprint
+    from sluis_models.conversions as c
+    left join (
+        select
+            conversion_id,
+            count(*) as n,
+            bit_xor(cast(hash(session_id, place, coalesce(epoch_us(started_at), 0), coalesce(epoch_us(converted_at), 0), channel, coalesce(campaign, '')) >> 1 as int64)) as fingerprint
+        from sluis_models.attribution_journeys
+        where conversion_id is not null
+        group by conversion_id
+    ) as j on j.conversion_id = c.conversion_id
+),
+
+changed as (
+    select conversion_id, fingerprint from said
+),
+
+owed as (
+    select c.conversion_id, c.value
+    from sluis_models.conversions as c
+    join changed as h on h.conversion_id = c.conversion_id
+),
+
+journeys as (
     select
         j.conversion_id,
         c.value,
@@ -14,7 +42,7 @@ with journeys as (
         j.visits,
         count(*) over (partition by j.conversion_id, j.channel) as of_channel
     from sluis_models.attribution_journeys as j
-    join sluis_models.conversions as c on c.conversion_id = j.conversion_id
+    join owed as c on c.conversion_id = j.conversion_id
 ),
 
 placed as (
@@ -81,23 +109,38 @@ credits as (
         cast(r.share + case when r.place = r.visits then 1 - sum(r.share) over (partition by r.conversion_id, r.model) else 0 end as decimal(38, 9)) as credit,
         cast(r.part + case when r.place = r.visits then r.value - sum(r.part) over (partition by r.conversion_id, r.model) else 0 end as decimal(38, 9)) as value
     from rounded as r
+),
+
+shared as (
+    select conversion_id, model, session_id, channel, campaign, credit, value
+    from credits
+    where credit <> 0 or value <> 0
+
+    union all
+
+    select
+        c.conversion_id,
+        m.model,
+        cast(null as string) as session_id,
+        'unattributed' as channel,
+        cast(null as string) as campaign,
+        cast(1 as decimal(38, 9)) as credit,
+        cast(c.value as decimal(38, 9)) as value
+    from owed as c
+    cross join models as m
+    left join (select distinct conversion_id from journeys) as j on j.conversion_id = c.conversion_id
+    where j.conversion_id is null
 )
 
-select conversion_id, model, session_id, channel, campaign, credit, value
-from credits
-where credit <> 0 or value <> 0
-
-union all
-
+-- A conversion that is no more has a row of nothing else, by which its old ones go.
 select
-    c.conversion_id,
-    m.model,
-    cast(null as string) as session_id,
-    'unattributed' as channel,
-    cast(null as string) as campaign,
-    cast(1 as decimal(38, 9)) as credit,
-    cast(c.value as decimal(38, 9)) as value
-from sluis_models.conversions as c
-cross join models as m
-left join (select distinct conversion_id from journeys) as j on j.conversion_id = c.conversion_id
-where j.conversion_id is null
+    h.conversion_id,
+    s.model,
+    s.session_id,
+    s.channel,
+    s.campaign,
+    s.credit,
+    s.value,
+    h.fingerprint
+from changed as h
+left join shared as s on s.conversion_id = h.conversion_id

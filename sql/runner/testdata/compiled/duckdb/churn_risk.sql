@@ -1,6 +1,6 @@
 -- People who bought more than once, and are later than their habit by so much that
 -- they may not come back.
-with evidence as (
+with evidence as not materialized (
     select e.*, now() as as_of
     from (
     select e.*

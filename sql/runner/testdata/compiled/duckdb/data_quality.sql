@@ -9,10 +9,14 @@ with copied as (
 ),
 
 off_plan as (
-    select distinct event_id, spool_id, spool_offset
-    from sluis.events
-    cross join unnest(violations) as violation_list(violation)
-    where received_at >= (now() + to_hours(-24 * 30)) and violation is not null
+    select distinct e.event_id, e.spool_id, e.spool_offset
+    from (
+        select event_id, spool_id, spool_offset, violations
+        from sluis.events
+        where received_at >= (now() + to_hours(-24 * 30)) and array_length(violations) > 0
+    ) as e
+    cross join unnest(e.violations) as violation_list(violation)
+    where violation is not null
 ),
 
 identified as (
@@ -58,34 +62,34 @@ counted as (
         source_id,
         countif(asked_1) as asked_1,
         countif(bad_1) as bad_1,
-        coalesce(array_agg(distinct case when bad_1 then event_id end order by case when bad_1 then event_id end) filter (where case when bad_1 then event_id end is not null), [])[1:5] as sample_1,
+        coalesce(min(case when bad_1 then event_id end, 5), []) as sample_1,
         countif(asked_2) as asked_2,
         countif(bad_2) as bad_2,
-        coalesce(array_agg(distinct case when bad_2 then event_id end order by case when bad_2 then event_id end) filter (where case when bad_2 then event_id end is not null), [])[1:5] as sample_2,
+        coalesce(min(case when bad_2 then event_id end, 5), []) as sample_2,
         countif(asked_3) as asked_3,
         countif(bad_3) as bad_3,
-        coalesce(array_agg(distinct case when bad_3 then event_id end order by case when bad_3 then event_id end) filter (where case when bad_3 then event_id end is not null), [])[1:5] as sample_3,
+        coalesce(min(case when bad_3 then event_id end, 5), []) as sample_3,
         countif(asked_4) as asked_4,
         countif(bad_4) as bad_4,
-        coalesce(array_agg(distinct case when bad_4 then event_id end order by case when bad_4 then event_id end) filter (where case when bad_4 then event_id end is not null), [])[1:5] as sample_4,
+        coalesce(min(case when bad_4 then event_id end, 5), []) as sample_4,
         countif(asked_5) as asked_5,
         countif(bad_5) as bad_5,
-        coalesce(array_agg(distinct case when bad_5 then event_id end order by case when bad_5 then event_id end) filter (where case when bad_5 then event_id end is not null), [])[1:5] as sample_5,
+        coalesce(min(case when bad_5 then event_id end, 5), []) as sample_5,
         countif(asked_6) as asked_6,
         countif(bad_6) as bad_6,
-        coalesce(array_agg(distinct case when bad_6 then event_id end order by case when bad_6 then event_id end) filter (where case when bad_6 then event_id end is not null), [])[1:5] as sample_6,
+        coalesce(min(case when bad_6 then event_id end, 5), []) as sample_6,
         countif(asked_7) as asked_7,
         countif(bad_7) as bad_7,
-        coalesce(array_agg(distinct case when bad_7 then event_id end order by case when bad_7 then event_id end) filter (where case when bad_7 then event_id end is not null), [])[1:5] as sample_7,
+        coalesce(min(case when bad_7 then event_id end, 5), []) as sample_7,
         countif(asked_8) as asked_8,
         countif(bad_8) as bad_8,
-        coalesce(array_agg(distinct case when bad_8 then event_id end order by case when bad_8 then event_id end) filter (where case when bad_8 then event_id end is not null), [])[1:5] as sample_8,
+        coalesce(min(case when bad_8 then event_id end, 5), []) as sample_8,
         countif(asked_9) as asked_9,
         countif(bad_9) as bad_9,
-        coalesce(array_agg(distinct case when bad_9 then event_id end order by case when bad_9 then event_id end) filter (where case when bad_9 then event_id end is not null), [])[1:5] as sample_9,
+        coalesce(min(case when bad_9 then event_id end, 5), []) as sample_9,
         countif(asked_10) as asked_10,
         countif(bad_10) as bad_10,
-        coalesce(array_agg(distinct case when bad_10 then event_id end order by case when bad_10 then event_id end) filter (where case when bad_10 then event_id end is not null), [])[1:5] as sample_10
+        coalesce(min(case when bad_10 then event_id end, 5), []) as sample_10
     from recent
     group by source_id
 ),

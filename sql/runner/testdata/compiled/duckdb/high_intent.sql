@@ -1,6 +1,6 @@
 -- People of whom score_intent says that they are about to buy, and who did not
 -- within the last month.
-with evidence as (
+with evidence as not materialized (
     select e.*, now() as as_of
     from (
     select e.*

@@ -14,6 +14,7 @@ with signals as (
     where coalesce(list_contains(e.purposes, 'personalization'), false)
 ) as e
     where occurred_at < now() and occurred_at >= (now() + to_hours(-24 * 20 * 7))
+        and ((page_path = '/pricing') or (event = 'Product Added') or (event = 'Checkout Started') or (event = 'Live Chat Started'))
 )
 
 select
