@@ -134,7 +134,7 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 			strings.Contains(metrics, `sluis_sync_state_rows{state="present",sync="pricing_and_chat_webhook"} 1`+"\n")
 	})
 	p.terminate(t)
-	removal := regexp.MustCompile(`(?m)^turn\n(  .*\n)*  models build\n(  .*\n)*  sync withdraw .* run\.removed=1 .* sync\.name=pricing_and_chat_webhook\n    plan .*\n    apply .*\n      plugin start\n`)
+	removal := regexp.MustCompile(`(?m)^turn\n(  .*\n)*  models build\n    (seed|model) node\.name=\w+ node\.rows=.*\n(  .*\n)*  sync withdraw .* run\.removed=1 .* sync\.name=pricing_and_chat_webhook\n    plan .*\n    apply .*\n      plugin start\n`)
 	if tree := traces.Tree(); !removal.MatchString(tree) {
 		t.Errorf("the traces are\n%s", tree)
 	}
