@@ -146,7 +146,7 @@ func (s *tracedSync) exec(t *testing.T, statements ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close() //nolint:errcheck // the test ends soon
+	defer db.Close()
 	for _, statement := range statements {
 		if err := db.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
