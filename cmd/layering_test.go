@@ -92,19 +92,21 @@ var allowed = map[string][]string{
 	"cmd/internal/benchsync":   {"plugins/destination", "plugins/file", "plugins/host", "plugins/postgres", "plugins/postgres/postgrestest", "sql/duckdb", "sql/warehouse", "sync"},
 	"cmd/internal/benchmodels": {"sql", "sql/duckdb", "sql/runner", "sql/warehouse"},
 	"cmd/internal/bench":       {"cmd/internal/edge", "collector", "collector/spool", "consent", "consent/seal"},
-	"cmd/internal/alert":       {"cmd/internal/workspace", "plugins/webhook", "sync"},
+	"cmd/internal/alert":       {"cmd/internal/tracing", "cmd/internal/workspace", "plugins/webhook", "sync"},
 	"cmd/internal/canary":      {},
 	"cmd/internal/generate":    {},
 	"cmd/internal/scale":       {},
+	"cmd/internal/tracing":     {},
 	"cmd/internal/workspace":   {"collector", "collector/limit", "collector/visitor", "consent", "consent/seal", "consent/seal/vault", "sql/warehouse"},
 	"cmd/internal/edge":        {"consent/record", "consent/seal/remote", "collector/bigquery", "collector/metrics", "sql/warehouse", "cmd/internal/workspace", "collector", "collector/spool", "collector/visitor", "consent/seal"},
 	"cmd/internal/subject":     {"cmd/internal/edge", "cmd/internal/workspace", "collector", "collector/spool", "consent", "consent/record", "consent/seal", "sql/warehouse", "sync"},
 	"cmd/sluis-collector":      {"cmd/internal/edge", "cmd/internal/workspace"},
 	"cmd/sluis": {
-		"cmd/internal/alert", "cmd/internal/canary", "cmd/internal/edge", "cmd/internal/generate", "cmd/internal/subject", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
+		"cmd/internal/alert", "cmd/internal/canary", "cmd/internal/edge", "cmd/internal/generate", "cmd/internal/subject", "cmd/internal/tracing", "cmd/internal/workspace", "collector", "collector/bigquery", "collector/metrics", "collector/personal/corpus", "collector/snippet", "collector/spool", "consent", "consent/gpp", "consent/record", "consent/seal", "consent/seal/remote", "consent/seal/vault", "consent/tcf",
 		"plugins/destination", "plugins/destination/destinationtest", "plugins/file", "plugins/googleads", "plugins/host", "plugins/hubspot", "plugins/intercom", "plugins/klaviyo", "plugins/meta", "plugins/postgres", "plugins/slack", "plugins/webhook",
 		"sql", "sql/bigquery", "sql/duckdb", "sql/runner", "sql/runner/artifact", "sql/runner/docs", "sql/warehouse", "sync",
 	},
+	"cmd/internal/tracing/tracingtest": {},
 }
 
 // owners are the dependencies with weight, and the packages that alone may
@@ -124,7 +126,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-plugin":                 {"plugins/destination", "plugins/host", "plugins/proto/destination/v1"},
 	"cloud.google.com/go/bigquery":                   {"sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},
 	"google.golang.org/grpc":                         {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "sql/bigquery", "collector/bigquery", "collector/bigquery/storagetest"},
-	"google.golang.org/protobuf":                     {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "collector/bigquery", "collector/bigquery/storagetest"},
+	"google.golang.org/protobuf":                     {"plugins/destination", "plugins/host", "plugins/proto/destination/v1", "collector/bigquery", "collector/bigquery/storagetest", "cmd/internal/tracing/tracingtest"},
 	"google.golang.org/api":                          {"sql/bigquery", "sql/bigquery/identity", "collector/bigquery", "plugins/googleads", "plugins/googleads/googleadstest"},
 	"cloud.google.com/go/auth":                       {"sql/bigquery/identity", "plugins/googleads"},
 	"github.com/jackc/pgx":                           {"plugins/postgres"},
@@ -137,6 +139,10 @@ var owners = map[string][]string{
 	"github.com/oschwald/maxminddb-golang":           {"collector/visitor"},
 	"github.com/adhocore/gronx":                      {"sync"},
 	"golang.org/x/time":                              {"collector/limit", "consent/seal/remote"},
+	"go.opentelemetry.io/otel":                       {"cmd/internal/alert", "cmd/internal/tracing", "cmd/sluis", "sync"}, // the API
+	"go.opentelemetry.io/otel/exporters":             {"cmd/internal/tracing"},
+	"go.opentelemetry.io/otel/sdk":                   {"cmd/internal/tracing"},
+	"go.opentelemetry.io/proto":                      {"cmd/internal/tracing/tracingtest"},
 }
 
 // TestLayering reads the import blocks of every file, so that the test cache

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -57,7 +60,9 @@ func (e *StaleError) Error() string {
 
 // Run plans and applies. It is what a scheduler calls, at any interval.
 // Whatever a run before it left undone becomes part of the new plan.
-func (e *Syncer) Run(ctx context.Context, s Sync, o Options) (Run, error) {
+func (e *Syncer) Run(ctx context.Context, s Sync, o Options) (done Run, err error) {
+	ctx, span := startSync(ctx, "sync run", s)
+	defer func() { endRun(span, done, err) }()
 	r, err := e.begin(ctx, s)
 	if err != nil {
 		return Run{}, err
@@ -65,7 +70,7 @@ func (e *Syncer) Run(ctx context.Context, s Sync, o Options) (Run, error) {
 	if err := r.settle(ctx); err != nil {
 		return Run{}, errors.Join(err, r.end(ctx))
 	}
-	done, err := r.planAndApply(ctx, o)
+	done, err = r.planAndApply(ctx, o)
 	return done, errors.Join(err, r.end(ctx))
 }
 
@@ -94,12 +99,14 @@ func (r *run) planAndApply(ctx context.Context, o Options) (Run, error) {
 // [*HeldError], after all else was sent, if a guard holds removals back.
 //
 // When ctx ends, the batch in flight is finished and recorded first.
-func (e *Syncer) Apply(ctx context.Context, s Sync, planID string, o Options) (Run, error) {
+func (e *Syncer) Apply(ctx context.Context, s Sync, planID string, o Options) (done Run, err error) {
+	ctx, span := startSync(ctx, "sync apply", s)
+	defer func() { endRun(span, done, err) }()
 	r, err := e.begin(ctx, s)
 	if err != nil {
 		return Run{}, err
 	}
-	done, err := r.apply(ctx, planID, o)
+	done, err = r.apply(ctx, planID, o)
 	return done, errors.Join(err, r.end(ctx))
 }
 
@@ -122,12 +129,14 @@ type application struct {
 	accepted    bool // something was accepted, so that there is a receipt to ask about
 }
 
-func (r *run) apply(ctx context.Context, planID string, o Options) (Run, error) {
+func (r *run) apply(ctx context.Context, planID string, o Options) (_ Run, err error) {
+	ctx, span := startSpan(ctx, "apply", trace.WithAttributes(attribute.String("sluis.plan.id", planID)))
+	defer func() { endSpan(span, err) }()
 	a := &application{run: r, options: o}
 	if err := a.prepare(ctx, planID); err != nil {
 		return Run{}, err
 	}
-	err := a.start(ctx)
+	err = a.start(ctx)
 	if err == nil && a.planned > 0 {
 		err = a.deliver(ctx)
 	}
@@ -286,8 +295,7 @@ func (a *application) deliver(ctx context.Context) (err error) {
 	if err := a.release(); err != nil {
 		return err
 	}
-	a.target, err = a.config.Connect(ctx, a.sync)
-	if err != nil {
+	if a.target, err = a.connect(ctx); err != nil {
 		return fmt.Errorf("sync %s: start the destination %s: %w", a.Sync, a.sync.Destination, err)
 	}
 	defer func() { err = errors.Join(err, a.closeTarget(ctx)) }()
@@ -324,27 +332,38 @@ func (a *application) deliver(ctx context.Context) (err error) {
 	return a.settleNow(ctx)
 }
 
+// connect starts the destination.
+func (r *run) connect(ctx context.Context) (_ destination.Destination, err error) {
+	ctx, span := startSpan(ctx, "plugin start")
+	defer func() { endSpan(span, err) }()
+	target, err := r.config.Connect(ctx, r.sync)
+	return target, classify("plugin_start", err)
+}
+
 // openTarget opens a destination as the sync's mode says, as far as it can.
-func (r *run) openTarget(ctx context.Context, target destination.Destination) error {
+func (r *run) openTarget(ctx context.Context, target destination.Destination) (err error) {
+	ctx, span := startSpan(ctx, "plugin open")
+	defer func() { endSpan(span, err) }()
 	ctx, cancel := context.WithTimeout(ctx, r.config.WriteTimeout)
 	defer cancel()
 	updateOnly := r.sync.Mode == ModeUpdate && target.Describe().UpdateOnly
 	if err := destination.Open(ctx, target, r.sync.Config, updateOnly); err != nil {
-		return fmt.Errorf("%s: open the destination %s: %w", r.sync.File, r.sync.Destination, err)
+		return fmt.Errorf("%s: open the destination %s: %w", r.sync.File, r.sync.Destination, classify("plugin_open", err))
 	}
 	return nil
 }
 
 // closeTarget ends the destination. Only then is all that it reported as
 // delivered durable there; if it fails, the run's rows are sent once more.
-func (a *application) closeTarget(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx)
+func (a *application) closeTarget(ctx context.Context) (err error) {
+	ctx, span := startSpan(context.WithoutCancel(ctx), "plugin close")
+	defer func() { endSpan(span, err) }()
 	if err := a.release(); err != nil {
 		return err
 	}
 	closing, cancel := context.WithTimeout(ctx, a.config.WriteTimeout)
 	defer cancel()
-	err := a.target.Close(closing)
+	err = classify("plugin_close", a.target.Close(closing))
 	if err == nil {
 		return nil
 	}

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/sluis-cdp/sluis/plugins/destination"
 )
 
@@ -45,7 +48,9 @@ const (
 
 // batch sends the changes first to last, and again those that the destination
 // could not take for now, as often as the configuration says.
-func (a *application) batch(ctx context.Context, first, last int64) error {
+func (a *application) batch(ctx context.Context, first, last int64) (err error) {
+	ctx, span := startBatch(ctx)
+	defer func() { span.end(err) }()
 	var again []int64 // nil means all
 	for attempt := 1; ; attempt++ {
 		rows, err := a.fetch(ctx, first, last, again)
@@ -58,18 +63,20 @@ func (a *application) batch(ctx context.Context, first, last int64) error {
 		if a.config.Now().Add(a.config.WriteTimeout).After(a.until) {
 			return fmt.Errorf("sync %s: %w", a.Sync, ErrLeaseLost) // or will, before the destination answers
 		}
-		pause := a.send(ctx, rows)
+		asked := a.send(ctx, rows)
+		span.sent(rows)
 		if err := a.record(ctx, rows); err != nil {
 			return err
 		}
 		again = a.unsettled(rows)
-		pause = max(pause, a.backoff(attempt))
+		pause := max(asked, a.backoff(attempt))
 		if len(again) == 0 || attempt == a.config.Attempts || pause > a.config.RetryMax {
 			return a.leave(rows, again)
 		}
 		if err := a.release(); err != nil {
 			return err
 		}
+		span.waits(pause, asked > 0, len(again))
 		if err := a.config.Wait(ctx, pause); err != nil {
 			a.Failed += int64(len(again))
 			return fmt.Errorf("sync %s: stopped; plan %s can be applied again: %w", a.Sync, a.PlanID, err)
@@ -91,8 +98,8 @@ func (a *application) leave(rows []*row, again []int64) error {
 		return nil
 	}
 	last := rows[len(rows)-1]
-	return fmt.Errorf("sync %s: the destination %s took nothing of %d batches in a row (last: %s %s): stopped; the next run goes on where this one ended",
-		a.Sync, a.sync.Destination, maxRefused, last.code, last.message)
+	return classify("refused", fmt.Errorf("sync %s: the destination %s took nothing of %d batches in a row (last: %s %s): stopped; the next run goes on where this one ended",
+		a.Sync, a.sync.Destination, maxRefused, last.code, last.message))
 }
 
 // backoff is a random pause of up to twice as much with each attempt, so that
@@ -133,14 +140,9 @@ func (a *application) repeatable(r *row) bool {
 // returns how long the destination wants to be left alone. Once it has begun it
 // is not stopped by ctx, since the outcome would be lost.
 func (a *application) send(ctx context.Context, rows []*row) time.Duration {
-	batch := a.compose(rows)
-	results, err := a.write(ctx, batch)
+	results, code, err := a.write(ctx, a.compose(rows))
 	if err != nil {
-		a.settle(rows, codeWriteFailed, err)
-		return 0
-	}
-	if err := batch.CheckResults(results); err != nil {
-		a.settle(rows, codeBadAnswer, err)
+		a.settle(rows, code, err)
 		return 0
 	}
 	var pause time.Duration
@@ -164,10 +166,20 @@ func (a *application) settle(rows []*row, code string, err error) {
 	}
 }
 
-func (a *application) write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.config.WriteTimeout)
+// write calls the destination. An error has a code.
+func (a *application) write(ctx context.Context, batch destination.Batch) (results []destination.Result, code string, err error) {
+	ctx, span := startSpan(context.WithoutCancel(ctx), "write", trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.Int("sluis.batch.rows", len(batch.Changes))))
+	defer func() { endSpanAs(span, code) }()
+	ctx, cancel := context.WithTimeout(ctx, a.config.WriteTimeout)
 	defer cancel()
-	return a.target.Write(ctx, batch)
+	if results, err = a.target.Write(ctx, batch); err != nil {
+		return nil, codeWriteFailed, err
+	}
+	if err = batch.CheckResults(results); err != nil {
+		return nil, codeBadAnswer, err
+	}
+	return results, "", nil
 }
 
 func (a *application) compose(rows []*row) destination.Batch {

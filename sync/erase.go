@@ -106,12 +106,14 @@ func (e *Syncer) Erasing(ctx context.Context, ids []string) error {
 // [ErrUnconfirmed] where it accepted the removal and does not say yet that it is
 // done, with a [*BusyError] while s runs; rows that failed are tried again by the
 // next call.
-func (e *Syncer) Erase(ctx context.Context, s Sync) (Run, error) {
+func (e *Syncer) Erase(ctx context.Context, s Sync) (done Run, err error) {
+	ctx, span := startSync(ctx, "sync erase", s)
+	defer func() { endRun(span, done, err) }()
 	r, err := e.begin(ctx, s)
 	if err != nil {
 		return Run{}, err
 	}
-	done, err := r.erase(ctx)
+	done, err = r.erase(ctx)
 	return done, errors.Join(err, r.end(ctx))
 }
 
@@ -168,7 +170,9 @@ var erasedHere = "(key IN (SELECT id FROM " + own(erasedTable.Name) + ") OR prof
 
 // planRemovals stores a plan of removals alone, which a statement finds from the
 // state alone. One of nothing is not stored.
-func (r *run) planRemovals(ctx context.Context, prefix string, find func(planID string) string) (storedPlan, error) {
+func (r *run) planRemovals(ctx context.Context, prefix string, find func(planID string) string) (p storedPlan, err error) {
+	ctx, span := startSpan(ctx, "plan")
+	defer func() { endPlan(span, p.Plan, err) }()
 	d, err := r.warehouse(ctx)
 	if err != nil {
 		return storedPlan{}, err
@@ -181,7 +185,7 @@ func (r *run) planRemovals(ctx context.Context, prefix string, find func(planID 
 		columns[i] = column{Name: f.Field, Type: warehouse.String}
 	}
 	now := r.config.Now()
-	p := storedPlan{
+	p = storedPlan{
 		Plan:  Plan{Sync: r.sync.Name, ID: newID(prefix, now), Created: now.UTC().Truncate(time.Microsecond)},
 		fence: r.fence, status: planReady, columns: columns,
 		definition: r.sync.definition(columns), mappingVersion: r.sync.mappingVersion(columns),

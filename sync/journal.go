@@ -22,7 +22,9 @@ const acknowledged = "('delivered', 'accepted', 'skipped')"
 // asks for consent, opens what is sealed, and notes in the state that the rows
 // are about to be sent: after a crash it is known that they may have arrived.
 // Rows that may not be sent are recorded here and not returned.
-func (a *application) fetch(ctx context.Context, first, last int64, again []int64) ([]*row, error) {
+func (a *application) fetch(ctx context.Context, first, last int64, again []int64) (_ []*row, err error) {
+	ctx, span := startSpan(ctx, "announce")
+	defer func() { endSpan(span, err) }()
 	d, err := a.warehouse(ctx)
 	if err != nil {
 		return nil, err
@@ -231,8 +233,9 @@ func (a *application) intent() string { return a.ID + "/" + strconv.Itoa(a.inten
 
 // record makes the outcomes of rows durable: first as deliveries, then folded
 // into the state. It does so even if ctx has ended.
-func (a *application) record(ctx context.Context, rows []*row) error {
-	ctx = context.WithoutCancel(ctx)
+func (a *application) record(ctx context.Context, rows []*row) (err error) {
+	ctx, span := startSpan(context.WithoutCancel(ctx), "record")
+	defer func() { endSpan(span, err) }()
 	d, err := a.warehouse(ctx)
 	if err != nil {
 		return err

@@ -129,7 +129,9 @@ func (e *HeldError) Error() string {
 // Plan computes what a run of s would do now, stores it, and returns it.
 // Nothing is sent. It may be called at any time, but fails with a [*BusyError]
 // while a run of s is under way.
-func (e *Syncer) Plan(ctx context.Context, s Sync) (Plan, error) {
+func (e *Syncer) Plan(ctx context.Context, s Sync) (_ Plan, err error) {
+	ctx, span := startSync(ctx, "sync plan", s)
+	defer func() { endSpan(span, err) }()
 	r, err := e.begin(ctx, s)
 	if err != nil {
 		return Plan{}, err
@@ -176,7 +178,9 @@ const (
 
 // plan computes a plan and stores its changes, which do not count until there is
 // the row in plans; see storePlan.
-func (r *run) plan(ctx context.Context) (storedPlan, error) {
+func (r *run) plan(ctx context.Context) (p storedPlan, err error) {
+	ctx, span := startSpan(ctx, "plan")
+	defer func() { endPlan(span, p.Plan, err) }()
 	d, err := r.warehouse(ctx)
 	if err != nil {
 		return storedPlan{}, err
@@ -193,7 +197,7 @@ func (r *run) plan(ctx context.Context) (storedPlan, error) {
 		return storedPlan{}, err
 	}
 	now := r.config.Now()
-	p := storedPlan{
+	p = storedPlan{
 		Plan:           Plan{Sync: r.sync.Name, ID: newID(planPrefix, now), Created: now.UTC().Truncate(time.Microsecond)},
 		fence:          r.fence,
 		status:         planReady,

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -52,7 +55,7 @@ func (r *run) settle(ctx context.Context) error {
 
 // pollNewly starts the destination for no more than to ask it.
 func (r *run) pollNewly(ctx context.Context, open []receipt) (settlements []destination.Settlement, err error) {
-	target, err := r.config.Connect(ctx, r.sync)
+	target, err := r.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +134,12 @@ func (r *run) countAccepted(ctx context.Context, d warehouse.Driver, only string
 
 // poll asks a destination that is open what became of receipts. Settlements
 // that come with an error are good.
-func (r *run) poll(ctx context.Context, target destination.Destination, open []receipt) ([]destination.Settlement, error) {
+func (r *run) poll(ctx context.Context, target destination.Destination, open []receipt) (settlements []destination.Settlement, err error) {
+	ctx, span := startSpan(ctx, "receipts", trace.WithAttributes(attribute.Int("sluis.receipts.open", len(open))))
+	defer func() {
+		span.SetAttributes(attribute.Int("sluis.receipts.settled", len(settlements)))
+		endSpan(span, err)
+	}()
 	ids := make([]string, len(open))
 	for i, receipt := range open {
 		ids[i] = receipt.id
@@ -142,7 +150,6 @@ func (r *run) poll(ctx context.Context, target destination.Destination, open []r
 	if !ok {
 		return unpolled(ids), nil
 	}
-	var settlements []destination.Settlement
 	for some := range slices.Chunk(ids, maxReceipts) {
 		asking, cancel := context.WithTimeout(ctx, r.config.WriteTimeout)
 		found, err := poller.Poll(asking, some)
@@ -157,7 +164,7 @@ func (r *run) poll(ctx context.Context, target destination.Destination, open []r
 			settlements = append(settlements, s)
 		}
 		if err != nil {
-			return settlements, fmt.Errorf("ask the destination %s about receipts: %w", r.sync.Destination, err)
+			return settlements, fmt.Errorf("ask the destination %s about receipts: %w", r.sync.Destination, classify("poll", err))
 		}
 	}
 	return settlements, nil

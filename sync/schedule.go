@@ -114,12 +114,14 @@ func (e *Syncer) LastRuns(ctx context.Context) (map[string]time.Time, error) {
 // who withdrew, whom nothing is known of, who is being erased. It needs no model
 // but consent_profile, and no guard holds it, so that a scheduler calls it for
 // syncs that are not due. A run that has nothing to remove has no id.
-func (e *Syncer) Withdraw(ctx context.Context, s Sync) (Run, error) {
+func (e *Syncer) Withdraw(ctx context.Context, s Sync) (done Run, err error) {
+	ctx, span := startSync(ctx, "sync withdraw", s)
+	defer func() { endRun(span, done, err) }()
 	r, err := e.begin(ctx, s)
 	if err != nil {
 		return Run{}, err
 	}
-	done, err := r.withdraw(ctx)
+	done, err = r.withdraw(ctx)
 	return done, errors.Join(err, r.end(ctx))
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Config is what a [Syncer] works with. Open, Connect, Unseal and Logger are
-// needed; the rest has defaults.
+// needed; the rest has defaults. Spans go where those of the context of a call go.
 type Config struct {
 	// Open opens the warehouse. It is held while a plan is computed and between
 	// two batches, and never while a destination is waited for.

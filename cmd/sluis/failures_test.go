@@ -23,8 +23,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/canary"
+	"github.com/sluis-cdp/sluis/cmd/internal/tracing/tracingtest"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/googleads/googleadstest"
@@ -43,7 +47,8 @@ import (
 // TestFailuresLeakNothing has every built-in destination fail in every way while
 // it holds people's addresses: what refuses a request repeats it, connections
 // break, hang and are cut off, and the plugin's process panics with what it was
-// given. No address is in an error, a log, the history or the state, in any form.
+// given. No address is in an error, a log, the history, the state or a trace, in any
+// form.
 func TestFailuresLeakNothing(t *testing.T) {
 	for name := range builtin() {
 		t.Run(name, func(t *testing.T) {
@@ -159,6 +164,8 @@ type failing struct {
 	canaries    canary.Set
 	said        lockedBuffer // logs, errors and results
 	as          string       // what plugins are started as
+	traces      *tracingtest.Collector
+	tracer      trace.Tracer
 	beforeRun   func()
 	beforeWrite func()
 }
@@ -170,7 +177,9 @@ func (f *failing) run(as string) {
 	if f.beforeRun != nil {
 		f.beforeRun()
 	}
-	run, err := f.engine.Run(f.t.Context(), f.sync, syncer.Options{})
+	ctx, span := f.tracer.Start(f.t.Context(), "test")
+	run, err := f.engine.Run(ctx, f.sync, syncer.Options{})
+	span.End()
 	fmt.Fprintln(&f.said, run, err)
 	if err := f.engine.Resync(f.t.Context(), f.sync); err != nil {
 		f.t.Fatal(err)
@@ -180,7 +189,12 @@ func (f *failing) run(as string) {
 const panics = "plugin-that-panics"
 
 func newFailing(t *testing.T, name string) *failing {
-	f := &failing{t: t, path: filepath.Join(t.TempDir(), "w.duckdb")}
+	f := &failing{t: t, path: filepath.Join(t.TempDir(), "w.duckdb"), traces: tracingtest.Start(t)}
+	exporter, err := otlptracehttp.New(t.Context(), otlptracehttp.WithEndpointURL(f.traces.URL+"/v1/traces"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.tracer = sdktrace.NewTracerProvider(sdktrace.WithSyncer(exporter)).Tracer("test")
 	f.sync = syncer.Sync{
 		Name: "members", File: "syncs/members.yaml", Model: "members", Key: "profile_id", Profile: "profile_id", Purpose: "marketing",
 		Destination: name, Mapping: []syncer.Field{{Field: "email", Sealed: "email"}}, Mode: syncer.ModeMirror, BatchRows: 1,
@@ -303,12 +317,16 @@ func (f *failing) search() {
 	s := newProveSearch(f.canaries.All(), nil)
 	s.in(s.place("what was said"), "", []byte(f.said.String()), nil)
 	s.in(s.place("history"), "", text, nil)
+	s.in(s.place("traces"), "", bytes.Join(f.traces.Bodies(), nil), nil)
+	if tree := f.traces.Tree(); strings.Count(tree, "batch ") < 3 || !strings.Contains(tree, "write error=write_failed") {
+		f.t.Errorf("the traces tell of no failure:\n%s", tree)
+	}
 	err = errors.Join(s.warehouse(ctx, db), db.Close())
-	bytes, unreadable := os.ReadFile(f.path)
+	file, unreadable := os.ReadFile(f.path)
 	if err := errors.Join(err, unreadable); err != nil {
 		f.t.Fatal(err)
 	}
-	s.in(s.place("warehouse, as bytes"), "", bytes, nil)
+	s.in(s.place("warehouse, as bytes"), "", file, nil)
 	for _, place := range s.places {
 		for _, hit := range place.Hits {
 			f.t.Errorf("%s: %+v", place.Name, hit)

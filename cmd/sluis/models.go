@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/urfave/cli/v2"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/tracing"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/sql/runner"
 	"github.com/sluis-cdp/sluis/sql/runner/artifact"
@@ -23,8 +24,9 @@ import (
 
 func modelsCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "models",
-		Usage: "build, test, show and document the SQL models",
+		Name:        "models",
+		Usage:       "build, test, show and document the SQL models",
+		Description: tracing.Environment,
 		Subcommands: []*cli.Command{
 			{
 				Name: "build", Usage: "build and test models, each after those it depends on and after their tests",
@@ -55,7 +57,7 @@ func modelsCommand() *cli.Command {
 			},
 			{
 				Name: "retry", Usage: "do again what failed or was skipped last time, with the same options",
-				Flags: []cli.Flag{jsonFlag()}, Action: modelsRetry,
+				Flags: []cli.Flag{jsonFlag()}, Action: traced("sluis models retry", modelsRetry),
 			},
 			{
 				Name: "source", Usage: "look at the tables that others fill",
@@ -221,7 +223,7 @@ func selector(c *cli.Context) string { return strings.Join(c.StringSlice("select
 type verb func(p *runner.Project, ctx context.Context, d warehouse.Driver, selector string) (runner.Results, error)
 
 func modelsVerb(which string, do verb) cli.ActionFunc {
-	return func(c *cli.Context) error {
+	return traced("sluis models "+which, func(c *cli.Context) error {
 		w, err := openWorkspace(c)
 		if err != nil {
 			return err
@@ -231,7 +233,7 @@ func modelsVerb(which string, do verb) cli.ActionFunc {
 			return err
 		}
 		return modelsDo(c, w, args, do)
-	}
+	})
 }
 
 // modelsDo does what args ask for, tells how it went, and leaves the artifacts
@@ -260,6 +262,7 @@ func modelsDo(c *cli.Context, w *workspace.Workspace, args artifact.Args, do ver
 	invocation := runner.Invocation{ID: uuid.NewString(), Started: time.Now(), Dialect: db.Dialect()}
 	results, err := do(project, c.Context, db, strings.Join(args.Select, " "))
 	shown.clear()
+	traceNodes(c.Context, results)
 	if err != nil {
 		return errors.Join(err, keepResults(w, project, invocation, results, args))
 	}

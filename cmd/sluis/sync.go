@@ -19,6 +19,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/tracing"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/consent/seal"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -28,22 +29,23 @@ import (
 func syncCommand() *cli.Command {
 	approve := &cli.BoolFlag{Name: "approve", Usage: "carry out the removals that a guard holds back"}
 	return &cli.Command{
-		Name:  "sync",
-		Usage: "bring audiences and profiles to where they are used",
+		Name:        "sync",
+		Usage:       "bring audiences and profiles to where they are used",
+		Description: tracing.Environment,
 		Subcommands: append([]*cli.Command{
 			{Name: "ls", Usage: "list the syncs", Flags: []cli.Flag{jsonFlag()}, Action: syncLs},
 			{
 				Name: "plan", Usage: "show what a run would do, and why; nothing is sent", ArgsUsage: "[NAME...]",
-				Flags: []cli.Flag{jsonFlag()}, Action: syncPlan,
+				Flags: []cli.Flag{jsonFlag()}, Action: traced("sluis sync plan", syncPlan),
 			},
 			{
 				Name: "apply", Usage: "carry out a plan: a stored one, or the one made now", ArgsUsage: "[NAME...]",
 				Flags:  []cli.Flag{jsonFlag(), approve, &cli.StringFlag{Name: "plan", Usage: "id of a stored plan; then one NAME is needed"}},
-				Action: syncApply,
+				Action: traced("sluis sync apply", syncApply),
 			},
 			{
 				Name: "run", Usage: "plan and apply in one", ArgsUsage: "[NAME...]",
-				Flags: []cli.Flag{jsonFlag(), approve}, Action: syncApply,
+				Flags: []cli.Flag{jsonFlag(), approve}, Action: traced("sluis sync run", syncApply),
 			},
 			{
 				Name: "history", Usage: "show the last runs", ArgsUsage: "[NAME...]",

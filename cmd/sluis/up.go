@@ -20,6 +20,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/cmd/internal/alert"
 	"github.com/sluis-cdp/sluis/cmd/internal/edge"
+	"github.com/sluis-cdp/sluis/cmd/internal/tracing"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/collector/metrics"
 	"github.com/sluis-cdp/sluis/sql/runner"
@@ -31,7 +32,7 @@ func upCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "up",
 		Usage:       "collector and scheduler in one process: models and then syncs run at the interval of the configuration",
-		Description: edge.Signals,
+		Description: edge.Signals + "\n\n" + tracing.Environment,
 		Flags:       edge.Flags(),
 		Action: func(c *cli.Context) error {
 			w, options, err := edge.Open(c, workspaceDir(c))
@@ -52,6 +53,8 @@ func up(ctx context.Context, w *workspace.Workspace, options edge.Options, stder
 	if s.alerts, err = alert.Open(w, options.Logger, time.Now); err != nil {
 		return err
 	}
+	s.traces = tracing.Open(ctx, sdkVersion(), options.Logger)
+	defer s.traces.Close()
 	options.Syncs = s.metrics
 	if err := setUpWarehouse(ctx, w); err != nil {
 		return err
@@ -68,6 +71,7 @@ type scheduler struct {
 	stderr  io.Writer
 	alerts  *alert.Watch // nil tells nobody
 	metrics *metrics.Syncs
+	traces  *tracing.Sender // nil sends none
 	// seen is what is known of each sync.
 	seen map[string]*alert.Seen
 	// observed: how the rows of syncs stand is known.
@@ -107,12 +111,20 @@ func (s *scheduler) run(ctx context.Context, every time.Duration) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			if _, err := s.once(ctx); err != nil && ctx.Err() == nil {
-				s.logger.Error("a scheduled run failed; the next one tries again", "error", err)
-			}
-			s.observe(ctx)
+			s.turn(ctx)
 		}
 	}
+}
+
+// turn is what run does each time, with a trace of its own.
+func (s *scheduler) turn(ctx context.Context) {
+	ctx, span := s.traces.Root(ctx, "turn")
+	_, err := s.once(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.logger.Error("a scheduled run failed; the next one tries again", "error", err)
+	}
+	s.observe(ctx)
+	tracing.End(span, errorType(err))
 }
 
 // once sweeps, builds the models and runs every sync whose models were built. It
@@ -234,7 +246,10 @@ func (s *scheduler) buildModels(ctx context.Context, project *runner.Project, ve
 		return nil, nil
 	}
 	s.built = nil
+	ctx, span := tracing.Begin(ctx, "models build")
 	results, err := project.Run(ctx, db, "")
+	traceNodes(ctx, results)
+	tracing.End(span, errorType(errors.Join(err, results.Err())))
 	if err != nil {
 		return nil, err
 	}

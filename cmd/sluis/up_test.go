@@ -9,10 +9,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/sluis-cdp/sluis/cmd/internal/tracing/tracingtest"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 )
 
@@ -90,6 +92,8 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 	if err := pointWebhook(dir, target.URL); err != nil {
 		t.Fatal(err)
 	}
+	traces := tracingtest.Start(t)
+	traces.Environment(t)
 	p := start(t, "up", "--workspace", dir, "--listen", "127.0.0.1:0", "--operations-listen", "127.0.0.1:0")
 	visit := func(name, consent string) {
 		common := `"anonymousId":"` + name + `-device","userId":"` + name + `","context":{"consent":{"categoryPreferences":` + consent + `}}}`
@@ -130,6 +134,13 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 			strings.Contains(metrics, `sluis_sync_state_rows{state="present",sync="pricing_and_chat_webhook"} 1`+"\n")
 	})
 	p.terminate(t)
+	removal := regexp.MustCompile(`(?m)^turn\n(  .*\n)*  models build\n    (seed|model) node\.name=\w+ node\.rows=.*\n(  .*\n)*  sync withdraw .* run\.removed=1 .* sync\.name=pricing_and_chat_webhook\n    plan .*\n    apply .*\n      plugin start\n`)
+	if tree := traces.Tree(); !removal.MatchString(tree) {
+		t.Errorf("the traces are\n%s", tree)
+	}
+	if bytes.Contains(bytes.Join(traces.Bodies(), nil), []byte("example.com")) {
+		t.Error("an address is in a trace")
+	}
 
 	_, log, refused := rc.snapshot()
 	if refused > 0 || !strings.Contains(strings.Join(log, "\n"), "consent_withdrawn") {

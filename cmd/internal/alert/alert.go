@@ -19,6 +19,10 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/sluis-cdp/sluis/cmd/internal/tracing"
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
@@ -278,7 +282,7 @@ func (w *Watch) tell(ctx context.Context, channel Channel) error {
 			notices[i].State = Begun
 		}
 	}
-	if err := channel.Send(ctx, identify(parts), notices); err != nil {
+	if err := w.send(ctx, channel, identify(parts), notices); err != nil {
 		return err
 	}
 	for _, a := range due {
@@ -289,6 +293,19 @@ func (w *Watch) tell(ctx context.Context, channel Channel) error {
 		}
 	}
 	return nil
+}
+
+// send has a channel tell of notices, in a span.
+func (w *Watch) send(ctx context.Context, channel Channel, id string, notices []Notice) error {
+	ctx, span := tracing.Begin(ctx, "alert send", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("sluis.alert.channel", channel.Name()), attribute.Int("sluis.alert.notices", len(notices))))
+	class := ""
+	err := channel.Send(ctx, id, notices)
+	if err != nil {
+		class = "not_told"
+	}
+	tracing.End(span, class)
+	return err
 }
 
 // save replaces the file.
