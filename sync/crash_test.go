@@ -120,6 +120,9 @@ func (tr *truth) settle() {
 	if tr.target.sends != sends {
 		tr.t.Error("a plan sent something")
 	}
+	if open := tr.target.incomplete(); len(open) > 0 {
+		tr.t.Errorf("%d runs delivered something and were never completed", len(open))
+	}
 }
 
 // How much of the following is played. The tests of BigQuery play less.

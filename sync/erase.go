@@ -180,10 +180,7 @@ func (r *run) planRemovals(ctx context.Context, prefix string, find func(planID 
 	if err := r.recover(ctx, d); err != nil {
 		return storedPlan{}, err
 	}
-	columns := make([]column, len(r.sync.Mapping)) // no value is sent, so that their types do not matter
-	for i, f := range r.sync.Mapping {
-		columns[i] = column{Name: f.Field, Type: warehouse.String}
-	}
+	columns := r.blank()
 	now := r.config.Now()
 	p = storedPlan{
 		Plan:  Plan{Sync: r.sync.Name, ID: newID(prefix, now), Created: now.UTC().Truncate(time.Microsecond)},

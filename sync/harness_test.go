@@ -397,6 +397,7 @@ type target struct {
 	sends   int
 	opened  []syncer.Sealed
 	written []destination.Batch
+	begun   map[string]bool // runs that were written to; true until they are closed
 
 	fields        []destination.TargetField
 	noUpdates     bool // it cannot update alone
@@ -414,7 +415,7 @@ type sent struct {
 }
 
 func newTarget(w *world) *target {
-	t := &target{world: w, members: map[string][]any{}, applied: map[string]bool{}, last: map[string]sent{}, doubted: map[string]bool{}, maxRows: 100}
+	t := &target{world: w, members: map[string][]any{}, applied: map[string]bool{}, last: map[string]sent{}, doubted: map[string]bool{}, begun: map[string]bool{}, maxRows: 100}
 	t.allowed = func(string) bool { return true }
 	return t
 }
@@ -430,6 +431,7 @@ type plugin struct {
 	updates bool     // it was opened to update alone
 	upserts bool     // the run has come to them
 	ids     []string // of what was written
+	runs    []string // that were written to, or named to be completed
 }
 
 func (p *plugin) Describe() destination.Description {
@@ -453,6 +455,12 @@ func (p *plugin) OpenToUpdate(ctx context.Context, config map[string]string) err
 }
 
 func (p *plugin) Close(context.Context) error {
+	if p.process.dead {
+		return errDead
+	}
+	for _, run := range p.runs { // if it fails all is sent again, by another run
+		p.begun[run] = false
+	}
 	if p.closing == nil {
 		return nil
 	}
@@ -467,6 +475,14 @@ func (p *plugin) Write(_ context.Context, batch destination.Batch) ([]destinatio
 	if p.quiet {
 		return destination.All(len(batch.Changes), destination.Result{Outcome: destination.Delivered}), nil
 	}
+	p.runs = append(p.runs, batch.Run)
+	if len(batch.Changes) == 0 {
+		if _, ok := p.begun[batch.Run]; !ok {
+			p.world.t.Error("a run is to be completed that has sent nothing")
+		}
+		return nil, batch.Validate()
+	}
+	p.begun[batch.Run] = true
 	p.sends++
 	p.written = append(p.written, batch)
 	p.check(batch)
@@ -545,7 +561,7 @@ func (p *plugin) check(batch destination.Batch) {
 	if batch.Purpose != "marketing" {
 		t.Errorf("a batch of people who agreed to %q", batch.Purpose)
 	}
-	if p.maxRows > 0 && len(batch.Changes) > p.maxRows || len(batch.Changes) == 0 {
+	if p.maxRows > 0 && len(batch.Changes) > p.maxRows {
 		t.Errorf("a batch of %d changes", len(batch.Changes))
 	}
 	for _, c := range batch.Changes {
@@ -590,6 +606,17 @@ func (t *target) outcomes(id string) []string {
 		outcomes = append(outcomes, row[0].(string))
 	}
 	return outcomes
+}
+
+// incomplete lists the runs that delivered something, and for which no process
+// closed the destination.
+func (t *target) incomplete() (runs []string) {
+	for run, open := range t.begun {
+		if open && len(t.world.query("SELECT 1 FROM sluis_sync.deliveries WHERE run_id = ? AND outcome IN ('delivered', 'accepted', 'skipped')", run)) > 0 {
+			runs = append(runs, run)
+		}
+	}
+	return runs
 }
 
 // content is the destination as text, one member a line.

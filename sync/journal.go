@@ -310,15 +310,9 @@ func (r *run) fold(ctx context.Context, d warehouse.Driver, which string) error 
 // not fold. Rows that were announced and have no delivery stay unsure: they may
 // have arrived.
 func (r *run) recover(ctx context.Context, d warehouse.Driver) error {
-	rows, err := warehouse.Collect(ctx, d, "SELECT DISTINCT intent FROM "+own("state")+" WHERE sync = ? AND status = 'sending'", r.sync.Name)
+	intents, err := texts(ctx, d, "SELECT DISTINCT intent FROM "+own("state")+" WHERE sync = ? AND status = 'sending'", r.sync.Name)
 	if err != nil {
 		return fmt.Errorf("sync %s: look for interrupted batches: %w", r.sync.Name, err)
-	}
-	intents := make([]string, len(rows))
-	for i, row := range rows {
-		if err := scan(row, &intents[i]); err != nil {
-			return err
-		}
 	}
 	if len(intents) == 0 {
 		return nil

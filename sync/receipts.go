@@ -32,29 +32,36 @@ type receipt struct {
 	since      time.Time
 }
 
-// settle asks the destination what became of earlier runs' receipts, before a
-// plan is made from the state. That it does not answer is no reason to hold back
-// withdrawals: then the receipts are asked about by the next run.
+// settle asks the destination what became of earlier runs' receipts, and has it
+// complete those that were killed, before a plan is made from the state. That it
+// does not answer is no reason to hold back withdrawals: then the next run tries.
 func (r *run) settle(ctx context.Context) error {
 	open, err := r.outstanding(ctx)
-	if err != nil || len(open) == 0 {
+	if err != nil {
+		return err
+	}
+	killed, err := r.interrupted(ctx)
+	if err != nil || len(open) == 0 && len(killed) == 0 {
 		return err
 	}
 	if err := r.release(); err != nil {
 		return err
 	}
-	settlements, err := r.pollNewly(ctx, open)
+	settlements, err := r.visit(ctx, open, killed)
 	if err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("sync %s: stopped: %w", r.sync.Name, ctx.Err())
 		}
-		r.log.WarnContext(ctx, "receipts were not settled; the next run asks again", "receipts", len(open), "error", clip(err.Error()))
+		r.log.WarnContext(ctx, "earlier runs were not settled; the next run tries again", "receipts", len(open), "killed_runs", len(killed), "error", clip(err.Error()))
+	} else if err := r.ended(ctx, killed); err != nil {
+		return err
 	}
 	return r.recordSettlements(ctx, open, settlements)
 }
 
-// pollNewly starts the destination for no more than to ask it.
-func (r *run) pollNewly(ctx context.Context, open []receipt) (settlements []destination.Settlement, err error) {
+// visit starts the destination for no more than to complete runs and to ask about
+// receipts. An error may concern the former while settlements are good.
+func (r *run) visit(ctx context.Context, open []receipt, killed []string) (settlements []destination.Settlement, err error) {
 	target, err := r.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -67,7 +74,10 @@ func (r *run) pollNewly(ctx context.Context, open []receipt) (settlements []dest
 	if err := r.openTarget(ctx, target); err != nil {
 		return nil, err
 	}
-	return r.poll(ctx, target, open)
+	if len(open) > 0 {
+		settlements, err = r.poll(ctx, target, open)
+	}
+	return settlements, errors.Join(err, r.complete(ctx, target, killed))
 }
 
 // settleNow asks about the receipts of this run while the destination is open

@@ -36,7 +36,11 @@ type Destination interface {
 	Open(ctx context.Context, config map[string]string) error
 
 	// Write applies the changes of a batch in order and reports on each, one
-	// Result per Change at the same index. An empty batch has no results.
+	// Result per Change at the same index.
+	//
+	// An empty batch has no results. It names a Run that wrote before, and whose
+	// host was killed before it came to Close: that Close now does for this Run
+	// what it would have done then.
 	//
 	// An error means that nothing is known of any change. The host then sends
 	// the batch again, later or from another process, under the same ids; if
@@ -49,6 +53,9 @@ type Destination interface {
 	// Close flushes what is buffered and releases what Open took: on return,
 	// what was reported Delivered is durable. It is called once, also when
 	// Open failed. No call follows.
+	//
+	// A host that is killed does not come to it. What is buffered longer than a
+	// Write is lost then, so buffer only what an empty batch can bring about.
 	Close(ctx context.Context) error
 }
 

@@ -12,7 +12,8 @@
 // check. The same batch sent again leaves the part that is there. The manifest is
 // written last, when the destination is closed, and lists every part of the run with
 // its rows and SHA-256, also those that an earlier process wrote before it
-// died; a reader that waits for it never sees half a run.
+// died; a reader that waits for it never sees half a run. Of a run that died whole
+// the next one of the sync has it written.
 //
 // A record has the columns _op (upsert or remove), _key and _id, then the
 // mapped ones. Times are RFC 3339 in texts, and microseconds in UTC in Parquet.
@@ -36,6 +37,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 )
@@ -123,7 +125,7 @@ func (f *file) Write(ctx context.Context, batch destination.Batch) ([]destinatio
 		}
 	}
 	if len(batch.Changes) == 0 {
-		return nil, nil
+		return nil, f.takeUp(ctx, batch.Run)
 	}
 	results := destination.All(len(batch.Changes), destination.Result{Outcome: destination.Delivered})
 	kept := batch
@@ -192,6 +194,21 @@ func (f *file) begin(ctx context.Context, dir, id string) (*run, error) {
 	r := &run{id: id, parts: map[string]manifestFile{}}
 	f.runs[dir] = r
 	return r, nil
+}
+
+// takeUp goes on with a run of a process that died before it wrote the manifest,
+// if it wrote a part. A manifest that is there after all stays until it is replaced.
+func (f *file) takeUp(ctx context.Context, id string) error {
+	dir := runPrefix + safe(id)
+	names, err := f.store.names(ctx, dir)
+	if err != nil {
+		return fmt.Errorf("look at the run's directory: %w", err)
+	}
+	if f.runs[dir] == nil && slices.ContainsFunc(names, func(name string) bool { return formatOf(name) != nil }) {
+		f.runs[dir] = &run{id: id, parts: map[string]manifestFile{}}
+		return f.store.tidy(ctx, dir)
+	}
+	return nil
 }
 
 // Close implements [destination.Destination]: it writes the manifests.

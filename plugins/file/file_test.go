@@ -140,6 +140,37 @@ func TestManifestCountsWhatIsThere(t *testing.T) {
 	}
 }
 
+// A run that was killed gets its manifest when the next process names it; one that is
+// not there is not made, and a manifest that is there stays until then.
+func TestKilledRunIsCompleted(t *testing.T) {
+	eachTarget(t, func(t *testing.T, config map[string]string, dir string) {
+		name := func(run string) destination.Batch {
+			b := batch("end", "")
+			b.Run, b.Changes = run, nil
+			return b
+		}
+		mustWrite(t, opened(t, config), batch("b1", "one")) // and nobody closes it
+		for range 2 {
+			d := opened(t, config)
+			before := tree(t, dir)
+			mustWrite(t, d, name("r1"))
+			mustWrite(t, d, name("r2"))
+			if diff := cmp.Diff(before, tree(t, dir)); diff != "" {
+				t.Errorf("before it is closed (-before +after):\n%s", diff)
+			}
+			mustClose(t, d)
+			files := tree(t, dir)
+			var m manifest
+			if err := json.Unmarshal([]byte(files["run=r1/_manifest.json"]), &m); err != nil || m.Rows != 1 || len(m.Files) != 1 {
+				t.Errorf("%+v, %v", m, err)
+			}
+			if len(files) != 2 {
+				t.Errorf("%d files, want a part and its manifest", len(files))
+			}
+		}
+	})
+}
+
 func TestFormulas(t *testing.T) {
 	for _, text := range []string{"=1+1", "+31612345678", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"} {
 		for guard, want := range map[string]string{"": "'" + text, "false": text} {

@@ -57,6 +57,9 @@ func split(b destination.Batch, maxRows int, results []destination.Result) []par
 		size += n
 	}
 	flush()
+	if len(b.Changes) == 0 { // it is sent for what it names
+		parts = []part{{}}
+	}
 	for i := range parts {
 		part := &parts[i].batch
 		part.ID, part.Sync, part.Run, part.Purpose, part.Columns = b.ID, b.Sync, b.Run, b.Purpose, b.Columns

@@ -44,6 +44,10 @@ func TestEnumsHaveTheProtocolsNumbers(t *testing.T) {
 // doubled or out of order, no two parts have one id, and splitting again gives
 // the same.
 func TestSplit(t *testing.T) {
+	// A batch without rows is sent for the run that it names.
+	if parts := split(destination.Batch{ID: "b", Run: "r"}, 10, nil); len(parts) != 1 || parts[0].batch.ID != "b" || parts[0].batch.Run != "r" {
+		t.Errorf("no row: %+v", parts)
+	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 60 {
 		b := randomBatch(random)

@@ -66,7 +66,7 @@ var (
 	buildJobs       = in("jobs of a build of the models, with one round of the components", 318, "", code)
 	roundJobs       = in("jobs of each further round", 10, "", reading)
 	rounds          = in("rounds", 4, "", assumption)
-	syncJobs        = in("jobs of a run of a sync", 28, "", code)
+	syncJobs        = in("jobs of a run of a sync", 29, "", code)
 	batchJobs       = in("jobs of each of its batches, with a sealed field", 7, "", code)
 	batchRows       = in("batch_rows", 1000, "rows", code)
 	batchRowsMost   = in("batch_rows at most", 10_000, "rows", reading)

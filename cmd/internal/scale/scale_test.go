@@ -74,7 +74,7 @@ func TestByHand(t *testing.T) {
 		{"slots: 18 GB in half an hour at 10 MB/s", slots(18e9), 1},
 		{"rows of syncs: 86.4 × 20,000", syncsOf(thousand, 1000).rows, 1_728_000},
 		{"… in batches", syncsOf(thousand, 1000).batches, 1728},
-		{"… jobs: 24 × 5 × 28 + 1,728 × 7", syncsOf(thousand, 1000).jobs, 15_456},
+		{"… jobs: 24 × 5 × 29 + 1,728 × 7", syncsOf(thousand, 1000).jobs, 15_576},
 		{"… read by a batch: 236.52 M × 3 × 279, 788.4 M × 127, 946.08 M × 222.7 and 630.72 M × 349 bytes", syncsOf(thousand, 1000).perBatch, 728_907_336_000},
 		{"rows one sync sends: 86,400 / 14 × 1,000", rowsPerDay(1000), 6_171_429},
 		{"deliveries of a year: 630,720,000 × 349 bytes", wholeBytes(thousand, "deliveries"), 630_720_000 * 349},

@@ -1010,7 +1010,8 @@ func (*CheckResponse) Descriptor() ([]byte, []int) {
 }
 
 // WriteRequest is a batch, column by column. keys, ids, operations and every
-// column have one entry per row.
+// column have one entry per row. One without rows names a run whose host was
+// killed before Close, which is to do for it now what it would have done then.
 type WriteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names this batch and its contents: the same id always comes with the same
