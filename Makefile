@@ -25,7 +25,7 @@ prove: all
 
 # All tests, with the race detector.
 test:
-	$(GO) test -race -timeout 40m ./...
+	$(GO) test -race -timeout 60m ./...
 
 # The compatibility matrix: real SDKs, unchanged, send to a running `sluis up`; what landed is compared with what was sent.
 # Needs Node.js, Python and Chromium. SDK=… runs those whose name matches.
