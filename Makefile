@@ -41,7 +41,7 @@ test-browser:
 
 # Driver, landing, models, syncer and demo against a BigQuery emulator (needs Python), and all SQL before GoogleSQL
 # (a slow build).
-ON_BIGQUERY = test -count=1 -tags bigquery -timeout 40m -run 'OnBigQuery|TestDriver|TestValues|TestSetup|TestLargeResult' \
+ON_BIGQUERY = test -count=1 -tags bigquery -timeout 60m -run 'OnBigQuery|TestDriver|TestValues|TestSetup|TestLargeResult' \
 	./sql/bigquery ./collector/bigquery ./sql/runner ./sync ./cmd/sluis
 test-bigquery: test-emulator test-googlesql
 test-emulator:
@@ -65,7 +65,7 @@ test-vault:
 LOCATION ?= EU
 test-bigquery-live:
 	@test -n "$(PROJECT)" || { echo "usage: make test-bigquery-live PROJECT=my-test-project [LOCATION=EU]" >&2; exit 2; }
-	SLUIS_TEST_BIGQUERY_PROJECT=$(PROJECT) SLUIS_TEST_BIGQUERY_LOCATION=$(LOCATION) $(GO) $(subst -timeout 40m,-timeout 6h -p 1,$(ON_BIGQUERY))
+	SLUIS_TEST_BIGQUERY_PROJECT=$(PROJECT) SLUIS_TEST_BIGQUERY_LOCATION=$(LOCATION) $(GO) $(subst -timeout 60m,-timeout 6h -p 1,$(ON_BIGQUERY))
 
 # Everything that can fail, until it has: the program killed under load KILLS times, each byte of a segment damaged,
 # each call of the disk failing in each way, a disk that is really full; the collector, BigQuery's stand-in and the
