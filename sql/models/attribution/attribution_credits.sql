@@ -23,7 +23,7 @@ with said as (
         select
             conversion_id,
             count(*) as n,
-            bit_xor({{ fingerprint(['session_id', 'place', 'coalesce(' ~ micros('started_at') ~ ', 0)', 'coalesce(' ~ micros('converted_at') ~ ', 0)', 'channel', "coalesce(campaign, '')"]) }}) as fingerprint
+            bit_xor({{ fingerprint(["coalesce(session_id, '')", 'coalesce(place, 0)', 'coalesce(' ~ micros('started_at') ~ ', 0)', 'coalesce(' ~ micros('converted_at') ~ ', 0)', "coalesce(channel, '')", "coalesce(campaign, '')"]) }}) as fingerprint
         from {{ ref('attribution_journeys') }}
         where conversion_id is not null
         group by conversion_id

@@ -13,7 +13,7 @@ with said as (
         select
             conversion_id,
             count(*) as n,
-            bit_xor(farm_fingerprint(concat(cast(session_id as string), ' ', cast(place as string), ' ', cast(coalesce(unix_micros(started_at), 0) as string), ' ', cast(coalesce(unix_micros(converted_at), 0) as string), ' ', cast(channel as string), ' ', cast(coalesce(campaign, '') as string)))) as fingerprint
+            bit_xor(farm_fingerprint(concat(cast(coalesce(session_id, '') as string), ' ', cast(coalesce(place, 0) as string), ' ', cast(coalesce(unix_micros(started_at), 0) as string), ' ', cast(coalesce(unix_micros(converted_at), 0) as string), ' ', cast(coalesce(channel, '') as string), ' ', cast(coalesce(campaign, '') as string)))) as fingerprint
         from sluis_models.attribution_journeys
         where conversion_id is not null
         group by conversion_id

@@ -13,7 +13,7 @@ with said as (
         select
             conversion_id,
             count(*) as n,
-            bit_xor(cast(hash(session_id, place, coalesce(epoch_us(started_at), 0), coalesce(epoch_us(converted_at), 0), channel, coalesce(campaign, '')) >> 1 as int64)) as fingerprint
+            bit_xor(cast(hash(coalesce(session_id, ''), coalesce(place, 0), coalesce(epoch_us(started_at), 0), coalesce(epoch_us(converted_at), 0), coalesce(channel, ''), coalesce(campaign, '')) >> 1 as int64)) as fingerprint
         from sluis_models.attribution_journeys
         where conversion_id is not null
         group by conversion_id
