@@ -25,10 +25,6 @@
 {%- for given in all_of -%}
 {%- if base.of == 'people' and as_condition(given)['kind'] in of_events -%}{%- set base.of = 'condition_' ~ loop.index -%}{%- endif -%}
 {%- endfor -%}
-{%- if base.of == 'people' and any_of -%}
-{%- set base.of = 'choices' -%}
-{%- for given in any_of -%}{%- if as_condition(given)['kind'] not in of_events -%}{%- set base.of = 'people' -%}{%- endif -%}{%- endfor -%}
-{%- endif -%}
 {#- A condition on events reads few of them. What is asked of accounts reads them often. -#}
 {%- set often = namespace(asked=accounts) -%}
 {%- for given in all_of + none_of + any_of -%}
@@ -85,7 +81,7 @@ matched as (
         {{ base.of }}.{{ key }},
         greatest({{ base.of }}.met_at
             {%- for given in all_of %}{% set condition = as_condition(given) %}{% if condition['kind'] != 'did_not' and base.of != 'condition_' ~ loop.index %}, condition_{{ loop.index }}.met_at{% endif %}{% endfor %}
-            {%- if any_of and base.of != 'choices' %}, coalesce(choices.met_at, {{ base.of }}.met_at){% endif %}) as entered_at
+            {%- if any_of %}, coalesce(choices.met_at, {{ base.of }}.met_at){% endif %}) as entered_at
     from {{ base.of }}
     {%- for given in all_of %}{% if base.of != 'condition_' ~ loop.index %}
     {%- set condition = as_condition(given) %}
@@ -94,7 +90,7 @@ matched as (
     {%- for given in none_of %}
     left join exception_{{ loop.index }} on exception_{{ loop.index }}.{{ key }} = {{ base.of }}.{{ key }}
     {%- endfor %}
-    {%- if any_of and base.of != 'choices' %}
+    {%- if any_of %}
     join choices on choices.{{ key }} = {{ base.of }}.{{ key }}
     {%- endif %}
     where true

@@ -134,14 +134,14 @@
     coalesce(array_agg(distinct {{ value }} order by {{ value }}) filter (where {{ value }} is not null), [])[1:{{ at_most }}]
 {%- endmacro %}
 
-{#- The lowest values of a group in order, at most so many, without NULL. One that is
+{#- The lowest texts of a group in order, at most so many, without NULL. One that is
     there twice is in it twice. -#}
 {% macro lowest_list(value, at_most) -%}
     {{ return(adapter.dispatch('lowest_list')(value, at_most)) }}
 {%- endmacro %}
 
 {% macro default__lowest_list(value, at_most) -%}
-    coalesce(array_agg({{ value }} ignore nulls order by {{ value }} limit {{ at_most }}), [])
+    coalesce(array_agg({{ value }} ignore nulls order by coalesce({{ value }}, '') limit {{ at_most }}), [])
 {%- endmacro %}
 
 {% macro duckdb__lowest_list(value, at_most) -%}

@@ -56,10 +56,11 @@ choices as (
 
 matched as (
     select
-        choices.profile_id,
-        greatest(choices.met_at) as entered_at
-    from choices
-    left join exception_1 on exception_1.profile_id = choices.profile_id
+        people.profile_id,
+        greatest(people.met_at, coalesce(choices.met_at, people.met_at)) as entered_at
+    from people
+    left join exception_1 on exception_1.profile_id = people.profile_id
+    join choices on choices.profile_id = people.profile_id
     where true
         and exception_1.profile_id is null
 ),
