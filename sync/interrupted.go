@@ -70,18 +70,3 @@ func (r *run) blank() []column {
 	}
 	return columns
 }
-
-// texts collects the only column of a query.
-func texts(ctx context.Context, d warehouse.Driver, query string, args ...any) ([]string, error) {
-	rows, err := warehouse.Collect(ctx, d, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	all := make([]string, len(rows))
-	for i, row := range rows {
-		if err := scan(row, &all[i]); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
-}

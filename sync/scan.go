@@ -1,8 +1,11 @@
 package syncer
 
 import (
+	"context"
 	"fmt"
 	"time"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
 // scan copies a row of a query into variables. NULL is the zero value.
@@ -32,4 +35,19 @@ func scan(row []any, into ...any) error {
 		}
 	}
 	return nil
+}
+
+// texts collects the only column of a query.
+func texts(ctx context.Context, d warehouse.Driver, query string, args ...any) ([]string, error) {
+	rows, err := warehouse.Collect(ctx, d, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]string, len(rows))
+	for i, row := range rows {
+		if err := scan(row, &all[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }

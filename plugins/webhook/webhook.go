@@ -98,8 +98,11 @@ func (w *webhook) Open(_ context.Context, values map[string]string) error {
 
 // OpenToUpdate implements [destination.Updater].
 func (w *webhook) OpenToUpdate(ctx context.Context, values map[string]string) error {
+	if err := w.Open(ctx, values); err != nil {
+		return err
+	}
 	w.updates = true
-	return w.Open(ctx, values)
+	return nil
 }
 
 // Close implements [destination.Destination].

@@ -55,7 +55,7 @@ func Open(ctx context.Context, version string, logger *slog.Logger) *Sender {
 	}
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
-		logger.WarnContext(ctx, "no traces are sent", "because", err.Error())
+		logger.WarnContext(ctx, "no traces are sent", "because", words(err))
 		return nil
 	}
 	return &Sender{

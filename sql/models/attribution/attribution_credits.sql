@@ -30,16 +30,7 @@ with said as (
     ) as j on j.conversion_id = c.conversion_id
 ),
 
-changed as (
-    {%- if is_incremental() %}
-    select coalesce(s.conversion_id, t.conversion_id) as conversion_id, s.fingerprint
-    from said as s
-    full outer join (select conversion_id, max(fingerprint) as fingerprint from {{ this }} group by conversion_id) as t on t.conversion_id = s.conversion_id
-    where s.fingerprint is distinct from t.fingerprint
-    {%- else %}
-    select conversion_id, fingerprint from said
-    {%- endif %}
-),
+{{ changed_keys('said', 'conversion_id') }}
 
 owed as (
     select c.conversion_id, c.value
@@ -65,9 +56,7 @@ journeys as (
 placed as (
     select
         j.*,
-        max(case when j.channel <> 'direct' then j.place end) over (partition by j.conversion_id) as non_direct,
-        -- How many channels there are: of each, its visits add up to one.
-        sum(1 / nullif(j.of_channel, 0)) over (partition by j.conversion_id) as channels
+        max(case when j.channel <> 'direct' then j.place end) over (partition by j.conversion_id) as non_direct
     from journeys as j
 ),
 

@@ -12,16 +12,7 @@ with told as (
     {{ consent_fingerprints() | indent(4) }}
 ),
 
-changed as (
-    {%- if is_incremental() %}
-    select coalesce(t.node_key, s.node_key) as node_key, t.fingerprint
-    from told as t
-    full outer join (select node_key, max(fingerprint) as fingerprint from {{ this }} group by node_key) as s on s.node_key = t.node_key
-    where t.fingerprint is distinct from s.fingerprint
-    {%- else %}
-    select node_key, fingerprint from told
-    {%- endif %}
-),
+{{ changed_keys('told', 'node_key') }}
 
 {{ consent_evidence('changed' if is_incremental() else '') }},
 

@@ -22,16 +22,7 @@ with said as (
     group by m.profile_id
 ),
 
-changed as (
-    {%- if is_incremental() %}
-    select coalesce(s.profile_id, d.profile_id) as profile_id, s.fingerprint
-    from said as s
-    full outer join (select profile_id, max(fingerprint) as fingerprint from {{ this }} group by profile_id) as d on d.profile_id = s.profile_id
-    where s.fingerprint is distinct from d.fingerprint
-    {%- else %}
-    select profile_id, fingerprint from said
-    {%- endif %}
-),
+{{ changed_keys('said', 'profile_id') }}
 
 nodes as (
     select m.profile_id, m.node_key

@@ -48,9 +48,7 @@ journeys as (
 placed as (
     select
         j.*,
-        max(case when j.channel <> 'direct' then j.place end) over (partition by j.conversion_id) as non_direct,
-        -- How many channels there are: of each, its visits add up to one.
-        sum(1 / nullif(j.of_channel, 0)) over (partition by j.conversion_id) as channels
+        max(case when j.channel <> 'direct' then j.place end) over (partition by j.conversion_id) as non_direct
     from journeys as j
 ),
 
