@@ -98,7 +98,7 @@ func (r *run) planAndApply(ctx context.Context, o Options) (Run, error) {
 // is sent if something else was sent since the plan was made, and with a
 // [*HeldError], after all else was sent, if a guard holds removals back.
 //
-// When ctx ends, the batch in flight is finished and recorded first.
+// When ctx ends, the batch in flight is finished, and what was sent is recorded first.
 func (e *Syncer) Apply(ctx context.Context, s Sync, planID string, o Options) (done Run, err error) {
 	ctx, span := startSync(ctx, "sync apply", s)
 	defer func() { endRun(span, done, err) }()
@@ -124,9 +124,12 @@ type application struct {
 
 	target      destination.Destination
 	description destination.Description
-	intents     int  // counts the batches sent
-	refused     int  // batches in a row of which nothing was taken
-	accepted    bool // something was accepted, so that there is a receipt to ask about
+	batchRows   int64     // at most
+	windowRows  int64     // of the next window
+	asked       time.Time // when the consents of this window were
+	intents     int64     // counts the windows, each attempt apart
+	refused     int       // batches in a row of which nothing was taken
+	accepted    bool      // something was accepted, so that there is a receipt to ask about
 }
 
 func (r *run) apply(ctx context.Context, planID string, o Options) (_ Run, err error) {
@@ -312,22 +315,24 @@ func (a *application) deliver(ctx context.Context) (err error) {
 	if err := a.openTarget(ctx, a.target); err != nil {
 		return err
 	}
-	rows := int64(a.sync.BatchRows)
+	a.batchRows = int64(a.sync.BatchRows)
 	if most := int64(a.description.MaxRows); most > 0 {
-		rows = min(rows, most)
+		a.batchRows = min(a.batchRows, most)
 	}
+	a.windowRows = a.batchRows
 	for first := int64(1); first <= a.last; {
-		end := min(first+rows-1, a.last)
+		end := min(first+a.windowRows-1, a.last)
 		if first <= a.removals {
 			end = min(end, a.removals) // no batch has both
 		}
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("sync %s: stopped; plan %s can be applied again: %w", a.Sync, a.PlanID, err)
 		}
-		if err := a.batch(ctx, first, end); err != nil {
+		last, err := a.window(ctx, first, end)
+		if err != nil {
 			return err
 		}
-		first = end + 1
+		first = last + 1
 	}
 	return a.settleNow(ctx)
 }
@@ -421,6 +426,11 @@ func (a *application) finish(ctx context.Context) error {
 	}
 	if a.keeps() {
 		if err := a.destroyKept(ctx, d); err != nil {
+			return err
+		}
+	}
+	if a.intents > 0 {
+		if err := a.forgetIntents(ctx, d); err != nil {
 			return err
 		}
 	}

@@ -46,53 +46,103 @@ const (
 	maxRefused         = 3                 // batches in a row of which nothing is taken end a run
 )
 
-// batch sends the changes first to last, and again those that the destination
-// could not take for now, as often as the configuration says.
-func (a *application) batch(ctx context.Context, first, last int64) (err error) {
-	ctx, span := startBatch(ctx)
+// A window is some batches in a row whose rows are asked for consent, announced and
+// recorded at once: each of these steps costs the warehouse much the same for one
+// batch as for many.
+const (
+	maxWindow = 100_000          // rows
+	windowAge = 10 * time.Second // no second batch of a window is sent this long after its consents were asked for
+)
+
+// window sends the changes first to last, or as many as the time is enough for, and
+// again those that the destination could not take for now, as often as the
+// configuration says. It returns the last change that it dealt with.
+func (a *application) window(ctx context.Context, first, last int64) (_ int64, err error) {
+	ctx, span := startWindow(ctx)
 	defer func() { span.end(err) }()
-	var again []int64 // nil means all
+	var again []*row // nil means all
 	for attempt := 1; ; attempt++ {
-		rows, err := a.fetch(ctx, first, last, again)
+		rows, stay, err := a.fetch(ctx, first, last, again)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		if len(rows) == 0 {
-			return nil
+		sent, tail, asked, err := a.sendRows(ctx, rows)
+		if err != nil {
+			return 0, err
 		}
-		if a.config.Now().Add(a.config.WriteTimeout).After(a.until) {
-			return fmt.Errorf("sync %s: %w", a.Sync, ErrLeaseLost) // or will, before the destination answers
+		if len(sent) < len(rows) { // the others are for the next window
+			last = rows[len(sent)].seq - 1
+			stay = slices.DeleteFunc(stay, func(r *row) bool { return r.seq > last })
 		}
-		asked := a.send(ctx, rows)
-		span.sent(rows)
-		if err := a.record(ctx, rows); err != nil {
-			return err
+		a.pace(len(sent), len(rows))
+		span.sent(sent)
+		if err := a.record(ctx, sent, stay); err != nil || len(sent) == 0 {
+			return last, err
 		}
-		again = a.unsettled(rows)
+		again = a.unsettled(tail)
 		pause := max(asked, a.backoff(attempt))
 		if len(again) == 0 || attempt == a.config.Attempts || pause > a.config.RetryMax {
-			return a.leave(rows, again)
+			return last, a.leave(tail, again)
 		}
 		if err := a.release(); err != nil {
-			return err
+			return 0, err
 		}
 		span.waits(pause, asked > 0, len(again))
 		if err := a.config.Wait(ctx, pause); err != nil {
 			a.Failed += int64(len(again))
-			return fmt.Errorf("sync %s: stopped; plan %s can be applied again: %w", a.Sync, a.PlanID, err)
+			return 0, fmt.Errorf("sync %s: stopped; plan %s can be applied again: %w", a.Sync, a.PlanID, err)
 		}
 	}
 }
 
+// pace sets how many rows the next window has: twice as many as this one if that was
+// done soon, as many as were sent if it was cut short. Where a change may not be sent
+// twice, a window is one batch, since all of it is in doubt after a crash.
+func (a *application) pace(sent, all int) {
+	switch {
+	case !a.description.Idempotent:
+	case sent < all:
+		a.windowRows = max(a.batchRows, int64(sent))
+	case a.config.Now().Sub(a.asked) < windowAge/2:
+		a.windowRows = max(a.batchRows, min(2*a.windowRows, maxWindow))
+	}
+}
+
+// sendRows sends rows, batch by batch, until one of them is not settled, or time is
+// up. It returns those that were sent, the last batch of them, and how long the
+// destination wants to be left alone. It fails if not even one batch may be sent.
+func (a *application) sendRows(ctx context.Context, rows []*row) (sent, tail []*row, asked time.Duration, err error) {
+	for len(sent) < len(rows) {
+		now := a.config.Now()
+		overtaken := now.Add(a.config.WriteTimeout).After(a.until) // or will be, before the destination answers
+		if overtaken && len(sent) == 0 {
+			return nil, nil, 0, fmt.Errorf("sync %s: %w", a.Sync, ErrLeaseLost)
+		}
+		if len(sent) > 0 && (overtaken || now.Sub(a.asked) > windowAge || ctx.Err() != nil) {
+			break
+		}
+		tail = rows[len(sent):min(len(sent)+int(a.batchRows), len(rows))]
+		asked = a.send(ctx, tail)
+		sent = rows[:len(sent)+len(tail)]
+		if slices.ContainsFunc(tail, (*row).open) {
+			break
+		}
+	}
+	return sent, tail, asked, nil
+}
+
+// open reports whether another attempt may change what became of the row.
+func (r *row) open() bool {
+	return r.outcome == destination.Retry || r.outcome == destination.Unknown
+}
+
 // leave counts the rows that stay for the next run, and ends this one if the
 // destination takes nothing at all.
-func (a *application) leave(rows []*row, again []int64) error {
+func (a *application) leave(rows, again []*row) error {
 	a.Failed += int64(len(again))
-	for _, r := range rows {
-		if r.outcome != destination.Retry && r.outcome != destination.Unknown {
-			a.refused = 0
-			return nil
-		}
+	if slices.ContainsFunc(rows, func(r *row) bool { return !r.open() }) {
+		a.refused = 0
+		return nil
 	}
 	if a.refused++; a.refused < maxRefused {
 		return nil
@@ -113,15 +163,15 @@ func (r *run) backoff(attempt int) time.Duration {
 }
 
 // unsettled lists the rows worth another attempt.
-func (a *application) unsettled(rows []*row) []int64 {
-	var again []int64
+func (a *application) unsettled(rows []*row) []*row {
+	var again []*row
 	for _, r := range rows {
 		switch r.outcome {
 		case destination.Retry:
-			again = append(again, r.seq)
+			again = append(again, r)
 		case destination.Unknown:
 			if a.repeatable(r) {
-				again = append(again, r.seq)
+				again = append(again, r)
 			} else {
 				a.Failed++
 			}

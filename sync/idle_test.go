@@ -78,6 +78,7 @@ func TestTablesOfAnEarlierVersionAreCompleted(t *testing.T) {
 	}
 	w.exec("DROP TABLE sluis_sync.holdouts")
 	w.exec("DROP TABLE sluis_sync.kept")
+	w.exec("DROP TABLE sluis_sync.intents")
 	w.exec("ALTER TABLE sluis_sync.runs DROP COLUMN refreshed")
 	w.advance(time.Minute)
 	s := vips()

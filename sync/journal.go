@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -19,27 +18,26 @@ const (
 const acknowledged = "('delivered', 'accepted', 'skipped')"
 
 // fetch reads the changes first to last, or those of them that are in again,
-// asks for consent, opens what is sealed, and notes in the state that the rows
-// are about to be sent: after a crash it is known that they may have arrived.
-// Rows that may not be sent are recorded here and not returned.
-func (a *application) fetch(ctx context.Context, first, last int64, again []int64) (_ []*row, err error) {
+// asks for consent, and opens what is sealed. Those to be sent it announces: after a
+// crash it is known that they may have arrived. The others stay.
+func (a *application) fetch(ctx context.Context, first, last int64, again []*row) (send, stay []*row, err error) {
 	ctx, span := startSpan(ctx, "announce")
 	defer func() { endSpan(span, err) }()
 	d, err := a.warehouse(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	a.asked = a.config.Now()
 	rows, err := a.read(ctx, d, first, last, again)
 	if err != nil {
-		return nil, fmt.Errorf("sync %s: read the next changes of plan %s: %w", a.Sync, a.PlanID, err)
+		return nil, nil, fmt.Errorf("sync %s: read the next changes of plan %s: %w", a.Sync, a.PlanID, err)
 	}
 	if err := a.fill(ctx, d, first, last, rows); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := a.recall(ctx, d, rows); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var send, stay []*row
 	for _, r := range rows {
 		if r.skip == "" {
 			send = append(send, r)
@@ -47,22 +45,19 @@ func (a *application) fetch(ctx context.Context, first, last int64, again []int6
 			stay = append(stay, r)
 		}
 	}
-	if err := a.recordUnsent(ctx, d, stay); err != nil {
-		return nil, err
-	}
 	if len(send) > 0 {
 		if err := a.announce(ctx, d, send); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return send, a.release()
+	return send, stay, a.release()
 }
 
 // read reads changes with what is known of them now.
-func (a *application) read(ctx context.Context, d warehouse.Driver, first, last int64, again []int64) ([]*row, error) {
+func (a *application) read(ctx context.Context, d warehouse.Driver, first, last int64, again []*row) ([]*row, error) {
 	which := fmt.Sprintf("plan_id = %s AND seq BETWEEN %d AND %d", literal(a.PlanID), first, last)
 	if again != nil {
-		which += " AND seq IN (" + numbers(again) + ")"
+		which += " AND " + spansOf(again).contain("seq")
 	} else if a.resumed {
 		which += " AND seq NOT IN (SELECT seq FROM " + own("deliveries") + " WHERE plan_id = " + literal(a.PlanID) +
 			" AND (outcome IN " + acknowledged + " OR outcome = 'rejected'))"
@@ -207,50 +202,41 @@ func (a *application) sealed(ctx context.Context, d warehouse.Driver, first, las
 	return sealed, found.Err()
 }
 
-// announce notes in the state that rows are about to be sent.
+// announce notes that rows are about to be sent.
 func (a *application) announce(ctx context.Context, d warehouse.Driver, rows []*row) error {
 	a.intents++
-	seqs := make([]int64, len(rows))
-	for i, r := range rows {
-		seqs[i] = r.seq
-	}
-	err := d.Exec(ctx, `MERGE INTO `+own("state")+` t
-		USING (SELECT key, profile_id, op, row_hash, change_id FROM `+own("plan_changes")+` WHERE plan_id = ? AND seq IN (`+numbers(seqs)+`)) n
-		ON t.sync = ? AND t.key = n.key
-		WHEN MATCHED THEN UPDATE SET status = 'sending', op = n.op, pending_hash = n.row_hash, change_id = n.change_id, intent = ?,
-			present = TRUE, unsure = TRUE, resend = ?
-		WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, present, unsure, resend, status, op, pending_hash, change_id, intent, attempts)
-			VALUES (?, n.key, n.profile_id, TRUE, TRUE, ?, 'sending', n.op, n.row_hash, n.change_id, ?, 0)`,
-		a.PlanID, a.Sync, a.intent(), a.description.Idempotent, a.Sync, a.description.Idempotent, a.intent())
+	err := d.Append(ctx, warehouse.SchemaSync, "intents", []string{"sync", "intent", "fence", "n", "plan_id", "seqs", "resend", "announced_at"},
+		[][]any{{a.Sync, a.intent(), a.fence, a.intents, a.PlanID, spansOf(rows).String(), a.description.Idempotent, a.config.Now().UTC()}})
 	if err != nil {
 		return fmt.Errorf("sync %s: note what is about to be sent: %w", a.Sync, err)
 	}
 	return nil
 }
 
-// intent names one sending of a batch.
-func (a *application) intent() string { return a.ID + "/" + strconv.Itoa(a.intents) }
+// intent names one sending of rows.
+func (a *application) intent() string { return a.ID + "/" + strconv.FormatInt(a.intents, 10) }
 
-// record makes the outcomes of rows durable: first as deliveries, then folded
-// into the state. It does so even if ctx has ended.
-func (a *application) record(ctx context.Context, rows []*row) (err error) {
+// record makes durable what became of rows: first as deliveries, those that stay
+// among them, then folded into the state. It does so even if ctx has ended.
+func (a *application) record(ctx context.Context, sent, stay []*row) (err error) {
+	if len(sent)+len(stay) == 0 {
+		return nil
+	}
 	ctx, span := startSpan(context.WithoutCancel(ctx), "record")
 	defer func() { endSpan(span, err) }()
 	d, err := a.warehouse(ctx)
 	if err != nil {
 		return err
 	}
-	if err := a.journal(ctx, d, a.intent(), rows); err != nil {
+	a.keepBack(stay)
+	if err := a.journal(ctx, d, sent, stay); err != nil || len(sent) == 0 {
 		return err
 	}
-	return a.fold(ctx, d, "d.run_id = "+literal(a.ID)+" AND d.intent = "+literal(a.intent()))
+	return a.fold(ctx, d, a.intent(), a.description.Idempotent)
 }
 
-// recordUnsent records rows that the plan has and that are not sent.
-func (a *application) recordUnsent(ctx context.Context, d warehouse.Driver, rows []*row) error {
-	if len(rows) == 0 {
-		return nil
-	}
+// keepBack gives rows that the plan has and that are not sent their outcome.
+func (a *application) keepBack(rows []*row) {
 	for _, r := range rows {
 		r.code, r.outcome = r.skip, destination.Skipped
 		switch r.skip {
@@ -261,69 +247,132 @@ func (a *application) recordUnsent(ctx context.Context, d warehouse.Driver, rows
 			a.Skipped++
 		}
 	}
-	return a.journal(ctx, d, nil, rows)
 }
 
-// journal appends deliveries. intent is nil for rows that were not sent.
-func (a *application) journal(ctx context.Context, d warehouse.Driver, intent any, rows []*row) error {
+// journal appends deliveries. Those of rows that stay have no intent.
+func (a *application) journal(ctx context.Context, d warehouse.Driver, sent, stay []*row) error {
 	columns := []string{
 		"sync", "run_id", "plan_id", "seq", "intent", "fence", "change_id", "key", "profile_id", "op", "reason", "outcome", "code", "message", "receipt",
 		"row_hash", "mapping_version", "decision_id", "policy_version", "present", "unsure", "recorded_at",
 	}
 	now := a.config.Now().UTC()
-	records := make([][]any, len(rows))
-	for i, r := range rows {
-		unknown := r.outcome == destination.Unknown
-		records[i] = []any{
-			a.Sync, a.ID, a.PlanID, r.seq, intent, a.fence, r.id, r.Key, r.profile, r.op, string(r.Reason), r.outcome.String(), r.code, r.message, r.receipt,
-			orNull(r.hash), a.plan.mappingVersion, orNull(r.decision), orNull(r.policyVersion), r.present || unknown, r.unsure || unknown, now,
+	records := make([][]any, 0, len(sent)+len(stay))
+	add := func(rows []*row, intent any) {
+		for _, r := range rows {
+			unknown := r.outcome == destination.Unknown
+			records = append(records, []any{
+				a.Sync, a.ID, a.PlanID, r.seq, intent, a.fence, r.id, r.Key, r.profile, r.op, string(r.Reason), r.outcome.String(), r.code, r.message, r.receipt,
+				orNull(r.hash), a.plan.mappingVersion, orNull(r.decision), orNull(r.policyVersion), r.present || unknown, r.unsure || unknown, now,
+			})
 		}
 	}
+	add(sent, a.intent())
+	add(stay, nil)
 	if err := d.Append(ctx, warehouse.SchemaSync, "deliveries", columns, records); err != nil {
 		return fmt.Errorf("sync %s: record deliveries: %w", a.Sync, err)
 	}
 	return nil
 }
 
-// fold brings the state up to date with deliveries. Only a row that is still
-// as its intent left it changes, so folding again does nothing.
-func (r *run) fold(ctx context.Context, d warehouse.Driver, which string) error {
+// fold brings the state up to date with the deliveries of an intent, the latest of
+// the sync. A row that has it already does not change, so folding again does nothing.
+// resend is whether the destination does a change once however often it is sent.
+func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resend bool) error {
+	const again = "COALESCE(t.intent, '') = d.intent"
 	err := d.Exec(ctx, `MERGE INTO `+own("state")+` t
-		USING (SELECT * FROM `+own("deliveries")+` d WHERE d.sync = ? AND `+which+`) d
-		ON t.sync = d.sync AND t.key = d.key AND t.intent = d.intent AND t.status = 'sending'
-		WHEN MATCHED AND d.op = 'remove' AND d.outcome = 'accepted' AND d.receipt <> '' THEN UPDATE SET row_hash = NULL, pending_hash = NULL,
+		USING (SELECT *, outcome IN `+acknowledged+` AS done, op = 'remove' AND outcome = 'accepted' AND receipt <> '' AS waits
+			FROM `+own("deliveries")+` WHERE sync = ? AND intent = ?) d
+		ON t.sync = d.sync AND t.key = d.key
+		WHEN MATCHED AND NOT `+again+` AND d.waits THEN UPDATE SET row_hash = NULL, pending_hash = NULL, op = d.op, change_id = d.change_id, intent = d.intent, resend = ?,
 			present = TRUE, unsure = FALSE, status = 'accepted', acked_at = d.recorded_at, attempts = 0, first_failed_at = NULL, last_error_code = NULL
-		WHEN MATCHED AND d.op = 'remove' AND d.outcome IN `+acknowledged+` THEN DELETE
-		WHEN MATCHED AND d.outcome IN `+acknowledged+` THEN UPDATE SET profile_id = d.profile_id, row_hash = d.row_hash, mapping_version = d.mapping_version,
+		WHEN MATCHED AND NOT `+again+` AND d.done AND d.op = 'remove' THEN DELETE
+		WHEN MATCHED AND NOT `+again+` AND d.done THEN UPDATE SET profile_id = d.profile_id, row_hash = d.row_hash, mapping_version = d.mapping_version,
+			op = d.op, change_id = d.change_id, intent = d.intent, resend = ?,
 			present = (d.outcome <> 'skipped' OR d.present), unsure = FALSE, status = d.outcome, decision_id = d.decision_id, policy_version = d.policy_version,
 			acked_at = d.recorded_at, pending_hash = NULL, attempts = 0, first_failed_at = NULL, last_error_code = NULL
-		WHEN MATCHED THEN UPDATE SET present = d.present, unsure = d.unsure,
-			status = CASE WHEN d.outcome = 'rejected' AND d.op = 'upsert' THEN 'rejected' ELSE 'failed' END,
-			attempts = t.attempts + 1, first_failed_at = COALESCE(t.first_failed_at, d.recorded_at), last_error_code = d.code`, r.sync.Name)
+		WHEN MATCHED AND NOT `+again+` THEN UPDATE SET op = d.op, pending_hash = d.row_hash, change_id = d.change_id, intent = d.intent, resend = ?,
+			present = d.present, unsure = d.unsure, status = CASE WHEN d.outcome = 'rejected' AND d.op = 'upsert' THEN 'rejected' ELSE 'failed' END,
+			attempts = t.attempts + 1, first_failed_at = COALESCE(t.first_failed_at, d.recorded_at), last_error_code = d.code
+		WHEN NOT MATCHED AND d.done AND d.op <> 'remove' THEN INSERT (sync, key, profile_id, row_hash, mapping_version, present, unsure, resend, status, op, change_id, intent,
+				decision_id, policy_version, acked_at, attempts)
+			VALUES (d.sync, d.key, d.profile_id, d.row_hash, d.mapping_version, d.outcome <> 'skipped' OR d.present, FALSE, ?, d.outcome, d.op, d.change_id, d.intent,
+				d.decision_id, d.policy_version, d.recorded_at, 0)
+		WHEN NOT MATCHED AND NOT d.done THEN INSERT (sync, key, profile_id, present, unsure, resend, status, op, pending_hash, change_id, intent,
+				attempts, first_failed_at, last_error_code)
+			VALUES (d.sync, d.key, d.profile_id, d.present, d.unsure, ?, CASE WHEN d.outcome = 'rejected' AND d.op = 'upsert' THEN 'rejected' ELSE 'failed' END,
+				d.op, d.row_hash, d.change_id, d.intent, 1, d.recorded_at, d.code)`, r.sync.Name, intent, resend, resend, resend, resend, resend)
 	if err != nil {
 		return fmt.Errorf("sync %s: update the state: %w", r.sync.Name, err)
 	}
 	return nil
 }
 
-// recover folds deliveries that a run recorded but, since it was killed, did
-// not fold. Rows that were announced and have no delivery stay unsure: they may
-// have arrived.
+// recover brings the state up to date with what a run announced that was killed
+// before it had. What it recorded is folded. Rows that were announced and have no
+// delivery may have arrived: they become unsure.
+//
+// Whoever changes the state under a lease calls it first. Only the latest intent can
+// be open: those before it were folded before it was announced.
 func (r *run) recover(ctx context.Context, d warehouse.Driver) error {
-	intents, err := texts(ctx, d, "SELECT DISTINCT intent FROM "+own("state")+" WHERE sync = ? AND status = 'sending'", r.sync.Name)
+	found, err := warehouse.Collect(ctx, d, `SELECT i.intent, i.plan_id, i.seqs, i.resend, EXISTS (SELECT 1 FROM `+own("deliveries")+` d WHERE d.sync = i.sync AND d.intent = i.intent)
+		FROM `+own("intents")+` i WHERE i.sync = ? ORDER BY i.fence DESC, i.n DESC LIMIT 1`, r.sync.Name)
 	if err != nil {
-		return fmt.Errorf("sync %s: look for interrupted batches: %w", r.sync.Name, err)
+		return fmt.Errorf("sync %s: look for an interrupted run: %w", r.sync.Name, err)
 	}
-	if len(intents) == 0 {
+	if len(found) == 0 {
 		return nil
 	}
-	return r.fold(ctx, d, "d.intent IN ("+literals(intents)+")")
+	var intent, planID, seqs string
+	var resend, recorded bool
+	if err := scan(found[0], &intent, &planID, &seqs, &resend, &recorded); err != nil {
+		return err
+	}
+	if recorded {
+		err = r.fold(ctx, d, intent, resend)
+	} else {
+		err = r.suspect(ctx, d, intent, planID, seqs, resend)
+	}
+	if err != nil {
+		return err
+	}
+	return r.forgetIntents(ctx, d)
+}
+
+// suspect notes in the state that announced rows may have arrived.
+func (r *run) suspect(ctx context.Context, d warehouse.Driver, intent, planID, seqs string, resend bool) error {
+	announced, err := parseSpans(seqs)
+	if err != nil {
+		return fmt.Errorf("sync %s: read what was about to be sent: %w", r.sync.Name, err)
+	}
+	err = d.Exec(ctx, `MERGE INTO `+own("state")+` t
+		USING (SELECT key, profile_id, op, row_hash, change_id FROM `+own("plan_changes")+` WHERE plan_id = ? AND `+announced.contain("seq")+`) n
+		ON t.sync = ? AND t.key = n.key
+		WHEN MATCHED THEN UPDATE SET status = 'sending', op = n.op, pending_hash = n.row_hash, change_id = n.change_id, intent = ?,
+			present = TRUE, unsure = TRUE, resend = ?
+		WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, present, unsure, resend, status, op, pending_hash, change_id, intent, attempts)
+			VALUES (?, n.key, n.profile_id, TRUE, TRUE, ?, 'sending', n.op, n.row_hash, n.change_id, ?, 0)`,
+		planID, r.sync.Name, intent, resend, r.sync.Name, resend, intent)
+	if err != nil {
+		return fmt.Errorf("sync %s: note what may have been sent: %w", r.sync.Name, err)
+	}
+	return nil
+}
+
+// forgetIntents deletes the intents of a sync, of which all is in the state.
+func (r *run) forgetIntents(ctx context.Context, d warehouse.Driver) error {
+	if err := d.Exec(ctx, "DELETE FROM "+own("intents")+" WHERE sync = ?", r.sync.Name); err != nil {
+		return fmt.Errorf("sync %s: forget what was sent: %w", r.sync.Name, err)
+	}
+	return nil
 }
 
 // doubt takes back the acknowledgement of all that this run sent. A destination
 // that does a change once gets it again under its id; another would only be told
 // that it has it, and gets a new one.
 func (a *application) doubt(ctx context.Context, d warehouse.Driver) error {
+	if err := a.recover(ctx, d); err != nil {
+		return err
+	}
 	id := "d.change_id"
 	if !a.description.Idempotent {
 		id = dialect(d.Dialect()).nothing()
@@ -345,12 +394,4 @@ func orNull(s string) any {
 		return nil
 	}
 	return s
-}
-
-func numbers(list []int64) string {
-	texts := make([]string, len(list))
-	for i, n := range list {
-		texts[i] = strconv.FormatInt(n, 10)
-	}
-	return strings.Join(texts, ", ")
 }

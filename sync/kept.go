@@ -98,12 +98,8 @@ func (a *application) recall(ctx context.Context, d warehouse.Driver, rows []*ro
 
 // kept reads what is kept of rows, by key, the latest last.
 func (a *application) kept(ctx context.Context, d warehouse.Driver, rows []*row) (map[string][]string, error) {
-	seqs := make([]int64, len(rows))
-	for i, r := range rows {
-		seqs[i] = r.seq
-	}
 	found, err := warehouse.Collect(ctx, d, "SELECT key, sealed FROM "+own(keptTable)+" WHERE sync = ? AND key IN (SELECT key FROM "+own("plan_changes")+
-		" WHERE plan_id = ? AND seq IN ("+numbers(seqs)+")) ORDER BY kept_at", a.Sync, a.PlanID)
+		" WHERE plan_id = ? AND "+spansOf(rows).contain("seq")+") ORDER BY kept_at", a.Sync, a.PlanID)
 	if err != nil {
 		return nil, fmt.Errorf("sync %s: read what a removal needs: %w", a.Sync, err)
 	}

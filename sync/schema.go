@@ -50,6 +50,7 @@ func tables() []warehouse.Table {
 		{Name: "receipts", Columns: join(text("sync", "intent", "receipt", "outcome", "code", "message"), number("failed_rows"), instant("settled_at"))},
 		{Name: "holdouts", Columns: join(text("sync", "key", "profile_id"), yesNo("held_out"), instant("since"))},
 		{Name: keptTable, Columns: join(text("sync", "key", "profile_id", "sealed"), instant("kept_at"))},
+		{Name: "intents", Columns: join(text("sync", "intent"), number("fence", "n"), text("plan_id", "seqs"), yesNo("resend"), instant("announced_at"))},
 	}
 }
 

@@ -69,56 +69,56 @@ func endPlan(span trace.Span, p Plan, err error) {
 	endSpan(span, err)
 }
 
-// batchSpan is the span of a batch with all its attempts.
-type batchSpan struct {
+// windowSpan is the span of a window with all its attempts.
+type windowSpan struct {
 	trace.Span
 	attempts int
 	removes  bool
 	last     map[int64]destination.Outcome // of each row, by its number in the plan
 }
 
-func startBatch(ctx context.Context) (context.Context, *batchSpan) {
-	ctx, span := startSpan(ctx, "batch")
-	return ctx, &batchSpan{Span: span, last: map[int64]destination.Outcome{}}
+func startWindow(ctx context.Context) (context.Context, *windowSpan) {
+	ctx, span := startSpan(ctx, "window")
+	return ctx, &windowSpan{Span: span, last: map[int64]destination.Outcome{}}
 }
 
 // sent notes what came of an attempt.
-func (b *batchSpan) sent(rows []*row) {
-	if !b.IsRecording() {
+func (w *windowSpan) sent(rows []*row) {
+	if !w.IsRecording() {
 		return
 	}
-	b.attempts++
+	w.attempts++
 	for _, r := range rows {
-		b.removes, b.last[r.seq] = r.op == opRemove, r.outcome
+		w.removes, w.last[r.seq] = r.op == opRemove, r.outcome
 	}
 }
 
 // waits notes that rows wait for another attempt, and whether the destination
 // asked for it to be so late.
-func (b *batchSpan) waits(pause time.Duration, asked bool, rows int) {
-	b.AddEvent("wait", trace.WithAttributes(
-		attribute.Int("sluis.batch.attempts", b.attempts), attribute.Int("sluis.batch.rows", rows),
+func (w *windowSpan) waits(pause time.Duration, asked bool, rows int) {
+	w.AddEvent("wait", trace.WithAttributes(
+		attribute.Int("sluis.window.attempts", w.attempts), attribute.Int("sluis.window.rows", rows),
 		attribute.Float64("sluis.wait.seconds", pause.Seconds()), attribute.Bool("sluis.wait.asked", asked)))
 }
 
 // end tells what came of the rows by their last attempt. What is to be tried again
 // is left for the next run.
-func (b *batchSpan) end(err error) {
-	if b.IsRecording() {
+func (w *windowSpan) end(err error) {
+	if w.IsRecording() {
 		op := opUpsert
-		if b.removes {
+		if w.removes {
 			op = opRemove
 		}
 		counts := map[destination.Outcome]int{}
-		for _, outcome := range b.last {
+		for _, outcome := range w.last {
 			counts[outcome]++
 		}
-		b.SetAttributes(attribute.String("sluis.batch.op", op), attribute.Int("sluis.batch.attempts", b.attempts), attribute.Int("sluis.batch.rows", len(b.last)))
+		w.SetAttributes(attribute.String("sluis.window.op", op), attribute.Int("sluis.window.attempts", w.attempts), attribute.Int("sluis.window.rows", len(w.last)))
 		for outcome := destination.Delivered; outcome <= destination.Unknown; outcome++ {
-			b.SetAttributes(attribute.Int("sluis.batch."+outcome.String(), counts[outcome]))
+			w.SetAttributes(attribute.Int("sluis.window."+outcome.String(), counts[outcome]))
 		}
 	}
-	endSpan(b.Span, err)
+	endSpan(w.Span, err)
 }
 
 // classified is an error with a class that its text does not show.

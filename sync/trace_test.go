@@ -47,7 +47,7 @@ func TestSpans(t *testing.T) {
   apply
     plugin start
     plugin open
-    batch (delivered 1, rejected 1)
+    window (delivered 1, rejected 1)
       announce
       write
       record
@@ -65,7 +65,7 @@ func TestSpans(t *testing.T) {
   apply
     plugin start
     plugin open
-    batch (retry 2)
+    window (retry 2)
       announce
       write
       record
@@ -84,7 +84,7 @@ func TestSpans(t *testing.T) {
   apply
     plugin start
     plugin open
-    batch (accepted 2)
+    window (accepted 2)
       announce
       write
       record
@@ -104,7 +104,7 @@ func TestSpans(t *testing.T) {
   apply
     plugin start
     plugin open
-    batch wait (delivered 2)
+    window wait (delivered 2)
       announce
       write error=write_failed
       record
@@ -126,7 +126,7 @@ func TestSpans(t *testing.T) {
   apply
     plugin start
     plugin open
-    batch wait (delivered 2)
+    window wait (delivered 2)
       announce
       write error=bad_answer
       record
@@ -143,7 +143,7 @@ func TestSpans(t *testing.T) {
   apply error=plugin_close
     plugin start
     plugin open
-    batch (delivered 2)
+    window (delivered 2)
       announce
       write
       record
@@ -239,7 +239,7 @@ func newSpans() spans {
 }
 
 // tree tells of spans below their parents: names, events, classes of errors, and of
-// runs the status, of batches what came of how many rows.
+// runs the status, of windows what came of how many rows.
 func (s spans) tree(parent string, depth int) string {
 	var b strings.Builder
 	found := s.GetSpans()
@@ -261,7 +261,7 @@ func (s spans) tree(parent string, depth int) string {
 		}
 		var counts []string
 		for _, a := range span.Attributes {
-			outcome, ok := strings.CutPrefix(string(a.Key), "sluis.batch.")
+			outcome, ok := strings.CutPrefix(string(a.Key), "sluis.window.")
 			switch {
 			case a.Key == "sluis.run.status":
 				counts = append(counts, a.Value.AsString())

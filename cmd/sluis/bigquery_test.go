@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -26,7 +25,7 @@ func TestDemoOnBigQuery(t *testing.T) {
 	t.Setenv(workspace.EnvBigQueryStorageEndpoint, config.StorageEndpoint)
 	demo := func(flags ...string) figures {
 		var stdout, stderr bytes.Buffer
-		if code := run(context.Background(), append([]string{"sluis", "demo", "--once", "--json"}, flags...), &stdout, &stderr); code != 0 {
+		if code := run(bounded(t), append([]string{"sluis", "demo", "--once", "--json"}, flags...), &stdout, &stderr); code != 0 {
 			t.Fatalf("demo %v: exit %d: %s", flags, code, stderr.String())
 		}
 		var f figures

@@ -20,7 +20,7 @@ import (
 func choose(t *testing.T, url string, bodies ...string) {
 	t.Helper()
 	for _, body := range bodies {
-		r, err := http.Post(url+"/v1/consent", "application/json", strings.NewReader(strings.Replace(body, "{", `{"writeKey":"wk_test",`, 1)))
+		r, err := client.Post(url+"/v1/consent", "application/json", strings.NewReader(strings.Replace(body, "{", `{"writeKey":"wk_test",`, 1)))
 		if err != nil {
 			t.Fatal(err)
 		}

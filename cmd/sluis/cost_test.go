@@ -153,7 +153,7 @@ func newCostWorkspace(t *testing.T, config string) (dir string, f *fakeBigQuery)
 func sluis(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, failed bytes.Buffer
-	code = run(t.Context(), append([]string{"sluis"}, args...), &out, &failed)
+	code = run(bounded(t), append([]string{"sluis"}, args...), &out, &failed)
 	return code, out.String(), failed.String()
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -119,7 +118,7 @@ func TestThirdPartyDestination(t *testing.T) {
 	sluis := func(want int, arguments ...string) string {
 		t.Helper()
 		var out bytes.Buffer
-		if code := run(context.Background(), append([]string{"sluis", "--workspace", dir}, arguments...), &out, &out); code != want {
+		if code := run(bounded(t), append([]string{"sluis", "--workspace", dir}, arguments...), &out, &out); code != want {
 			t.Fatalf("%v: exit %d, want %d: %s", arguments, code, want, out.String())
 		}
 		if strings.Contains(out.String(), guestbookToken) {

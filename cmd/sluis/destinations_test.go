@@ -54,7 +54,7 @@ mapping:
 	sluis := func(want int, arguments ...string) string {
 		t.Helper()
 		var out bytes.Buffer
-		if code := run(context.Background(), append([]string{"sluis", "--workspace", dir, "destinations"}, arguments...), &out, &out); code != want {
+		if code := run(bounded(t), append([]string{"sluis", "--workspace", dir, "destinations"}, arguments...), &out, &out); code != want {
 			t.Errorf("%v: exit %d, want %d: %s", arguments, code, want, out.String())
 		}
 		if strings.Contains(out.String(), meta.Token) || strings.Contains(out.String(), "John_Smith") {

@@ -318,7 +318,7 @@ func (f *failing) search() {
 	s.in(s.place("what was said"), "", []byte(f.said.String()), nil)
 	s.in(s.place("history"), "", text, nil)
 	s.in(s.place("traces"), "", bytes.Join(f.traces.Bodies(), nil), nil)
-	if tree := f.traces.Tree(); strings.Count(tree, "batch ") < 3 || !strings.Contains(tree, "write error=write_failed") {
+	if tree := f.traces.Tree(); strings.Count(tree, "window ") < 3 || !strings.Contains(tree, "write error=write_failed") {
 		f.t.Errorf("the traces tell of no failure:\n%s", tree)
 	}
 	err = errors.Join(s.warehouse(ctx, db), db.Close())

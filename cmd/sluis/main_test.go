@@ -92,6 +92,17 @@ func start(t testing.TB, args ...string) *program {
 	return p
 }
 
+// patience is how long a program or a command may run in a test. One that hangs says
+// where rather than have the test wait for ever.
+const patience = 15 * time.Minute
+
+// bounded is the context of a command that a test runs in its own process.
+func bounded(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // launch starts the program, which ends with the test.
 func launch(t testing.TB, args ...string) *program {
 	t.Helper()
@@ -104,7 +115,9 @@ func launch(t testing.TB, args ...string) *program {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
+	hangs := time.AfterFunc(patience, func() { _ = p.Process.Signal(syscall.SIGQUIT) })
 	t.Cleanup(func() {
+		hangs.Stop()
 		if p.ProcessState == nil {
 			_ = p.Process.Kill()
 			_ = p.Wait()
@@ -119,6 +132,8 @@ func (p *program) terminate(t testing.TB) {
 	t.Helper()
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
+	}
+	for range p.stderr.url { // until its log has ended
 	}
 	if err := p.Wait(); err != nil {
 		t.Errorf("the program ended with %v:\n%s", err, p.stderr)
@@ -160,7 +175,7 @@ func edit(t testing.TB, path, from, to string) {
 func query(t testing.TB, dir, sql string) []map[string]any {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	if code := run(context.Background(), []string{"sluis", "sql", sql, "--json", "--workspace", dir}, &stdout, &stderr); code != 0 {
+	if code := run(bounded(t), []string{"sluis", "sql", sql, "--json", "--workspace", dir}, &stdout, &stderr); code != 0 {
 		t.Fatalf("sluis sql: exit %d: %s", code, stderr.String())
 	}
 	var rows []map[string]any
@@ -189,6 +204,8 @@ func eventually(t testing.TB, what string, yes func() bool) time.Duration {
 	}
 }
 
+var client = &http.Client{Timeout: patience}
+
 func post(t testing.TB, url, body string, headers ...string) *http.Response {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
@@ -199,7 +216,7 @@ func post(t testing.TB, url, body string, headers ...string) *http.Response {
 	for i := 0; i+1 < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := http.DefaultClient.Do(r)
+	response, err := client.Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +227,7 @@ func post(t testing.TB, url, body string, headers ...string) *http.Response {
 // TestDemo runs the main job whole: the demo checks its own promises.
 func TestDemo(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	if code := run(context.Background(), []string{"sluis", "demo", "--once", "--json"}, &stdout, &stderr); code != 0 {
+	if code := run(bounded(t), []string{"sluis", "demo", "--once", "--json"}, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr.String())
 	}
 	var f figures

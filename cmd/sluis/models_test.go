@@ -136,7 +136,7 @@ func TestDocsAreServed(t *testing.T) {
 	}
 	url := regexp.MustCompile(`http://\S+`).FindString(string(line[:n]))
 	for path, want := range map[string]int{"": http.StatusOK, "run_results.json": http.StatusNotFound, "../../keys": http.StatusNotFound} {
-		response, err := http.Get(url + path)
+		response, err := client.Get(url + path)
 		if err != nil {
 			t.Fatal(err)
 		}

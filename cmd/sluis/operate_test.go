@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +14,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // says waits until the program's log has a text.
@@ -136,7 +134,7 @@ func TestTailAndInspect(t *testing.T) {
 		t.Errorf("after all has landed: %+v", i)
 	}
 	var out, errs bytes.Buffer
-	if code := run(context.Background(), []string{"sluis", "tail", "-w", dir}, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "no collector runs on this workspace") {
+	if code := run(bounded(t), []string{"sluis", "tail", "-w", dir}, &out, &errs); code != exitFailed || !strings.Contains(errs.String(), "no collector runs on this workspace") {
 		t.Errorf("tail without a collector: exit %d: %s", code, errs.String())
 	}
 }
@@ -147,7 +145,7 @@ func inspected(t *testing.T, dir string, flags ...string) (i inspection, text st
 	call := func(flags ...string) []byte {
 		t.Helper()
 		var stdout, stderr bytes.Buffer
-		if code := run(context.Background(), append([]string{"sluis", "collector", "inspect", "-w", dir}, flags...), &stdout, &stderr); code != 0 {
+		if code := run(bounded(t), append([]string{"sluis", "collector", "inspect", "-w", dir}, flags...), &stdout, &stderr); code != 0 {
 			t.Fatalf("exit %d: %s", code, stderr.String())
 		}
 		return stdout.Bytes()
@@ -223,7 +221,7 @@ func TestOperationsOfAProgram(t *testing.T) {
 
 func get(t testing.TB, url string) string {
 	t.Helper()
-	response, err := (&http.Client{Timeout: time.Minute}).Get(url)
+	response, err := client.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +18,7 @@ func TestSyncNew(t *testing.T) {
 	sluis := func(code int, args ...string) string {
 		t.Helper()
 		var out bytes.Buffer
-		if got := run(context.Background(), append([]string{"sluis", "--workspace", dir, "sync"}, args...), &out, &out); got != code {
+		if got := run(bounded(t), append([]string{"sluis", "--workspace", dir, "sync"}, args...), &out, &out); got != code {
 			t.Fatalf("%v: exit code %d, want %d:\n%s", args, got, code, out.String())
 		}
 		return out.String()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -44,7 +43,7 @@ func TestTraces(t *testing.T) {
     apply plan.id=p
       plugin start
       plugin open
-      batch batch.accepted=0 batch.attempts=2 batch.delivered=3 batch.op=upsert batch.rejected=0 batch.retry=0 batch.rows=3 batch.skipped=0 batch.unknown=0 [wait batch.attempts=1 batch.rows=3 wait.asked=true wait.seconds=1]
+      window window.accepted=0 window.attempts=2 window.delivered=3 window.op=upsert window.rejected=0 window.retry=0 window.rows=3 window.skipped=0 window.unknown=0 [wait wait.asked=true wait.seconds=1 window.attempts=1 window.rows=3]
         announce
         write batch.rows=3
         record
@@ -160,7 +159,7 @@ func (s *tracedSync) run(t *testing.T) string {
 	s.exec(t, fmt.Sprintf("INSERT INTO sluis_models.members SELECT 'pr_' || i FROM range(%d, %d) r(i)", s.people, s.people+3))
 	s.people += 3
 	var stdout, stderr bytes.Buffer
-	if code := run(context.Background(), []string{"sluis", "--workspace", s.dir, "sync", "run"}, &stdout, &stderr); code != 0 || s.arrived != s.people {
+	if code := run(bounded(t), []string{"sluis", "--workspace", s.dir, "sync", "run"}, &stdout, &stderr); code != 0 || s.arrived != s.people {
 		t.Fatalf("exit code %d, %d of %d people arrived:\n%s%s", code, s.arrived, s.people, stdout.String(), stderr.String())
 	}
 	return stderr.String()

@@ -26,7 +26,7 @@ func TestUp(t *testing.T) {
 	dir := newWorkspace(t)
 	p := start(t, "up", "--workspace", dir, "--listen", "127.0.0.1:0")
 
-	health, err := http.Get(p.url + "/healthz")
+	health, err := client.Get(p.url + "/healthz")
 	if err != nil || health.StatusCode != http.StatusOK {
 		t.Fatalf("healthz: %v %v", health, err)
 	}
