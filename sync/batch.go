@@ -113,12 +113,10 @@ func (a *application) pace(sent, all int) {
 // destination wants to be left alone. It fails if not even one batch may be sent.
 func (a *application) sendRows(ctx context.Context, rows []*row) (sent, tail []*row, asked time.Duration, err error) {
 	for len(sent) < len(rows) {
-		now := a.config.Now()
-		overtaken := now.Add(a.config.WriteTimeout).After(a.until) // or will be, before the destination answers
-		if overtaken && len(sent) == 0 {
+		if a.overtaken() && len(sent) == 0 {
 			return nil, nil, 0, fmt.Errorf("sync %s: %w", a.Sync, ErrLeaseLost)
 		}
-		if len(sent) > 0 && (overtaken || now.Sub(a.asked) > windowAge || ctx.Err() != nil) {
+		if len(sent) > 0 && a.expired(ctx) {
 			break
 		}
 		tail = rows[len(sent):min(len(sent)+int(a.batchRows), len(rows))]
@@ -129,6 +127,17 @@ func (a *application) sendRows(ctx context.Context, rows []*row) (sent, tail []*
 		}
 	}
 	return sent, tail, asked, nil
+}
+
+// overtaken reports whether the lease is lost, or will be before the destination
+// answers.
+func (a *application) overtaken() bool {
+	return a.config.Now().Add(a.config.WriteTimeout).After(a.until)
+}
+
+// expired reports whether the rest of a window has to be left.
+func (a *application) expired(ctx context.Context) bool {
+	return a.overtaken() || ctx.Err() != nil || a.config.Now().Sub(a.asked) > windowAge
 }
 
 // open reports whether another attempt may change what became of the row.
