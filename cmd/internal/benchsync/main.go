@@ -1,13 +1,16 @@
 // Command benchsync measures the syncer on the embedded warehouse, through real
-// plugin processes: a first run to files and to PostgreSQL, then a plan of one
-// change in a thousand and its apply. Beside each figure is a reference of the
-// same run: what the disk, DuckDB and PostgreSQL's COPY need for the least of the same work.
+// plugin processes: the boundary to them, PostgreSQL behind it, a first run to files and
+// to PostgreSQL, then plans of one change in a thousand and what it takes to apply them.
+// Beside each figure is a reference of the same run: what the disk, DuckDB and
+// PostgreSQL's COPY need for the least of the same work.
 //
 // The figures are this machine's. Compare those of one run with each other.
 package main
 
 import (
 	"context"
+	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,6 +22,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -55,10 +59,18 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("benchsync", flag.ContinueOnError)
 	b := bench{}
-	flags.IntVar(&b.rows, "rows", 1_000_000, "how many rows the model has")
+	flags.IntVar(&b.rows, "rows", 1_000_000, "how many rows first runs send")
+	known := flags.String("known", "1000000,10000000", "how many rows are at the destination when a thousandth of them changes: some numbers")
 	flags.StringVar(&b.memory, "memory", "4GB", "warehouse.memory_limit, beyond which queries spill to disk")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	for text := range strings.SplitSeq(*known, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			return fmt.Errorf("-known: %w", err)
+		}
+		b.known = append(b.known, n)
 	}
 	if b.dir, err = os.MkdirTemp("", "benchsync"); err != nil {
 		return err
@@ -72,8 +84,10 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 
 type bench struct {
 	rows   int
+	known  []int
 	memory string
 	dir    string
+	file   string // of the warehouse
 	path   string // of this program, and its digest
 	digest string
 	lines  []line
@@ -102,11 +116,23 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if b.path, b.digest, err = host.Self(); err != nil {
 		return err
 	}
-	if err := b.populate(ctx); err != nil {
-		return fmt.Errorf("populate: %w", err)
+	if err := b.boundary(ctx); err != nil {
+		return err
 	}
-	for _, step := range []func(context.Context) error{b.boundary, b.files, b.postgres, b.changes} {
-		if err := step(ctx); err != nil {
+	if err := b.populate(ctx, b.rows); err != nil {
+		return err
+	}
+	if err := b.files(ctx); err != nil {
+		return err
+	}
+	if err := b.postgres(ctx); err != nil {
+		return err
+	}
+	for _, rows := range b.known {
+		if err := b.populate(ctx, rows); err != nil {
+			return err
+		}
+		if err := b.changes(ctx, rows); err != nil {
 			return err
 		}
 	}
@@ -114,7 +140,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 }
 
 func (b *bench) open(ctx context.Context) (warehouse.Driver, error) {
-	return duckdb.Open(ctx, duckdb.Config{Path: filepath.Join(b.dir, "w.duckdb"), MemoryLimit: b.memory, Threads: 2, Holder: "benchsync"})
+	return duckdb.Open(ctx, duckdb.Config{Path: b.file, MemoryLimit: b.memory, Threads: 2, Holder: "benchsync"})
 }
 
 // exec runs statements in the warehouse, and tells what they took without opening it.
@@ -133,14 +159,23 @@ func (b *bench) exec(ctx context.Context, statements ...string) (took time.Durat
 	return time.Since(started), nil
 }
 
-// populate makes a model of eight columns with everybody's consent.
-func (b *bench) populate(ctx context.Context) error {
+// populate begins a warehouse with a model of eight columns and everybody's consent.
+func (b *bench) populate(ctx context.Context, rows int) error {
+	if b.file != "" {
+		if err := os.Remove(b.file); err != nil {
+			return err
+		}
+	}
+	b.file = filepath.Join(b.dir, strconv.Itoa(rows)+".duckdb")
 	_, err := b.exec(ctx,
 		`CREATE TABLE sluis_models.people AS SELECT md5('k' || i) AS customer, md5('p' || i) AS profile_id, 'tier' || i % 5 AS tier, i AS visits,
-			i % 2 = 0 AS active, i / 7 AS score, TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(i) AS seen, 'city' || i % 1000 AS city FROM range(`+strconv.Itoa(b.rows)+`) t(i)`,
+			i % 2 = 0 AS active, i / 7 AS score, TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(i) AS seen, 'city' || i % 1000 AS city FROM range(`+strconv.Itoa(rows)+`) t(i)`,
 		`CREATE TABLE sluis_models.consent_profile AS SELECT profile_id, 'marketing' AS purpose, true AS allowed, md5(profile_id) AS decision_id, 'policy1' AS policy_version,
 			TIMESTAMPTZ '2026-01-01 00:00:00+00' AS decided_at FROM sluis_models.people`)
-	return err
+	if err != nil {
+		return fmt.Errorf("populate: %w", err)
+	}
+	return nil
 }
 
 // sync is the model for a destination. Its name is of what it measures.
@@ -186,34 +221,54 @@ func (b *bench) first(ctx context.Context, s syncer.Sync) (time.Duration, error)
 }
 
 // boundary sends batches of 1,000 rows to a process that does nothing with them.
-func (b *bench) boundary(ctx context.Context) (err error) {
-	p, err := b.start(ctx, "discard")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Close(context.WithoutCancel(ctx))) }()
-	if err := p.Open(ctx, nil); err != nil {
-		return err
-	}
-	batch := destination.Batch{ID: "b", Sync: "s", Run: "r"}
+func (b *bench) boundary(ctx context.Context) error {
+	var columns []destination.Column
 	row := []any{"someone@example.org", "0612345678", "Someone", "Else", "Amsterdam", "NL", int64(42), 1.5, true, time.Unix(1e9, 0).UTC()}
 	for i, v := range row {
-		batch.Columns = append(batch.Columns, destination.Column{Name: "c" + strconv.Itoa(i), Type: destination.TypeOf(v)})
+		columns = append(columns, destination.Column{Name: "c" + strconv.Itoa(i), Type: destination.TypeOf(v)})
 	}
-	for i := range 1000 {
-		batch.Changes = append(batch.Changes, destination.Change{ID: fmt.Sprintf("%032d", i), Key: "key" + strconv.Itoa(i), Op: destination.Upsert, Values: row})
+	const rows = 400_000
+	took, err := b.write(ctx, "plugin boundary", "discard", nil, columns, 1000, rows, func(int) []any { return row })
+	b.lines = append(b.lines, line{name: "plugin boundary", rows: rows, took: took})
+	return err
+}
+
+// write sends rows to a destination, with nothing but the boundary in between.
+func (b *bench) write(ctx context.Context, name, kind string, config syncer.Settings, columns []destination.Column, batchRows, rows int, row func(i int) []any) (took time.Duration, err error) {
+	p, err := b.start(ctx, kind)
+	if err != nil {
+		return 0, err
 	}
-	const batches = 200
-	took, err := b.measure("plugin boundary", func() error {
-		for range batches {
-			if _, err := p.Write(ctx, batch); err != nil {
+	defer func() { err = errors.Join(err, p.Close(context.WithoutCancel(ctx))) }()
+	if err := p.Open(ctx, config); err != nil {
+		return 0, err
+	}
+	var batches []destination.Batch
+	for first := 0; first < rows; first += batchRows {
+		batch := destination.Batch{ID: fmt.Sprintf("%032d", first), Sync: "s", Run: "r", Columns: columns}
+		for i := first; i < first+batchRows; i++ {
+			batch.Changes = append(batch.Changes, destination.Change{ID: digest("id", i), Key: digest("k", i), Op: destination.Upsert, Values: row(i)})
+		}
+		batches = append(batches, batch)
+	}
+	return b.measure(name, func() error {
+		for _, batch := range batches {
+			results, err := p.Write(ctx, batch)
+			if err != nil {
 				return err
+			}
+			if last := results[len(results)-1]; last.Outcome != destination.Delivered {
+				return fmt.Errorf("a row is %v: %s", last.Outcome, last.Message)
 			}
 		}
 		return nil
 	})
-	b.lines = append(b.lines, line{name: "plugin boundary", rows: batches * len(batch.Changes), took: took})
-	return err
+}
+
+// digest is a key or an id as the syncer makes them.
+func digest(what string, i int) string {
+	sum := md5.Sum([]byte(what + strconv.Itoa(i)))
+	return hex.EncodeToString(sum[:])
 }
 
 // files writes all rows in each format.
@@ -255,7 +310,8 @@ func again(dir string) error {
 	})
 }
 
-// postgres writes all rows to a table; COPY brings the same to an unlogged one.
+// postgres writes all rows to a table, by the destination alone and by a first run;
+// COPY brings the same to an unlogged one.
 func (b *bench) postgres(ctx context.Context) (err error) {
 	server, err := postgrestest.Start(ctx)
 	if errors.Is(err, postgrestest.ErrNotInstalled) {
@@ -267,10 +323,24 @@ func (b *bench) postgres(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, server.Stop()) }()
 	const columns = "tier text, visits bigint, active boolean, score double precision, seen timestamptz, city text)"
-	if err := psql(ctx, server, "CREATE TABLE people (customer text PRIMARY KEY, "+columns); err != nil {
+	for _, table := range []string{"alone (customer", "people (customer"} {
+		if err := psql(ctx, server, "CREATE TABLE "+table+" text PRIMARY KEY, "+columns); err != nil {
+			return err
+		}
+	}
+	config := func(table string) syncer.Settings {
+		return syncer.Settings{"url": server.SocketURL(), "table": "public." + table, "key": "customer"}
+	}
+	alone, err := b.write(ctx, "PostgreSQL", "postgres", config("alone"), []destination.Column{
+		{Name: "tier", Type: destination.String}, {Name: "visits", Type: destination.Int64}, {Name: "active", Type: destination.Bool},
+		{Name: "score", Type: destination.Float64}, {Name: "seen", Type: destination.Time}, {Name: "city", Type: destination.String},
+	}, 10_000, b.rows/10_000*10_000, func(i int) []any {
+		return []any{"tier" + strconv.Itoa(i%5), int64(i), i%2 == 0, float64(i) / 7, time.Unix(1767225600+int64(i), 0).UTC(), "city" + strconv.Itoa(i%1000)}
+	})
+	if err != nil {
 		return err
 	}
-	took, err := b.first(ctx, b.sync("postgres", "postgres", syncer.Settings{"url": server.SocketURL(), "table": "public.people", "key": "customer"}))
+	took, err := b.first(ctx, b.sync("postgres", "postgres", config("people")))
 	if err != nil {
 		return err
 	}
@@ -280,7 +350,9 @@ func (b *bench) postgres(ctx context.Context) (err error) {
 	reference, err := b.measure("COPY", func() error {
 		return psql(ctx, server, `\copy copied FROM PROGRAM 'tail -q -n +2 `+b.dir+`/csv/run=*/part-*.csv' (FORMAT csv)`)
 	})
-	b.lines = append(b.lines, line{"first run to postgres", b.rows, took, reference, "COPY into an unlogged table"})
+	b.lines = append(b.lines,
+		line{"postgres, the destination alone", b.rows / 10_000 * 10_000, alone, reference, "COPY into an unlogged table"},
+		line{"first run to postgres", b.rows, took, reference, "COPY into an unlogged table"})
 	return err
 }
 
@@ -292,23 +364,28 @@ func psql(ctx context.Context, server *postgrestest.Server, command string) erro
 	return nil
 }
 
-// changes plans and applies one change in a thousand.
-func (b *bench) changes(ctx context.Context) error {
+// changes plans and applies one change in a thousand of rows that are known to be at
+// the destination.
+func (b *bench) changes(ctx context.Context, rows int) error {
 	s := b.sync("discard", "discard", nil)
-	if _, err := b.first(ctx, s); err != nil {
+	engine, err := b.engine()
+	if err != nil {
+		return err
+	}
+	if _, err := b.measure("rebaseline", func() error {
+		_, err := engine.Rebaseline(ctx, s, nil)
+		return err
+	}); err != nil {
 		return err
 	}
 	if _, err := b.exec(ctx, "UPDATE sluis_models.people SET score = score + 1 WHERE visits % 1000 = 0"); err != nil {
 		return err
 	}
-	engine, err := b.engine()
-	if err != nil {
-		return err
-	}
+	changed := (rows + 999) / 1000
 	var id string
 	planned, err := b.measure("plan", func() error {
 		p, err := engine.Plan(ctx, s)
-		if err == nil && p.Counts.Update != int64((b.rows+999)/1000) {
+		if err == nil && p.Counts.Update != int64(changed) {
 			err = fmt.Errorf("%d updates", p.Counts.Update)
 		}
 		id = p.ID
@@ -324,12 +401,12 @@ func (b *bench) changes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.lines = append(b.lines, line{"plan, 0.1 % changed", b.rows, planned, reference, "hash and outer join in DuckDB"})
+	b.lines = append(b.lines, line{"plan, 0.1 % changed", rows, planned, reference, "hash and outer join in DuckDB"})
 	applied, err := b.measure("apply", func() error {
 		_, err := engine.Apply(ctx, s, id, syncer.Options{})
 		return err
 	})
-	b.lines = append(b.lines, line{name: "apply of that", rows: (b.rows + 999) / 1000, took: applied})
+	b.lines = append(b.lines, line{name: "apply of that", rows: changed, took: applied})
 	return err
 }
 
