@@ -48,15 +48,15 @@ func encodeFields(fields []TargetField) []*destinationv1.TargetField {
 
 func encodeResults(results []Result) []*destinationv1.Result {
 	out := make([]*destinationv1.Result, len(results))
+	all := make([]destinationv1.Result, len(results)) // one allocation
 	for i, r := range results {
-		out[i] = &destinationv1.Result{
-			Index:        uint32(i),
-			Outcome:      destinationv1.Outcome(r.Outcome),
-			Code:         r.Code,
-			Message:      r.Message,
-			RetryAfterMs: r.RetryAfter.Milliseconds(),
-			Receipt:      r.Receipt,
-		}
+		out[i] = &all[i]
+		out[i].Index = uint32(i)
+		out[i].Outcome = destinationv1.Outcome(r.Outcome)
+		out[i].Code = r.Code
+		out[i].Message = r.Message
+		out[i].RetryAfterMs = r.RetryAfter.Milliseconds()
+		out[i].Receipt = r.Receipt
 	}
 	return out
 }

@@ -30,43 +30,46 @@ type part struct {
 // split cuts a batch by size and number of rows. What cannot be sent at all
 // gets its result here.
 func split(b destination.Batch, maxRows int, results []destination.Result) []part {
+	if len(b.Changes) == 0 { // it is sent for what it names
+		return []part{{batch: b}}
+	}
 	if maxRows <= 0 {
 		maxRows = math.MaxInt
 	}
 	head := headBytes(b)
-	var parts []part
-	var current part
-	size := head
-	flush := func() {
-		if len(current.rows) > 0 {
-			parts = append(parts, current)
-		}
-		current, size = part{}, head
-	}
+	rows, sizes := make([]int, 0, len(b.Changes)), make([]int, 0, len(b.Changes))
 	for i, change := range b.Changes {
 		n := changeBytes(change)
 		if refusal, refused := unsendable(b, change, head+n); refused {
 			results[i] = refusal
 			continue
 		}
-		if size+n > maxBytes || len(current.rows) == maxRows {
-			flush()
+		rows, sizes = append(rows, i), append(sizes, n)
+	}
+	changes := b.Changes
+	if len(rows) < len(changes) {
+		changes = make([]destination.Change, len(rows))
+		for n, i := range rows {
+			changes[n] = b.Changes[i]
 		}
-		current.rows = append(current.rows, i)
-		current.batch.Changes = append(current.batch.Changes, change)
-		size += n
 	}
-	flush()
-	if len(b.Changes) == 0 { // it is sent for what it names
-		parts = []part{{}}
+	var parts []part
+	for first := 0; first < len(rows); {
+		end, size := first, head
+		for end < len(rows) && end-first < maxRows && (end == first || size+sizes[end] <= maxBytes) {
+			size += sizes[end]
+			end++
+		}
+		cut := b
+		cut.Changes = changes[first:end]
+		parts = append(parts, part{batch: cut, rows: rows[first:end]})
+		first = end
 	}
-	for i := range parts {
-		part := &parts[i].batch
-		part.ID, part.Sync, part.Run, part.Purpose, part.Columns = b.ID, b.Sync, b.Run, b.Purpose, b.Columns
-		if len(parts) > 1 {
+	if len(parts) > 1 {
+		for i, p := range parts {
 			// An id stands for contents, so a part's says which rows it has: the
 			// plugin's limit, hence the cut, may change between two sendings.
-			part.ID += fmt.Sprintf("-%d-%d", parts[i].rows[0], len(parts[i].rows))
+			parts[i].batch.ID += fmt.Sprintf("-%d-%d", p.rows[0], len(p.rows))
 		}
 	}
 	return parts
@@ -84,14 +87,22 @@ func unsendable(b destination.Batch, c destination.Change, size int) (destinatio
 	if !utf8.ValidString(c.ID) || !utf8.ValidString(c.Key) || !utf8.ValidString(c.PriorityReason) || !utf8.ValidString(c.Decision) {
 		return refuse("invalid_utf8", "the key is not valid UTF-8; make it text in the model")
 	}
-	for _, values := range append([][]any{c.Values}, c.Former...) {
-		for i, v := range values {
-			if s, ok := v.(string); ok && !utf8.ValidString(s) {
-				return refuse("invalid_utf8", fmt.Sprintf("column %s is not valid UTF-8; make it text in the model", b.Columns[i].Name))
-			}
-		}
+	invalid := invalidText(c.Values)
+	for _, values := range c.Former {
+		invalid = max(invalid, invalidText(values))
+	}
+	if invalid >= 0 {
+		return refuse("invalid_utf8", fmt.Sprintf("column %s is not valid UTF-8; make it text in the model", b.Columns[invalid].Name))
 	}
 	return destination.Result{}, false
+}
+
+// invalidText is the index of a text that is not valid UTF-8, or -1.
+func invalidText(values []any) int {
+	return slices.IndexFunc(values, func(v any) bool {
+		s, ok := v.(string)
+		return ok && !utf8.ValidString(s)
+	})
 }
 
 // A field takes up to 11 bytes beside its contents (tag and length, or a
@@ -108,14 +119,19 @@ func headBytes(b destination.Batch) int {
 }
 
 func changeBytes(c destination.Change) int {
-	n := len(c.ID) + len(c.Key) + len(c.PriorityReason) + len(c.Decision) + 7*fieldBytes
-	for _, values := range append([][]any{c.Values}, c.Former...) {
-		n += fieldBytes // the row that it belongs to
-		for _, v := range values {
-			n += fieldBytes + 1 // 1: no less than its bit in nulls
-			if s, ok := v.(string); ok {
-				n += len(s)
-			}
+	n := len(c.ID) + len(c.Key) + len(c.PriorityReason) + len(c.Decision) + 7*fieldBytes + valuesBytes(c.Values)
+	for _, values := range c.Former {
+		n += valuesBytes(values)
+	}
+	return n
+}
+
+func valuesBytes(values []any) int {
+	n := fieldBytes // the row that they belong to
+	for _, v := range values {
+		n += fieldBytes + 1 // 1: no less than its bit in nulls
+		if s, ok := v.(string); ok {
+			n += len(s)
 		}
 	}
 	return n

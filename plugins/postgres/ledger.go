@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -22,7 +23,7 @@ func makeLedger(ctx context.Context, conn *pgx.Conn, c config) error {
 	if there {
 		return nil
 	}
-	statement := "CREATE TABLE IF NOT EXISTS " + c.ledger.Sanitize() + ` (target text, id text, outcome smallint NOT NULL, code text NOT NULL, ` +
+	statement := "CREATE TABLE IF NOT EXISTS " + c.ledger.Sanitize() + ` (target text COLLATE "C", id text COLLATE "C", outcome smallint NOT NULL, code text NOT NULL, ` +
 		`batch text NOT NULL, recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target, id))`
 	if _, err := conn.Exec(ctx, statement); err != nil {
 		return &destination.ConfigError{Field: "ledger", Problem: "there is no such table, and the user may not make it (" + condition(code(err)) + "): " + statement}
@@ -38,37 +39,61 @@ func (w *writing) claim(ctx context.Context) ([]int, error) {
 	for i, c := range w.batch.Changes {
 		ids[i] = c.ID
 	}
-	ledger, target := w.config.ledger.Sanitize(), w.config.table.Sanitize()
 	// In one order whatever the batch's, so that two never wait for each other.
-	rows, err := w.tx.Query(ctx, "INSERT INTO "+ledger+" (target, id, outcome, code, batch) SELECT DISTINCT $1, id, $3::smallint, '', $4 FROM unnest($2::text[]) AS u (id) ORDER BY id"+
-		" ON CONFLICT DO NOTHING RETURNING id", target, ids, int16(destination.Delivered), w.batch.ID)
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	ours, err := w.enter(ctx, ids)
 	if err != nil {
 		return nil, sqlError("enter the batch into the ledger", err)
-	}
-	claimed, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, sqlError("enter the batch into the ledger", err)
-	}
-	ours := make(map[string]bool, len(claimed))
-	for _, id := range claimed {
-		ours[id] = true
 	}
 	known := map[string]destination.Result{}
-	if len(ours) < len(ids) {
+	if len(ours) < len(w.batch.Changes) {
 		if known, err = w.known(ctx, ids); err != nil {
 			return nil, err
 		}
 	}
 	var fresh []int
-	for i, id := range ids {
-		if ours[id] {
-			ours[id] = false // a second change under one id is a repetition
+	for i, c := range w.batch.Changes {
+		if ours[c.ID] {
+			ours[c.ID] = false // a second change under one id is a repetition
 			fresh = append(fresh, i)
 			continue
 		}
-		w.results[i] = known[id]
+		w.results[i] = known[c.ID]
 	}
 	return fresh, nil
+}
+
+// enter makes entries for those of ids that have none, and returns them. Most often
+// none has: the number of entries says so, and PostgreSQL need not send them back.
+func (w *writing) enter(ctx context.Context, ids []string) (map[string]bool, error) {
+	statement := "INSERT INTO " + w.config.ledger.Sanitize() + " (target, id, outcome, code, batch) SELECT $1, id, $3::smallint, '', $4 FROM unnest($2::text[]) AS u (id) ON CONFLICT DO NOTHING"
+	args := []any{w.config.table.Sanitize(), ids, int16(destination.Delivered), w.batch.ID}
+	sub, err := w.tx.Begin(ctx) // a savepoint
+	if err != nil {
+		return nil, err
+	}
+	tag, err := sub.Exec(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	entered := ids
+	if tag.RowsAffected() == int64(len(ids)) {
+		err = sub.Commit(ctx)
+	} else if err = sub.Rollback(ctx); err == nil {
+		var rows pgx.Rows
+		if rows, err = w.tx.Query(ctx, statement+" RETURNING id", args...); err == nil {
+			entered, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	ours := make(map[string]bool, len(ids))
+	for _, id := range entered {
+		ours[id] = true
+	}
+	return ours, nil
 }
 
 // known are the results of changes that the ledger has.

@@ -53,7 +53,9 @@ func (w *writing) run(ctx context.Context) error {
 }
 
 // groups cuts changes into lists that one statement can do each: of one
-// operation, and no key twice, since a statement sees none of its own effects.
+// operation, and no key twice, since a statement sees none of its own effects. Each
+// is in the order of its keys, which an index takes faster, and in which two
+// transactions never wait for each other.
 func (w *writing) groups(changes []int) [][]int {
 	var groups [][]int
 	var keys map[string]bool
@@ -65,6 +67,9 @@ func (w *writing) groups(changes []int) [][]int {
 		}
 		last := len(groups) - 1
 		groups[last], keys[c.Key] = append(groups[last], i), true
+	}
+	for _, group := range groups {
+		slices.SortFunc(group, func(i, j int) int { return strings.Compare(w.batch.Changes[i].Key, w.batch.Changes[j].Key) })
 	}
 	return groups
 }
