@@ -111,8 +111,8 @@ bench:
 bench-collector: all
 	$(GO) run ./cmd/internal/bench $(if $(ROUNDS),-rounds $(ROUNDS))
 
-# The syncer on the embedded warehouse: a first run to files and to PostgreSQL, a plan of 0.1 % changes and its apply, the
-# plugin boundary, beside the disk, DuckDB and COPY in one run. SIZE=10000000 for the large budget.
+# The syncer on the embedded warehouse: the plugin boundary, PostgreSQL behind it, a first run of SIZE rows to files and to PostgreSQL,
+# and of 1 and 10 million rows that were sent before a plan of 0.1 % changes and its apply, beside the disk, DuckDB and COPY in one run.
 bench-sync:
 	$(GO) run ./cmd/internal/benchsync -rows $(SIZE)
 

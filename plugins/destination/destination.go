@@ -255,14 +255,25 @@ func (c Change) validate(columns []Column) error {
 	if c.Op != Upsert && c.Op != Remove {
 		return fmt.Errorf("invalid operation %d", int(c.Op))
 	}
-	for _, values := range append([][]any{c.Values}, c.Former...) {
-		if len(values) != len(columns) {
-			return fmt.Errorf("%d values for %d columns", len(values), len(columns))
+	if err := fit(c.Values, columns); err != nil {
+		return err
+	}
+	for _, values := range c.Former {
+		if err := fit(values, columns); err != nil {
+			return err
 		}
-		for i, v := range values {
-			if v != nil && TypeOf(v) != columns[i].Type {
-				return fmt.Errorf("column %q is %v, its value a %T", columns[i].Name, columns[i].Type, v)
-			}
+	}
+	return nil
+}
+
+// fit reports values that are not one of each column's type.
+func fit(values []any, columns []Column) error {
+	if len(values) != len(columns) {
+		return fmt.Errorf("%d values for %d columns", len(values), len(columns))
+	}
+	for i, v := range values {
+		if v != nil && TypeOf(v) != columns[i].Type {
+			return fmt.Errorf("column %q is %v, its value a %T", columns[i].Name, columns[i].Type, v)
 		}
 	}
 	return nil
