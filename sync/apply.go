@@ -126,7 +126,8 @@ type application struct {
 	description destination.Description
 	batchRows   int64     // at most
 	windowRows  int64     // of the next window
-	asked       time.Time // when the consents of this window were
+	announced   time.Time // when this window was
+	slow        bool      // it took long to announce
 	intents     int64     // counts the windows, each attempt apart
 	refused     int       // batches in a row of which nothing was taken
 	accepted    bool      // something was accepted, so that there is a receipt to ask about

@@ -50,8 +50,9 @@ const (
 // recorded at once: each of these steps costs the warehouse much the same for one
 // batch as for many.
 const (
-	maxWindow = 100_000          // rows
-	windowAge = 10 * time.Second // no second batch of a window is sent this long after its consents were asked for
+	maxWindow    = 100_000          // rows
+	windowAge    = 10 * time.Second // no second batch of a window is sent this long after it was announced
+	announceTime = 30 * time.Second // a window that takes longer to ask for, open and announce has rows enough
 )
 
 // window sends the changes first to last, or as many as the time is enough for, and
@@ -103,7 +104,7 @@ func (a *application) pace(sent, all int) {
 	case !a.description.Idempotent:
 	case sent < all:
 		a.windowRows = max(a.batchRows, int64(sent))
-	case a.config.Now().Sub(a.asked) < windowAge/2:
+	case !a.slow && a.config.Now().Sub(a.announced) < windowAge/2:
 		a.windowRows = max(a.batchRows, min(2*a.windowRows, maxWindow))
 	}
 }
@@ -137,7 +138,7 @@ func (a *application) overtaken() bool {
 
 // expired reports whether the rest of a window has to be left.
 func (a *application) expired(ctx context.Context) bool {
-	return a.overtaken() || ctx.Err() != nil || a.config.Now().Sub(a.asked) > windowAge
+	return a.overtaken() || ctx.Err() != nil || a.config.Now().Sub(a.announced) > windowAge
 }
 
 // open reports whether another attempt may change what became of the row.

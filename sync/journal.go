@@ -27,7 +27,7 @@ func (a *application) fetch(ctx context.Context, first, last int64, again []*row
 	if err != nil {
 		return nil, nil, err
 	}
-	a.asked = a.config.Now()
+	began := a.config.Now()
 	rows, err := a.read(ctx, d, first, last, again)
 	if err != nil {
 		return nil, nil, fmt.Errorf("sync %s: read the next changes of plan %s: %w", a.Sync, a.PlanID, err)
@@ -50,6 +50,8 @@ func (a *application) fetch(ctx context.Context, first, last int64, again []*row
 			return nil, nil, err
 		}
 	}
+	a.announced = a.config.Now()
+	a.slow = a.announced.Sub(began) > announceTime
 	return send, stay, a.release()
 }
 
@@ -319,8 +321,7 @@ func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resen
 // Whoever changes the state under a lease calls it first. Only the latest intent can
 // be open: those before it were folded before it was announced.
 func (r *run) recover(ctx context.Context, d warehouse.Driver) error {
-	found, err := warehouse.Collect(ctx, d, `SELECT i.intent, i.plan_id, i.seqs, i.resend, EXISTS (SELECT 1 FROM `+own("deliveries")+` d WHERE d.sync = i.sync AND d.intent = i.intent)
-		FROM `+own("intents")+` i WHERE i.sync = ? ORDER BY i.fence DESC, i.n DESC LIMIT 1`, r.sync.Name)
+	found, err := warehouse.Collect(ctx, d, "SELECT intent, plan_id, seqs, resend FROM "+own("intents")+" WHERE sync = ? ORDER BY fence DESC, n DESC LIMIT 1", r.sync.Name)
 	if err != nil {
 		return fmt.Errorf("sync %s: look for an interrupted run: %w", r.sync.Name, err)
 	}
@@ -328,11 +329,15 @@ func (r *run) recover(ctx context.Context, d warehouse.Driver) error {
 		return nil
 	}
 	var intent, planID, seqs string
-	var resend, recorded bool
-	if err := scan(found[0], &intent, &planID, &seqs, &resend, &recorded); err != nil {
+	var resend bool
+	if err := scan(found[0], &intent, &planID, &seqs, &resend); err != nil {
 		return err
 	}
-	if recorded {
+	recorded, err := warehouse.Collect(ctx, d, "SELECT 1 FROM "+own("deliveries")+" WHERE sync = ? AND intent = ? LIMIT 1", r.sync.Name, intent)
+	if err != nil {
+		return fmt.Errorf("sync %s: look for what an interrupted run recorded: %w", r.sync.Name, err)
+	}
+	if len(recorded) > 0 {
 		err = r.fold(ctx, d, intent, resend)
 	} else {
 		err = r.suspect(ctx, d, intent, planID, seqs, resend)

@@ -144,29 +144,39 @@ func embeddedEvents() float64 { return embeddedRate * day / buildsPerDay / 2 }
 
 // sync is a day of all syncs.
 type sync struct {
-	rows, batches, jobs float64
-	perBatch            float64 // bytes scanned by one batch
+	rows, windows, jobs float64
+	perWindow           float64 // bytes scanned by one window
 	perDay              float64 // bytes scanned
 }
 
-// syncsOf is a day of syncs with so many rows in a batch. A batch reads the
-// state, and merges into it twice: a MERGE is billed for all columns of its
-// table. It asks consent, opens what is sealed, and folds from the deliveries
-// of all time. None of these tables is partitioned. Each run of a sync compares its
-// model with the state.
-func syncsOf(w workload, batch float64) sync {
+// syncsOf is a day of syncs. A window reads the state, asks consent, opens what is
+// sealed, and folds from the deliveries of all time, twice, into the state, which a
+// MERGE is billed for with all columns of its table. None of these tables is
+// partitioned. Each run of a sync compares its model with the state.
+func syncsOf(w workload) sync {
 	bytes := func(name string) float64 { return wholeBytes(w, name) }
-	rows := w.millionsPerDay() * sentPerMillion
-	s := sync{rows: rows, batches: rows / batch}
-	s.perBatch = 3*bytes("state") + bytes("deliveries") + bytes("consent_profile") + bytes("profile_sealed")
 	runs := buildsPerDay * syncs
-	s.jobs = runs*syncJobs + s.batches*batchJobs
-	s.perDay = s.batches*s.perBatch + runs*(bytes("profiles")+bytes("consent_profile")+bytes("profile_sealed")+bytes("state"))
+	s := sync{rows: w.millionsPerDay() * sentPerMillion}
+	s.windows = runs * windowsOf(s.rows/runs)
+	s.perWindow = 3*bytes("state") + 2*bytes("deliveries") + bytes("consent_profile") + bytes("profile_sealed")
+	s.jobs = runs*syncJobs + s.windows*windowJobs
+	s.perDay = s.windows*s.perWindow + runs*(bytes("profiles")+bytes("consent_profile")+bytes("profile_sealed")+bytes("state"))
 	return s
 }
 
-// rowsPerDay is how many rows one sync can send at most, one batch after the other.
-func rowsPerDay(batch float64) float64 { return day / (batchJobs * jobSeconds) * batch }
+// windowsOf is how many windows a run of so many rows has, if all goes well: each is of
+// twice as many rows as the one before. A run of less than a row is one that is rarely
+// needed.
+func windowsOf(rows float64) (n float64) {
+	for size := batchRows; rows > 0; size = math.Min(2*size, windowRows) {
+		n += math.Min(rows, 1)
+		rows -= size
+	}
+	return n
+}
+
+// rowsPerDay is how many rows one sync can send at most, one window after the other.
+func rowsPerDay() float64 { return day / (windowJobs*jobSeconds + windowSeconds) * windowRows }
 
 // Money, in euro.
 

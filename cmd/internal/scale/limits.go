@@ -15,9 +15,6 @@ func limits() []limit {
 	builds := func(v variant) string {
 		return number(rateWhere(scanTiBPerDay*tib, func(w workload) float64 { return scannedPerBuild(w, v) * buildsPerDay }))
 	}
-	batches := func(rows, perDay float64) string {
-		return number(rateWhere(perDay, func(w workload) float64 { return syncsOf(w, rows).batches }))
-	}
 	peakBytes := func(w workload) float64 { return w.rate * peakFactor * w.landedBytes() }
 	streams := func(w workload) float64 { return spools(w) * landingTables }
 	return []limit{
@@ -37,21 +34,20 @@ func limits() []limit {
 			"a build of half the interval; a longer interval needs fewer",
 		},
 		{
-			"queries of syncs alone, " + number(batchRows) + " rows a batch", number(scanTiBPerDay) + " TiB a day",
-			number(rateWhere(scanTiBPerDay*tib, func(w workload) float64 { return syncsOf(w, batchRows).perDay })) + "; " +
-				number(rateWhere(scanTiBPerDay*tib, func(w workload) float64 { return syncsOf(w, batchRowsMost).perDay })) + " with " + number(batchRowsMost),
-			"`batch_rows: " + digits(batchRowsMost) + "`; then partition `deliveries` and cluster `state`, which is not built",
+			"queries of syncs alone", number(scanTiBPerDay) + " TiB a day",
+			number(rateWhere(scanTiBPerDay*tib, func(w workload) float64 { return syncsOf(w).perDay })),
+			"run them less often; then partition `deliveries` and cluster `state`, which is not built",
 		},
 		{
-			"syncs run one after the other: " + number(batchJobs) + " jobs a batch, " + number(jobSeconds) + " s each", number(rowsPerDay(batchRows)) + " rows a day",
-			number(rateWhere(rowsPerDay(batchRows), func(w workload) float64 { return syncsOf(w, batchRows).rows })) + "; " +
-				number(rateWhere(rowsPerDay(batchRowsMost), func(w workload) float64 { return syncsOf(w, batchRowsMost).rows })) + " with " + number(batchRowsMost),
-			"`batch_rows`; a `sluis sync run NAME` for each sync beside the scheduler",
+			"syncs run one after the other: " + number(windowJobs) + " jobs a window, " + number(jobSeconds) + " s each", number(rowsPerDay()) + " rows a day",
+			number(rateWhere(rowsPerDay(), func(w workload) float64 { return syncsOf(w).rows })),
+			"a `sluis sync run NAME` for each sync beside the scheduler",
 		},
 		{
-			"load jobs into `deliveries`, one a batch", number(tableChangesPerDay) + " a day",
-			batches(batchRows, tableChangesPerDay) + "; " + batches(batchRowsMost, tableChangesPerDay) + " with " + number(batchRowsMost),
-			"`batch_rows`; by a pending stream, which is not built, CreateWriteStream would end it at " + batches(batchRows, streamsPerHour*24),
+			"load jobs into `deliveries`, and into `intents`, one a window", number(tableChangesPerDay) + " a day",
+			number(rateWhere(tableChangesPerDay, func(w workload) float64 { return syncsOf(w).windows })),
+			"run them less often; by a pending stream, which is not built, CreateWriteStream would end it at " +
+				number(rateWhere(streamsPerHour*24, func(w workload) float64 { return syncsOf(w).windows })),
 		},
 		{
 			"`landing: load`: load jobs into `events`", number(tableChangesPerDay) + " a day",
@@ -88,7 +84,7 @@ func limits() []limit {
 			"a sync has one at a time; all syncs share `state` and `leases`: not more than " + number(mutationsAtOnce+mutationsWaiting) + " syncs at once",
 		},
 		{
-			"changes of a table's metadata", number(updatesPer10s) + " in 10 s", "never", "a build makes and drops a table once; a batch of a sync appends to one, in about " + number(batchJobs*jobSeconds) + " s",
+			"changes of a table's metadata", number(updatesPer10s) + " in 10 s", "never", "a build makes and drops a table once; a window of a sync appends to two, in about " + number(windowJobs*jobSeconds) + " s",
 		},
 		{
 			"partitions", number(partitionsPerTable) + " a table, " + number(partitionsPerJob) + " a job", "never",

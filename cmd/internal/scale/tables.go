@@ -52,8 +52,8 @@ func inShort() string {
 			100*shareOf(staging)),
 		fmt.Sprintf("**Audiences are the first to make incremental**: %s of them are %.0f %% of a build, since each reads all events. Were all that reads events by day, the quota would be met at %s events/s, and a million events would cost €%s instead of €%s.",
 			number(audiences), 100*shareOf("pricing_and_chat"), quota(everyEventsByDay, buildsPerDay), modelsPrice(everyEventsByDay), modelsPrice(wholeBuild)),
-		fmt.Sprintf("**Syncs grow with the square of the size**, since each batch reads `deliveries` and `state` whole: with the default of %s rows a batch, they alone meet the quota at %s events/s.",
-			number(batchRows), number(rateWhere(scanTiBPerDay*tib, func(w workload) float64 { return syncsOf(w, batchRows).perDay }))),
+		fmt.Sprintf("**Syncs read `deliveries` and `state` whole in each window** of up to %s rows: they alone meet the quota at %s events/s.",
+			number(windowRows), number(rateWhere(scanTiBPerDay*tib, func(w workload) float64 { return syncsOf(w).perDay }))),
 	}
 	return "- " + strings.Join(lines, "\n- ") + "\n"
 }
@@ -92,7 +92,7 @@ func machinesTable() string {
 // costsTable: what will it cost a month?
 func costsTable() string {
 	header := []string{
-		"machines", "landing by the Write API", "storage", "models, whole", "… staging by day", "… all by day", "syncs, of " + number(batchRows), "… of " + number(batchRowsMost),
+		"machines", "landing by the Write API", "storage", "models, whole", "… staging by day", "… all by day", "syncs",
 	}
 	return perRate(rates, header, func(w workload) []string {
 		landed := w.rate * day * month * w.landedBytes()
@@ -104,7 +104,7 @@ func costsTable() string {
 		for _, v := range variants {
 			cells = append(cells, monthly(scannedPerBuild(w, v)*buildsPerDay))
 		}
-		return append(cells, monthly(syncsOf(w, batchRows).perDay), monthly(syncsOf(w, batchRowsMost).perDay))
+		return append(cells, monthly(syncsOf(w).perDay))
 	})
 }
 
@@ -132,8 +132,7 @@ func perMillionTable() string {
 	}
 	for _, rate := range rates[1:3] {
 		w := at(rate)
-		price := func(batch float64) string { return number(scanPrice(syncsOf(w, batch).perDay) / w.millionsPerDay()) }
-		rows = append(rows, []string{"syncs at " + number(rate) + " events/s, " + number(batchRowsMost) + " rows a batch (" + number(batchRows) + ")", price(batchRowsMost) + " (" + price(batchRows) + ")"})
+		rows = append(rows, []string{"syncs at " + number(rate) + " events/s", number(scanPrice(syncsOf(w).perDay) / w.millionsPerDay())})
 	}
 	return markdown([]string{"euro for a million events", "€"}, rows)
 }
@@ -183,14 +182,11 @@ func (m model) label() string {
 // syncsTable: what do syncs need, at the sizes where they may work?
 func syncsTable() string {
 	header := []string{
-		"rows a day", "batches of " + number(batchRows), "… of " + number(batchRowsMost), "jobs, of " + number(batchRowsMost), "read by one batch", "of it `deliveries`", "TiB a day, of " + number(batchRows), "… of " + number(batchRowsMost),
+		"rows a day", "windows", "jobs", "read by one window", "of it `deliveries`", "TiB a day",
 	}
 	return perRate(rates[:4], header, func(w workload) []string {
-		small, large := syncsOf(w, batchRows), syncsOf(w, batchRowsMost)
-		return []string{
-			number(small.rows), number(small.batches), number(large.batches), number(large.jobs), size(small.perBatch), size(wholeBytes(w, "deliveries")),
-			number(small.perDay / tib), number(large.perDay / tib),
-		}
+		s := syncsOf(w)
+		return []string{number(s.rows), number(s.windows), number(s.jobs), size(s.perWindow), size(2 * wholeBytes(w, "deliveries")), number(s.perDay / tib)}
 	})
 }
 
