@@ -65,29 +65,30 @@ func (w *writing) claim(ctx context.Context) ([]int, error) {
 }
 
 // enter makes entries for those of ids that have none, and returns them. Most often
-// none has: the number of entries says so, and PostgreSQL need not send them back.
+// none has: the number of entries says so, and PostgreSQL need not send them back. It is
+// the first thing that a transaction does, so that it can begin another.
 func (w *writing) enter(ctx context.Context, ids []string) (map[string]bool, error) {
 	statement := "INSERT INTO " + w.config.ledger.Sanitize() + " (target, id, outcome, code, batch) SELECT $1, id, $3::smallint, '', $4 FROM unnest($2::text[]) AS u (id) ON CONFLICT DO NOTHING"
 	args := []any{w.config.table.Sanitize(), ids, int16(destination.Delivered), w.batch.ID}
-	sub, err := w.tx.Begin(ctx) // a savepoint
-	if err != nil {
-		return nil, err
-	}
-	tag, err := sub.Exec(ctx, statement, args...)
+	tag, err := w.tx.Exec(ctx, statement, args...)
 	if err != nil {
 		return nil, err
 	}
 	entered := ids
-	if tag.RowsAffected() == int64(len(ids)) {
-		err = sub.Commit(ctx)
-	} else if err = sub.Rollback(ctx); err == nil {
-		var rows pgx.Rows
-		if rows, err = w.tx.Query(ctx, statement+" RETURNING id", args...); err == nil {
-			entered, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	if tag.RowsAffected() < int64(len(ids)) {
+		if err := w.tx.Rollback(ctx); err != nil {
+			return nil, err
 		}
-	}
-	if err != nil {
-		return nil, err
+		if w.tx, err = w.conn.Begin(ctx); err != nil {
+			return nil, err
+		}
+		rows, err := w.tx.Query(ctx, statement+" RETURNING id", args...)
+		if err != nil {
+			return nil, err
+		}
+		if entered, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+			return nil, err
+		}
 	}
 	ours := make(map[string]bool, len(ids))
 	for _, id := range entered {

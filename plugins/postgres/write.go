@@ -28,11 +28,10 @@ type writing struct {
 // run writes the batch in one transaction. If it returns an error, nothing was
 // written, unless it failed while committing.
 func (w *writing) run(ctx context.Context) error {
-	tx, err := w.conn.Begin(ctx)
-	if err != nil {
+	var err error
+	if w.tx, err = w.conn.Begin(ctx); err != nil {
 		return sqlError("begin a transaction", err)
 	}
-	w.tx = tx
 	fresh, err := w.claim(ctx)
 	if err != nil {
 		return err
@@ -46,7 +45,7 @@ func (w *writing) run(ctx context.Context) error {
 		return err
 	}
 	w.committing = true
-	if err := tx.Commit(ctx); err != nil {
+	if err := w.tx.Commit(ctx); err != nil {
 		return sqlError("commit", err)
 	}
 	return nil
