@@ -68,7 +68,7 @@ func (a *application) read(ctx context.Context, d warehouse.Driver, first, last 
 	if a.options.Approve {
 		guarded = " OR kind = 'hold' AND reason = 'guard'"
 	}
-	found, err := warehouse.Collect(ctx, d, `WITH part AS (SELECT * FROM `+own("plan_changes")+` WHERE `+which+` AND (kind IN ('add', 'update', 'refresh', 'remove')`+guarded+`)),
+	found, err := d.Query(ctx, `WITH part AS (SELECT * FROM `+own("plan_changes")+` WHERE `+which+` AND (kind IN ('add', 'update', 'refresh', 'remove')`+guarded+`)),
 		erased AS (`+a.src.erased()+`),
 		consent AS (`+a.src.consent(a.sync, a.config.Now(), "part")+`)
 		SELECT seq, p.key, p.profile_id, kind, p.op, reason, p.row_hash, p.change_id, p.decision_id, p.policy_version, payload, known,
@@ -80,19 +80,20 @@ func (a *application) read(ctx context.Context, d warehouse.Driver, first, last 
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]*row, len(found))
-	for i, values := range found {
+	defer found.Close() //nolint:errcheck // reading: Err has the verdict
+	var rows []*row
+	for found.Next() {
 		r := &row{}
-		if err := scan(values, &r.seq, &r.Key, &r.profile, (*string)(&r.Op), &r.op, (*string)(&r.Reason), &r.hash, &r.id,
+		if err := scan(found.Row(), &r.seq, &r.Key, &r.profile, (*string)(&r.Op), &r.op, (*string)(&r.Reason), &r.hash, &r.id,
 			&r.decision, &r.policyVersion, &r.payload, &r.known,
 			&r.present, &r.unsure, &r.resend, &r.changeBefore,
 			&r.asked, &r.allowed, &r.erased, &r.decisionNow, &r.policyNow); err != nil {
 			return nil, err
 		}
 		r.judge(a.description.Idempotent)
-		rows[i] = r
+		rows = append(rows, r)
 	}
-	return rows, nil
+	return rows, found.Err()
 }
 
 // judge decides whether the row may be sent now. A removal always may.
