@@ -41,6 +41,7 @@ func (tr *truth) put(n int, visits int64) {
 // store brings the warehouse to what is true now.
 func (tr *truth) store() {
 	tr.t.Helper()
+	tr.heard()
 	tr.advance(time.Minute)
 	var rows []customer
 	for key, c := range tr.model {
@@ -102,6 +103,7 @@ func (tr *truth) got() map[string]string {
 // died, and checks that they come to the truth and stay there.
 func (tr *truth) settle() {
 	tr.t.Helper()
+	tr.heard()
 	tr.fault, tr.target.answer = nil, nil
 	tr.advance(10 * time.Minute)
 	for range 2 {
@@ -332,6 +334,9 @@ func (h *history) remap() {
 	case 2:
 		slices.Reverse(s.Mapping)
 	}
+	if h.chance(30) {
+		s.Refresh = time.Duration(1+h.rand.IntN(30)) * time.Minute
+	}
 	h.sync = s
 }
 
@@ -347,6 +352,12 @@ func (h *history) run() {
 		_, err = e.Run(ctx, h.sync, syncer.Options{Approve: true})
 	case n < 55:
 		err = h.withdraw(ctx, e)
+	case n < 59: // whoever asks for this wants what may have arrived to be sent again
+		clear(h.target.last)
+		err = e.Resync(ctx, h.sync)
+	case n < 63:
+		clear(h.target.last)
+		_, err = e.Retry(ctx, h.sync, "invalid")
 	default:
 		err = h.planThenApply(ctx, e)
 	}
@@ -416,6 +427,9 @@ func (h *history) otherMachine() {
 	}
 	sends := h.target.sends
 	_, err := h.engine().Run(context.Background(), h.sync, syncer.Options{Approve: true})
+	h.mu.Lock()
+	h.open = 0 // it is gone, and may have died with the warehouse in its hands
+	h.mu.Unlock()
 	_, busy := errors.AsType[*syncer.BusyError](err)
 	if busy == late || !late && h.target.sends != sends {
 		if !errors.Is(err, errDead) && !errors.Is(err, errFailed) {
@@ -522,7 +536,7 @@ func (h *history) misbehave(batch destination.Batch, apply func(destination.Chan
 	}
 	if h.chance(10) { // somebody withdraws while a batch is under way
 		profile := fmt.Sprintf("p%d", 1+h.rand.IntN(8))
-		h.allowed[profile] = false
+		h.unheard = append(h.unheard, func() { h.allowed[profile] = false })
 		h.exec("UPDATE sluis_models.consent_profile SET allowed = false WHERE profile_id = ?", profile)
 	}
 	if lost {

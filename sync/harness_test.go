@@ -33,6 +33,19 @@ type world struct {
 	open  int // engines' handles that are open
 	calls int // warehouse calls of engines so far
 	fault func(call int) fault
+
+	// What changes while a window is under way: who sends it hears of it when it is
+	// over, and asks.
+	writer  *process
+	unheard []func()
+}
+
+// heard has all know what changed while a window was under way.
+func (w *world) heard() {
+	for _, change := range w.unheard {
+		change()
+	}
+	w.unheard = nil
 }
 
 // fault is what happens at a call of the warehouse.
@@ -297,6 +310,9 @@ func (p *process) openWarehouse(ctx context.Context) (warehouse.Driver, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if p.writer == p || p.writer != nil && p.writer.dead {
+		p.heard()
+	}
 	p.open++
 	if p.open > 1 {
 		p.t.Error("the warehouse was opened twice at a time")
@@ -483,6 +499,7 @@ func (p *plugin) Write(_ context.Context, batch destination.Batch) ([]destinatio
 		return nil, batch.Validate()
 	}
 	p.begun[batch.Run] = true
+	p.process.writer = p.process
 	p.sends++
 	p.written = append(p.written, batch)
 	p.check(batch)
