@@ -124,13 +124,14 @@ type application struct {
 
 	target      destination.Destination
 	description destination.Description
-	batchRows   int64     // at most
-	windowRows  int64     // of the next window
-	announced   time.Time // when this window was
-	slow        bool      // it took long to announce
-	intents     int64     // counts the windows, each attempt apart
-	refused     int       // batches in a row of which nothing was taken
-	accepted    bool      // something was accepted, so that there is a receipt to ask about
+	batchRows   int64          // at most
+	windowRows  int64          // of the next window
+	announced   time.Time      // when this window was
+	slow        bool           // it took long to announce
+	intents     int64          // counts the windows, each attempt apart
+	unsent      map[int64]bool // announced as absent, and left for the next window
+	refused     int            // batches in a row of which nothing was taken
+	accepted    bool           // something was accepted, so that there is a receipt to ask about
 }
 
 func (r *run) apply(ctx context.Context, planID string, o Options) (_ Run, err error) {

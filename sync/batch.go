@@ -71,9 +71,10 @@ func (a *application) window(ctx context.Context, first, last int64) (_ int64, e
 		if err != nil {
 			return 0, err
 		}
-		if len(sent) < len(rows) { // the others are for the next window
+		if len(sent) < len(rows) {
 			last = rows[len(sent)].seq - 1
 			stay = slices.DeleteFunc(stay, func(r *row) bool { return r.seq > last })
+			a.postpone(rows[len(sent):])
 		}
 		a.pace(len(sent), len(rows))
 		span.sent(sent)
@@ -92,6 +93,19 @@ func (a *application) window(ctx context.Context, first, last int64) (_ int64, e
 		if err := a.config.Wait(ctx, pause); err != nil {
 			a.Failed += int64(len(again))
 			return 0, fmt.Errorf("sync %s: stopped; plan %s can be applied again: %w", a.Sync, a.PlanID, err)
+		}
+	}
+}
+
+// postpone leaves announced rows for the next window. The state says of those that were
+// absent that they may be there, as it must if this run ends here.
+func (a *application) postpone(rows []*row) {
+	if a.unsent == nil {
+		a.unsent = map[int64]bool{}
+	}
+	for _, r := range rows {
+		if r.absent() {
+			a.unsent[r.seq] = true
 		}
 	}
 }

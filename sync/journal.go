@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
@@ -89,6 +90,10 @@ func (a *application) read(ctx context.Context, d warehouse.Driver, first, last 
 			&r.present, &r.unsure, &r.resend, &r.changeBefore,
 			&r.asked, &r.allowed, &r.erased, &r.decisionNow, &r.policyNow); err != nil {
 			return nil, err
+		}
+		if a.unsent[r.seq] { // announced by this run, and then left
+			r.present, r.unsure = false, false
+			delete(a.unsent, r.seq)
 		}
 		r.judge(a.description.Idempotent)
 		rows = append(rows, r)
@@ -205,16 +210,27 @@ func (a *application) sealed(ctx context.Context, d warehouse.Driver, first, las
 	return sealed, found.Err()
 }
 
-// announce notes that rows are about to be sent.
+// announce notes that rows are about to be sent: in the state of those that are not at
+// the destination, so that it always has whoever may be there, and for the others in
+// intents, which tells what is in doubt if nothing follows.
 func (a *application) announce(ctx context.Context, d warehouse.Driver, rows []*row) error {
 	a.intents++
+	window := spansOf(rows)
+	if slices.ContainsFunc(rows, (*row).absent) {
+		if err := a.suspect(ctx, d, suspicion{planID: a.PlanID, changes: window, resend: a.description.Idempotent, absent: true}); err != nil {
+			return err
+		}
+	}
 	err := d.Append(ctx, warehouse.SchemaSync, "intents", []string{"sync", "intent", "fence", "n", "plan_id", "seqs", "resend", "announced_at"},
-		[][]any{{a.Sync, a.intent(), a.fence, a.intents, a.PlanID, spansOf(rows).String(), a.description.Idempotent, a.config.Now().UTC()}})
+		[][]any{{a.Sync, a.intent(), a.fence, a.intents, a.PlanID, window.String(), a.description.Idempotent, a.config.Now().UTC()}})
 	if err != nil {
 		return fmt.Errorf("sync %s: note what is about to be sent: %w", a.Sync, err)
 	}
 	return nil
 }
+
+// absent reports whether the row is not at the destination, as far as is known.
+func (r *row) absent() bool { return !r.present && !r.unsure }
 
 // intent names one sending of rows.
 func (a *application) intent() string { return a.ID + "/" + strconv.FormatInt(a.intents, 10) }
@@ -281,33 +297,30 @@ func (a *application) journal(ctx context.Context, d warehouse.Driver, sent, sta
 // the sync. A row that has it already does not change, so folding again does nothing.
 // resend is whether the destination does a change once however often it is sent.
 //
-// What a row is after an acknowledged change is all in its delivery. So such rows are
-// deleted and inserted: to update this many columns of rows all over a table costs
-// DuckDB ten times as much. In between, they are missing; who finds it so folds again.
+// What a row is after an acknowledged change is all in its delivery. So it is inserted
+// anew, and the former one deleted: to update this many columns of rows all over a table
+// costs DuckDB ten times as much. In between a key has two rows, and is never without.
 func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resend bool) error {
 	const again = "COALESCE(t.intent, '') = d.intent"
-	err := d.Exec(ctx, `MERGE INTO `+own("state")+` t
-		USING (SELECT *, outcome IN `+acknowledged+` AS done, op = 'remove' AND outcome = 'accepted' AND receipt <> '' AS waits
-			FROM `+own("deliveries")+` WHERE sync = ? AND intent = ?) d
-		ON t.sync = d.sync AND t.key = d.key
-		WHEN MATCHED AND NOT `+again+` AND d.waits THEN UPDATE SET row_hash = NULL, pending_hash = NULL, op = d.op, change_id = d.change_id, intent = d.intent, resend = ?,
-			present = TRUE, unsure = FALSE, status = 'accepted', acked_at = d.recorded_at, attempts = 0, first_failed_at = NULL, last_error_code = NULL
-		WHEN MATCHED AND NOT `+again+` AND d.done THEN DELETE
-		WHEN MATCHED AND NOT `+again+` THEN UPDATE SET op = d.op, pending_hash = d.row_hash, change_id = d.change_id, intent = d.intent, resend = ?,
-			present = d.present, unsure = d.unsure, status = CASE WHEN d.outcome = 'rejected' AND d.op = 'upsert' THEN 'rejected' ELSE 'failed' END,
-			attempts = t.attempts + 1, first_failed_at = COALESCE(t.first_failed_at, d.recorded_at), last_error_code = d.code
-		WHEN NOT MATCHED AND NOT d.done THEN INSERT (sync, key, profile_id, present, unsure, resend, status, op, pending_hash, change_id, intent,
-				attempts, first_failed_at, last_error_code)
-			VALUES (d.sync, d.key, d.profile_id, d.present, d.unsure, ?, CASE WHEN d.outcome = 'rejected' AND d.op = 'upsert' THEN 'rejected' ELSE 'failed' END,
-				d.op, d.row_hash, d.change_id, d.intent, 1, d.recorded_at, d.code)`, r.sync.Name, intent, resend, resend, resend)
+	err := d.Exec(ctx, `INSERT INTO `+own("state")+` (sync, key, profile_id, row_hash, mapping_version, present, unsure, resend, status, op, change_id, intent,
+			decision_id, policy_version, acked_at, attempts)
+		SELECT d.sync, d.key, d.profile_id, d.row_hash, d.mapping_version, d.outcome <> 'skipped' OR d.present, FALSE, ?, d.outcome, d.op, d.change_id, d.intent,
+			d.decision_id, d.policy_version, d.recorded_at, 0
+		FROM `+own("deliveries")+` d
+		WHERE d.sync = ? AND d.intent = ? AND d.op <> 'remove' AND d.outcome IN `+acknowledged+`
+		AND NOT EXISTS (SELECT 1 FROM `+own("state")+` t WHERE t.sync = d.sync AND t.key = d.key AND t.intent = d.intent)`, resend, r.sync.Name, intent)
 	if err == nil {
-		err = d.Exec(ctx, `INSERT INTO `+own("state")+` (sync, key, profile_id, row_hash, mapping_version, present, unsure, resend, status, op, change_id, intent,
-				decision_id, policy_version, acked_at, attempts)
-			SELECT d.sync, d.key, d.profile_id, d.row_hash, d.mapping_version, d.outcome <> 'skipped' OR d.present, FALSE, ?, d.outcome, d.op, d.change_id, d.intent,
-				d.decision_id, d.policy_version, d.recorded_at, 0
-			FROM `+own("deliveries")+` d
-			WHERE d.sync = ? AND d.intent = ? AND d.op <> 'remove' AND d.outcome IN `+acknowledged+`
-			AND NOT EXISTS (SELECT 1 FROM `+own("state")+` t WHERE t.sync = d.sync AND t.key = d.key)`, resend, r.sync.Name, intent)
+		err = d.Exec(ctx, `MERGE INTO `+own("state")+` t
+			USING (SELECT *, outcome IN `+acknowledged+` AS done, op = 'remove' AND outcome = 'accepted' AND receipt <> '' AS waits
+				FROM `+own("deliveries")+` WHERE sync = ? AND intent = ?) d
+			ON t.sync = d.sync AND t.key = d.key
+			WHEN MATCHED AND NOT `+again+` AND d.waits THEN UPDATE SET row_hash = NULL, pending_hash = NULL, op = d.op, change_id = d.change_id, intent = d.intent, resend = ?,
+				present = TRUE, unsure = FALSE, status = 'accepted', acked_at = d.recorded_at, attempts = 0, first_failed_at = NULL, last_error_code = NULL
+			WHEN MATCHED AND NOT `+again+` AND d.done THEN DELETE
+			WHEN MATCHED AND NOT `+again+` THEN UPDATE SET op = d.op, pending_hash = d.row_hash, change_id = d.change_id, intent = d.intent, resend = ?,
+				present = d.present, unsure = d.unsure, status = CASE WHEN d.outcome = 'rejected' AND d.op = 'upsert' THEN 'rejected' ELSE 'failed' END,
+				attempts = t.attempts + 1, first_failed_at = COALESCE(t.first_failed_at, d.recorded_at), last_error_code = d.code`,
+			r.sync.Name, intent, resend, resend)
 	}
 	if err != nil {
 		return fmt.Errorf("sync %s: update the state: %w", r.sync.Name, err)
@@ -341,7 +354,7 @@ func (r *run) recover(ctx context.Context, d warehouse.Driver) error {
 	if len(recorded) > 0 {
 		err = r.fold(ctx, d, intent, resend)
 	} else {
-		err = r.suspect(ctx, d, intent, planID, seqs, resend)
+		err = r.reopen(ctx, d, planID, seqs, resend)
 	}
 	if err != nil {
 		return err
@@ -349,22 +362,39 @@ func (r *run) recover(ctx context.Context, d warehouse.Driver) error {
 	return r.forgetIntents(ctx, d)
 }
 
-// suspect notes in the state that announced rows may have arrived.
-func (r *run) suspect(ctx context.Context, d warehouse.Driver, intent, planID, seqs string, resend bool) error {
-	announced, err := parseSpans(seqs)
+// reopen makes all rows of an intent unsure.
+func (r *run) reopen(ctx context.Context, d warehouse.Driver, planID, seqs string, resend bool) error {
+	changes, err := parseSpans(seqs)
 	if err != nil {
 		return fmt.Errorf("sync %s: read what was about to be sent: %w", r.sync.Name, err)
 	}
-	err = d.Exec(ctx, `MERGE INTO `+own("state")+` t
-		USING (SELECT key, profile_id, op, row_hash, change_id FROM `+own("plan_changes")+` WHERE plan_id = ? AND `+announced.contain("seq")+`) n
+	return r.suspect(ctx, d, suspicion{planID: planID, changes: changes, resend: resend})
+}
+
+// suspicion is that changes of a plan may have been sent.
+type suspicion struct {
+	planID  string
+	changes spans
+	resend  bool // the destination does a change once however often it is sent
+	absent  bool // of keys alone that are not at the destination
+}
+
+// suspect notes it in the state.
+func (r *run) suspect(ctx context.Context, d warehouse.Driver, s suspicion) error {
+	which := ""
+	if s.absent {
+		which = "AND NOT t.present AND NOT t.unsure "
+	}
+	err := d.Exec(ctx, `MERGE INTO `+own("state")+` t
+		USING (SELECT key, profile_id, op, row_hash, change_id FROM `+own("plan_changes")+` WHERE plan_id = ? AND `+s.changes.contain("seq")+`) n
 		ON t.sync = ? AND t.key = n.key
-		WHEN MATCHED THEN UPDATE SET status = 'sending', op = n.op, pending_hash = n.row_hash, change_id = n.change_id, intent = ?,
+		WHEN MATCHED `+which+`THEN UPDATE SET status = 'sending', op = n.op, pending_hash = n.row_hash, change_id = n.change_id, intent = NULL,
 			present = TRUE, unsure = TRUE, resend = ?
-		WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, present, unsure, resend, status, op, pending_hash, change_id, intent, attempts)
-			VALUES (?, n.key, n.profile_id, TRUE, TRUE, ?, 'sending', n.op, n.row_hash, n.change_id, ?, 0)`,
-		planID, r.sync.Name, intent, resend, r.sync.Name, resend, intent)
+		WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, present, unsure, resend, status, op, pending_hash, change_id, attempts)
+			VALUES (?, n.key, n.profile_id, TRUE, TRUE, ?, 'sending', n.op, n.row_hash, n.change_id, 0)`,
+		s.planID, r.sync.Name, s.resend, r.sync.Name, s.resend)
 	if err != nil {
-		return fmt.Errorf("sync %s: note what may have been sent: %w", r.sync.Name, err)
+		return fmt.Errorf("sync %s: note what may be sent: %w", r.sync.Name, err)
 	}
 	return nil
 }

@@ -97,6 +97,9 @@ func TestWindows(t *testing.T) {
 			if diff := cmp.Diff(test.announced, announced); diff != "" {
 				t.Errorf("announced (-want +got):\n%s", diff)
 			}
+			for _, row := range w.query("SELECT key FROM sluis_sync.deliveries GROUP BY key HAVING bool_or(present OR unsure) AND NOT bool_or(outcome = 'unknown')") {
+				t.Errorf("%v was never sent before, and is said to have been there", row[0])
+			}
 			if left := w.query("SELECT intent FROM sluis_sync.intents"); len(left) > 0 {
 				t.Errorf("after the run there are the intents %v", left)
 			}

@@ -150,15 +150,16 @@ type sync struct {
 }
 
 // syncsOf is a day of syncs. A window reads the state, asks consent, opens what is
-// sealed, and folds from the deliveries of all time, twice, into the state, which a
-// MERGE is billed for with all columns of its table. None of these tables is
-// partitioned. Each run of a sync compares its model with the state.
+// sealed, notes in the state who is about to be sent, and folds from the deliveries of
+// all time, twice, into the state, which a MERGE is billed for with all columns of its
+// table. None of these tables is partitioned. Each run of a sync compares its model with
+// the state.
 func syncsOf(w workload) sync {
 	bytes := func(name string) float64 { return wholeBytes(w, name) }
 	runs := buildsPerDay * syncs
 	s := sync{rows: w.millionsPerDay() * sentPerMillion}
 	s.windows = runs * windowsOf(s.rows/runs)
-	s.perWindow = 3*bytes("state") + 2*bytes("deliveries") + bytes("consent_profile") + bytes("profile_sealed")
+	s.perWindow = 4*bytes("state") + 2*bytes("deliveries") + bytes("consent_profile") + bytes("profile_sealed")
 	s.jobs = runs*syncJobs + s.windows*windowJobs
 	s.perDay = s.windows*s.perWindow + runs*(bytes("profiles")+bytes("consent_profile")+bytes("profile_sealed")+bytes("state"))
 	return s

@@ -67,7 +67,7 @@ var (
 	roundJobs       = in("jobs of each further round", 10, "", reading)
 	rounds          = in("rounds", 4, "", assumption)
 	syncJobs        = in("jobs of a run of a sync", 30, "", code)
-	windowJobs      = in("jobs of each of its windows, with a sealed field", 8, "", code)
+	windowJobs      = in("jobs of each of its windows, with a sealed field", 9, "", code)
 	batchRows       = in("batch_rows, which are the first window", 1000, "rows", code)
 	windowRows      = in("rows of a window at most", 100_000, "rows", reading)
 	windowSeconds   = in("a window is sent in at most", 10, "s", reading)
