@@ -17,7 +17,7 @@ import (
 // needed; the rest has defaults. Spans go where those of the context of a call go.
 type Config struct {
 	// Open opens the warehouse. It is held while a plan is computed and between
-	// two batches, and never while a destination is waited for.
+	// two windows of batches, and never while a destination is waited for.
 	Open func(ctx context.Context) (warehouse.Driver, error)
 
 	// Connect starts the destination of a sync. The Syncer opens it with the
