@@ -33,6 +33,13 @@ type rightsShop struct {
 }
 
 func newRightsShop(t *testing.T) *rightsShop {
+	s := newClosedShop(t)
+	s.up()
+	return s
+}
+
+// newClosedShop is one in which nothing runs yet.
+func newClosedShop(t *testing.T) *rightsShop {
 	s := &rightsShop{t: t, dir: newWorkspace(t)}
 	secret, err := os.ReadFile(filepath.Join(s.dir, "keys", "webhook.secret"))
 	if err != nil {
@@ -46,7 +53,6 @@ func newRightsShop(t *testing.T) *rightsShop {
 	if err := pointWebhook(s.dir, server.URL); err != nil {
 		t.Fatal(err)
 	}
-	s.up()
 	return s
 }
 
@@ -314,6 +320,43 @@ func filesWith(t *testing.T, dir, word string) []string {
 	}
 	return found
 }
+
+// TestErasureOfWhoIsSentMeanwhile: the scheduler sends somebody for the first time
+// when an erasure has begun and has not said so yet.
+func TestErasureOfWhoIsSentMeanwhile(t *testing.T) {
+	s := newClosedShop(t)
+	s.program = start(t, "collector", "--workspace", s.dir, "--listen", "127.0.0.1:0")
+	s.visit("canary-anna", "1")
+	s.terminate(t)
+	there := func() bool {
+		emails, _, _ := s.target.snapshot()
+		return emails["canary-anna@example.com"]
+	}
+	sent := false
+	var stdout bytes.Buffer
+	stderr := writerFunc(func(text []byte) (int, error) {
+		if bytes.HasPrefix(text, []byte("keep out what arrives")) {
+			said(t, s.dir, "sync", "run")
+			sent = there()
+		}
+		return len(text), nil
+	})
+	code := run(bounded(t), []string{"sluis", "subject", "erase", "--user-id", "canary-anna", "--yes", "--json", "--workspace", s.dir}, &stdout, stderr)
+	if code != 0 || !sent {
+		t.Fatalf("exit %d, sent meanwhile: %v", code, sent)
+	}
+	var receipt subject.Receipt
+	if err := json.Unmarshal(stdout.Bytes(), &receipt); err != nil {
+		t.Fatal(err)
+	}
+	if there() || len(receipt.Destinations) != 2 || receipt.Destinations[0].Removed != 1 {
+		t.Errorf("at the destination still: %v; the receipt is %+v", there(), receipt.Destinations)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(text []byte) (int, error) { return f(text) }
 
 // TestErasureIsKilled kills the program as each of its steps begins, and once
 // nothing kills it, all is as if nothing ever had.

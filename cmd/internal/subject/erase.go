@@ -145,13 +145,6 @@ func (s *Subjects) begin(ctx context.Context, g Given) (*pending, []Seen, error)
 	}
 	p := s.newPending(false)
 	p.Pseudonyms, p.SyncIDs, p.Quarantine = person.Pseudonyms, person.syncIDs(), true
-	holdings, err := s.Syncer.Holdings(ctx, p.SyncIDs)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, h := range holdings {
-		p.Holdings = append(p.Holdings, syncHolding{h.Sync, h.Present})
-	}
 	return p, person.Seen, p.save()
 }
 
@@ -180,11 +173,24 @@ func (s *Subjects) complete(ctx context.Context, p *pending) (Erased, error) {
 	return Erased{Receipt: receipt, ByHand: p.ByHand}, p.remove()
 }
 
+// hold has nobody send the person any more, and takes down where they are: who looks
+// before that misses where they are sent meanwhile.
 func (s *Subjects) hold(ctx context.Context, p *pending) error {
 	if p.Sweep {
 		return nil
 	}
-	return s.Syncer.Erasing(ctx, p.SyncIDs)
+	if err := s.Syncer.Erasing(ctx, p.SyncIDs); err != nil {
+		return err
+	}
+	holdings, err := s.Syncer.Holdings(ctx, p.SyncIDs)
+	if err != nil {
+		return err
+	}
+	p.Holdings = nil
+	for _, h := range holdings {
+		p.Holdings = append(p.Holdings, syncHolding{h.Sync, h.Present})
+	}
+	return nil
 }
 
 // drain lands what waits, unless a collector runs: that one does so itself.
