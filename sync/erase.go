@@ -73,7 +73,9 @@ func repeat(args []any, n int) []any {
 }
 
 // Erasing notes that the people with these profile ids or keys are being
-// erased. From then on no run sends them. It may be repeated.
+// erased. No run asks for consent after that and sends them; what is announced
+// already goes out, is in [Syncer.Holdings], and [Syncer.Erase] waits for it by
+// failing with a [*BusyError]. It may be repeated.
 func (e *Syncer) Erasing(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil

@@ -62,10 +62,10 @@ const shortRun = 16
 
 // contain is the condition that a column is one of them, of which there is one at least.
 func (s spans) contain(column string) string {
-	var any, single []string
+	var conditions, single []string
 	for _, run := range s {
 		if run[1]-run[0] >= shortRun {
-			any = append(any, fmt.Sprintf("%s BETWEEN %d AND %d", column, run[0], run[1]))
+			conditions = append(conditions, fmt.Sprintf("%s BETWEEN %d AND %d", column, run[0], run[1]))
 			continue
 		}
 		for n := run[0]; n <= run[1]; n++ {
@@ -73,7 +73,7 @@ func (s spans) contain(column string) string {
 		}
 	}
 	if len(single) > 0 {
-		any = append(any, column+" IN ("+strings.Join(single, ", ")+")")
+		conditions = append(conditions, column+" IN ("+strings.Join(single, ", ")+")")
 	}
-	return "(" + strings.Join(any, " OR ") + ")"
+	return "(" + strings.Join(conditions, " OR ") + ")"
 }
