@@ -26,6 +26,10 @@ CONTEXT = {
 }
 
 
+class unstable(Exception):
+    """What is not the same each time."""
+
+
 def environment():
     from dbt_common.clients.jinja import CallableMacroGenerator, extract_toplevel_blocks, get_environment
     from dbt_common.exceptions.macros import MacroReturn
@@ -33,12 +37,17 @@ def environment():
     def give_back(data=None):
         raise MacroReturn(data)
 
+    def by_chance(*_):  # two draws of three may well be the same, so comparing them tells nothing
+        raise unstable
+
     context = json.loads(json.dumps(CONTEXT))
     context |= {"return": give_back, "zip": lambda *args: zip(*args), "set": lambda value: set(value)}
     for block in extract_toplevel_blocks((here / "macros.sql").read_text(), allowed_blocks={"macro"}, collect_raw_data=False):
         macro = SimpleNamespace(name=block.block_name, macro_sql=block.full_block, original_file_path="macros.sql", unique_id=block.block_name)
         context[block.block_name] = CallableMacroGenerator(macro, context)
-    return get_environment(), context
+    env = get_environment()
+    env.filters["random"] = by_chance
+    return env, context
 
 
 def render(template):
