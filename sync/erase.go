@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -97,6 +98,26 @@ func (e *Syncer) Erasing(ctx context.Context, ids []string) error {
 	})
 	if err != nil {
 		return fmt.Errorf("note who is being erased: %w", err)
+	}
+	return nil
+}
+
+// Announced waits until no run can send anybody by what consent it asked for before
+// the call, unless [Syncer.Holdings] has them: until each run that is under way has
+// renewed its lease, which it does before it asks again, or has ended, or is taken
+// for dead. Whoever called [Syncer.Erasing] looks for holdings after that, where
+// several programs use a warehouse at once. Where it is one at a time, what was asked
+// was announced too once another one can get in.
+func (e *Syncer) Announced(ctx context.Context) error {
+	before, err := e.leases(ctx)
+	for pending := before; err == nil && len(pending) > 0; {
+		if err = e.config.Wait(ctx, time.Second); err == nil {
+			pending, err = e.leases(ctx)
+			maps.DeleteFunc(pending, func(sync string, until time.Time) bool { return !until.Equal(before[sync]) })
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("wait for syncs that asked for consent before: %w", err)
 	}
 	return nil
 }

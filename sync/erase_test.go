@@ -3,8 +3,10 @@ package syncer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -122,5 +124,57 @@ func TestErasureWhereNothingCanBeRemoved(t *testing.T) {
 	}
 	if holdings, err := e.Holdings(t.Context(), []string{"p2"}); err != nil || len(holdings) != 1 || holdings[0].Present != 1 {
 		t.Errorf("then the syncer has %v, %v", holdings, err)
+	}
+}
+
+// Announced waits for the window that was announced before it was called, not for the
+// run; for a holder that is dead until its lease has ended; and for nothing else.
+func TestAnnounced(t *testing.T) {
+	const waits = "waits"
+	w := crowd(t, 6)
+	said := make(chan string)
+	goOn := make(chan bool)
+	watcher := w.engine(func(c *syncer.Config) {
+		c.Wait = func(context.Context, time.Duration) error {
+			said <- waits
+			<-goOn
+			return nil
+		}
+	})
+	announced := func() { said <- fmt.Sprint(watcher.Announced(t.Context())) }
+	go announced()
+	if end := <-said; end != "<nil>" {
+		t.Fatalf("while nothing runs: %s", end)
+	}
+
+	w.target.late = func() {
+		switch w.advance(time.Second); w.target.sends {
+		case 1: // the first window
+			go announced()
+			if got := <-said; got != waits {
+				t.Errorf("while a window is being sent: %s", got)
+			}
+		case 2: // the second
+			goOn <- true
+			if end := <-said; end != "<nil>" {
+				t.Errorf("when the window is recorded: %s", end)
+			}
+		}
+	}
+	if _, err := w.engine().Run(t.Context(), vips(), syncer.Options{}); err != nil || w.target.sends < 2 {
+		t.Fatalf("%d sendings, %v", w.target.sends, err)
+	}
+
+	w.exec("UPDATE sluis_sync.leases SET token = 'of a process that was killed', expires_at = ?", w.clock().Add(time.Minute))
+	go announced()
+	for range 3 {
+		if got := <-said; got != waits {
+			t.Fatalf("while a lease goes on: %s", got)
+		}
+		w.advance(20 * time.Second)
+		goOn <- true
+	}
+	if end := <-said; end != "<nil>" {
+		t.Errorf("when it has ended: %s", end)
 	}
 }

@@ -111,3 +111,16 @@ func (r *run) giveBack(ctx context.Context, d warehouse.Driver) error {
 	}
 	return nil
 }
+
+// leases tells until when each sync is held that is held now.
+func (e *Syncer) leases(ctx context.Context) (map[string]time.Time, error) {
+	held := make(map[string]time.Time)
+	err := e.query(ctx, "SELECT sync, expires_at FROM "+own("leases")+" WHERE expires_at > ?", []any{e.config.Now().UTC()}, func(row []any) error {
+		var sync string
+		var until time.Time
+		err := scan(row, &sync, &until)
+		held[sync] = until
+		return err
+	})
+	return held, err
+}

@@ -182,6 +182,11 @@ func (s *Subjects) hold(ctx context.Context, p *pending) error {
 	if err := s.Syncer.Erasing(ctx, p.SyncIDs); err != nil {
 		return err
 	}
+	if _, embedded := s.embedded(); !embedded {
+		if err := s.Syncer.Announced(ctx); err != nil {
+			return err
+		}
+	}
 	holdings, err := s.Syncer.Holdings(ctx, p.SyncIDs)
 	if err != nil {
 		return err
