@@ -164,7 +164,7 @@ crawlers:
 golden:
 	$(GO) test ./collector ./sql/runner -update
 
-# Generate the protocol's code; needs protoc-gen-go and protoc-gen-go-grpc in PATH.
+# Generate the protocol's code.
 proto:
 	cd plugins/proto && $(BUF) lint && $(BUF) breaking --against destination/v1/testdata/released.binpb && $(BUF) generate
 

@@ -240,15 +240,15 @@ func (b Batch) Validate() error {
 		}
 		names[c.Name] = true
 	}
-	for i, c := range b.Changes {
-		if err := c.validate(b.Columns); err != nil {
+	for i := range b.Changes {
+		if err := b.Changes[i].validate(b.Columns); err != nil {
 			return fmt.Errorf("batch %s: change %d: %w", b.ID, i, err)
 		}
 	}
 	return nil
 }
 
-func (c Change) validate(columns []Column) error {
+func (c *Change) validate(columns []Column) error {
 	if c.ID == "" || c.Key == "" {
 		return fmt.Errorf("no id or no key")
 	}

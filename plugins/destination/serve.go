@@ -212,7 +212,7 @@ func (s *server) Write(ctx context.Context, in *destinationv1.WriteRequest) (*de
 	if err != nil {
 		return nil, status.Error(codes.Unknown, err.Error())
 	}
-	return &destinationv1.WriteResponse{Results: encodeResults(results)}, nil
+	return encodeResults(in, results), nil
 }
 
 func (s *server) PollReceipts(ctx context.Context, in *destinationv1.PollReceiptsRequest) (*destinationv1.PollReceiptsResponse, error) {

@@ -1,9 +1,12 @@
 package destination
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	destinationv1 "github.com/sluis-cdp/sluis/plugins/proto/destination/v1"
 )
@@ -19,6 +22,7 @@ func encodeDescription(d Description) *destinationv1.DescribeResponse {
 		RowGranularity: destinationv1.RowGranularity(d.Granularity),
 		Idempotent:     d.Idempotent,
 		UpdateOnly:     d.UpdateOnly,
+		JoinedStrings:  true,
 		MaxRows:        uint32(min(max(d.MaxRows, 0), math.MaxInt32)),
 		EgressHosts:    d.EgressHosts,
 		Fields:         encodeFields(d.Target.Fields),
@@ -46,17 +50,34 @@ func encodeFields(fields []TargetField) []*destinationv1.TargetField {
 	return out
 }
 
-func encodeResults(results []Result) []*destinationv1.Result {
-	out := make([]*destinationv1.Result, len(results))
-	all := make([]destinationv1.Result, len(results)) // one allocation
+// encodeResults says what became of the rows of a request. Of those that were simply
+// delivered, which are most, one word is said, if the host knows that word.
+func encodeResults(request *destinationv1.WriteRequest, results []Result) *destinationv1.WriteResponse {
+	out := &destinationv1.WriteResponse{}
+	plain := Result{Outcome: Delivered}
+	if request.GetJoinedIds() != nil && slices.Contains(results, plain) {
+		out.Others = destinationv1.Outcome(plain.Outcome)
+	}
+	told := 0
+	for _, r := range results {
+		if out.GetOthers() == 0 || r != plain {
+			told++
+		}
+	}
+	all := make([]destinationv1.Result, told) // one allocation
+	out.Results = make([]*destinationv1.Result, 0, told)
 	for i, r := range results {
-		out[i] = &all[i]
-		out[i].Index = uint32(i)
-		out[i].Outcome = destinationv1.Outcome(r.Outcome)
-		out[i].Code = r.Code
-		out[i].Message = r.Message
-		out[i].RetryAfterMs = r.RetryAfter.Milliseconds()
-		out[i].Receipt = r.Receipt
+		if out.GetOthers() != 0 && r == plain {
+			continue
+		}
+		one := &all[len(out.GetResults())]
+		one.Index = uint32(i)
+		one.Outcome = destinationv1.Outcome(r.Outcome)
+		one.Code = r.Code
+		one.Message = r.Message
+		one.RetryAfterMs = r.RetryAfter.Milliseconds()
+		one.Receipt = r.Receipt
+		out.Results = append(out.Results, one)
 	}
 	return out
 }
@@ -77,38 +98,84 @@ func encodeSettlements(settlements []Settlement) []*destinationv1.Settlement {
 
 // decodeBatch turns columns into rows. Its error names what is inconsistent.
 func decodeBatch(in *destinationv1.WriteRequest) (Batch, error) {
-	n := len(in.GetKeys())
-	if len(in.GetIds()) != n || len(in.GetOperations()) != n || len(in.GetDecisionIds()) != n && len(in.GetDecisionIds()) != 0 {
-		return Batch{}, fmt.Errorf("batch %s: %d keys, %d ids, %d operations, %d decisions",
-			in.GetBatchId(), n, len(in.GetIds()), len(in.GetOperations()), len(in.GetDecisionIds()))
-	}
 	b := Batch{
 		ID: in.GetBatchId(), Sync: in.GetSync(), Run: in.GetRun(), Purpose: in.GetPurpose(),
 		Columns: make([]Column, len(in.GetColumns())),
-		Changes: make([]Change, n),
 	}
-	width := len(b.Columns)
-	values := make([]any, n*width) // one allocation for all rows
-	for i := range b.Changes {
-		b.Changes[i] = Change{
-			ID: in.GetIds()[i], Key: in.GetKeys()[i], Op: Op(in.GetOperations()[i]),
-			Values:         values[i*width : (i+1)*width : (i+1)*width],
-			PriorityReason: in.GetPriorityReasons()[uint32(i)],
-		}
-		if len(in.GetDecisionIds()) > 0 {
-			b.Changes[i].Decision = in.GetDecisionIds()[i]
-		}
+	columns, err := arrays(in.GetColumns(), len(in.GetOperations()))
+	if err == nil {
+		b.Changes, err = decodeChanges(in, columns)
+	}
+	if err != nil {
+		return Batch{}, fmt.Errorf("batch %s: %w", b.ID, err)
 	}
 	for c, column := range in.GetColumns() {
 		b.Columns[c] = Column{Name: column.GetName(), Type: Type(column.GetType())}
-		if err := decodeColumn(column, b.Changes, c); err != nil {
-			return Batch{}, fmt.Errorf("batch %s: column %q: %w", b.ID, column.GetName(), err)
-		}
 	}
 	if err := decodeFormer(in, b); err != nil {
 		return Batch{}, fmt.Errorf("batch %s: former values: %w", b.ID, err)
 	}
 	return b, b.Validate()
+}
+
+// decodeChanges has everything of the changes but former values.
+func decodeChanges(in *destinationv1.WriteRequest, columns []array) ([]Change, error) {
+	keys, err := stringsOf(in.GetKeys(), in.GetJoinedKeys())
+	if err != nil {
+		return nil, fmt.Errorf("keys: %w", err)
+	}
+	ids, err := stringsOf(in.GetIds(), in.GetJoinedIds())
+	if err != nil {
+		return nil, fmt.Errorf("ids: %w", err)
+	}
+	decisions, err := stringsOf(in.GetDecisionIds(), in.GetJoinedDecisionIds())
+	if err != nil {
+		return nil, fmt.Errorf("decisions: %w", err)
+	}
+	n := len(in.GetOperations())
+	if len(ids) != n || len(keys) != n || len(decisions) != n && len(decisions) != 0 {
+		return nil, fmt.Errorf("%d operations, %d keys, %d ids, %d decisions", n, len(keys), len(ids), len(decisions))
+	}
+	changes := make([]Change, n)
+	width := len(columns)
+	values := make([]any, n*width) // one allocation for all rows
+	for i := range changes {
+		changes[i] = Change{
+			ID: ids[i], Key: keys[i], Op: Op(in.GetOperations()[i]),
+			Values:         values[i*width : (i+1)*width : (i+1)*width],
+			PriorityReason: in.GetPriorityReasons()[uint32(i)],
+		}
+		if len(decisions) > 0 {
+			changes[i].Decision = decisions[i]
+		}
+		row(columns, i, changes[i].Values)
+	}
+	return changes, nil
+}
+
+// stringsOf are those of a list, in whichever of its two forms it came.
+func stringsOf(list []string, joined *destinationv1.Strings) ([]string, error) {
+	if joined == nil {
+		return list, nil
+	}
+	if len(list) > 0 {
+		return nil, errors.New("there as a list and joined")
+	}
+	rest := string(joined.GetJoined()) // the strings share this copy
+	if !utf8.ValidString(rest) {
+		return nil, errors.New("not valid UTF-8")
+	}
+	out := make([]string, len(joined.GetLengths()))
+	for i, length := range joined.GetLengths() {
+		if uint64(length) > uint64(len(rest)) || int(length) < len(rest) && !utf8.RuneStart(rest[length]) {
+			return nil, fmt.Errorf("the length of string %d is not that of a string", i)
+		}
+		out[i], rest = rest[:length], rest[length:]
+	}
+	if rest != "" {
+		return nil, fmt.Errorf("%d bytes belong to no string", len(rest))
+	}
+	return out, nil
 }
 
 // decodeFormer gives changes the values that their keys were sent with before.
@@ -117,52 +184,86 @@ func decodeFormer(in *destinationv1.WriteRequest, b Batch) error {
 	if n > 0 && len(in.GetFormer()) != width {
 		return fmt.Errorf("%d columns, want %d", len(in.GetFormer()), width)
 	}
-	sets := make([]Change, n)
-	for i := range sets {
-		sets[i].Values = make([]any, width)
+	columns, err := arrays(in.GetFormer(), n)
+	if err != nil {
+		return err
 	}
-	for c, column := range in.GetFormer() {
-		if err := decodeColumn(column, sets, c); err != nil {
-			return err
+	for i, of := range in.GetFormerRows() {
+		if int(of) >= len(b.Changes) {
+			return fmt.Errorf("of change %d, and there is no such change", of)
 		}
-	}
-	for i, row := range in.GetFormerRows() {
-		if int(row) >= len(b.Changes) {
-			return fmt.Errorf("of change %d, and there is no such change", row)
-		}
-		b.Changes[row].Former = append(b.Changes[row].Former, sets[i].Values)
+		values := make([]any, width)
+		row(columns, i, values)
+		b.Changes[of].Former = append(b.Changes[of].Former, values)
 	}
 	return nil
 }
 
-func decodeColumn(in *destinationv1.Column, changes []Change, c int) error {
-	if len(in.GetNulls()) != 0 && len(in.GetNulls()) != (len(changes)+7)/8 {
-		return fmt.Errorf("%d bytes of null flags for %d rows", len(in.GetNulls()), len(changes))
-	}
-	switch Type(in.GetType()) {
-	case String:
-		return fill(in.GetStrings(), in.GetNulls(), changes, c, func(s string) any { return s })
-	case Int64:
-		return fill(in.GetInt64S(), in.GetNulls(), changes, c, func(n int64) any { return n })
-	case Float64:
-		return fill(in.GetFloat64S(), in.GetNulls(), changes, c, func(f float64) any { return f })
-	case Bool:
-		return fill(in.GetBools(), in.GetNulls(), changes, c, func(v bool) any { return v })
-	case Time:
-		return fill(in.GetTimes(), in.GetNulls(), changes, c, func(us int64) any { return time.UnixMicro(us).UTC() })
-	}
-	return fmt.Errorf("invalid type %d", int(in.GetType()))
+// array is a column as it came, with one entry per row.
+type array struct {
+	*destinationv1.Column
+	texts []string
 }
 
-func fill[T any](values []T, nulls []byte, changes []Change, c int, value func(T) any) error {
-	if len(values) != len(changes) {
-		return fmt.Errorf("%d values for %d rows", len(values), len(changes))
+// arrays checks columns of n rows, which come for the columns of a batch.
+func arrays(columns []*destinationv1.Column, n int) ([]array, error) {
+	out := make([]array, len(columns))
+	for c, in := range columns {
+		texts, err := stringsOf(in.GetStrings(), in.GetJoinedStrings())
+		if err == nil {
+			out[c] = array{in, texts}
+			err = out[c].check(n)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("column %q: %w", in.GetName(), err)
+		}
 	}
-	for i, v := range values {
-		if len(nulls) != 0 && nulls[i/8]&(1<<(i%8)) != 0 {
+	return out, nil
+}
+
+func (a array) check(n int) error {
+	if len(a.GetNulls()) != 0 && len(a.GetNulls()) != (n+7)/8 {
+		return fmt.Errorf("%d bytes of null flags for %d rows", len(a.GetNulls()), n)
+	}
+	var values int
+	switch Type(a.GetType()) {
+	case String:
+		values = len(a.texts)
+	case Int64:
+		values = len(a.GetInt64S())
+	case Float64:
+		values = len(a.GetFloat64S())
+	case Bool:
+		values = len(a.GetBools())
+	case Time:
+		values = len(a.GetTimes())
+	default:
+		return fmt.Errorf("invalid type %d", int(a.GetType()))
+	}
+	if values != n {
+		return fmt.Errorf("%d values for %d rows", values, n)
+	}
+	return nil
+}
+
+// row puts the values of row i into values, which has a nil for each column.
+func row(columns []array, i int, values []any) {
+	for c := range columns {
+		a := &columns[c]
+		if len(a.Nulls) != 0 && a.Nulls[i/8]&(1<<(i%8)) != 0 {
 			continue
 		}
-		changes[i].Values[c] = value(v)
+		switch Type(a.Type) {
+		case String:
+			values[c] = a.texts[i]
+		case Int64:
+			values[c] = a.Int64S[i]
+		case Float64:
+			values[c] = a.Float64S[i]
+		case Bool:
+			values[c] = a.Bools[i]
+		case Time:
+			values[c] = time.UnixMicro(a.Times[i]).UTC()
+		}
 	}
-	return nil
 }

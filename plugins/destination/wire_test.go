@@ -3,8 +3,11 @@ package destination
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -28,6 +31,76 @@ func request() *destinationv1.WriteRequest {
 			{Name: "t", Type: 5, Times: []int64{0, 0, 0}, Nulls: []byte{7}},
 		},
 		FormerRows: []uint32{0, 1, 1},
+	}
+}
+
+// joinedRequest is the same with joined strings.
+func joinedRequest() *destinationv1.WriteRequest {
+	r := request()
+	r.JoinedKeys, r.Keys = join(r.GetKeys()), nil
+	r.JoinedIds, r.Ids = join(r.GetIds()), nil
+	r.JoinedDecisionIds, r.DecisionIds = join(r.GetDecisionIds()), nil
+	for _, column := range slices.Concat(r.GetColumns(), r.GetFormer()) {
+		if column.GetType() == destinationv1.ColumnType_COLUMN_TYPE_STRING {
+			column.JoinedStrings, column.Strings = join(column.GetStrings()), nil
+		}
+	}
+	return r
+}
+
+func join(list []string) *destinationv1.Strings {
+	out := &destinationv1.Strings{Joined: []byte(strings.Join(list, ""))}
+	for _, s := range list {
+		out.Lengths = append(out.Lengths, uint32(len(s)))
+	}
+	return out
+}
+
+func TestDecodeJoinedStrings(t *testing.T) {
+	want, err := decodeBatch(request())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := decodeBatch(joinedRequest())
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v (-list +joined)\n%s", err, diff)
+	}
+	for name, list := range map[string][]string{
+		"none": {}, "empty": {"", ""}, "letters": {"é", "", "ë", "日本"},
+	} {
+		if got, err := stringsOf(nil, join(list)); err != nil || !slices.Equal(got, list) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	for name, joined := range map[string]*destinationv1.Strings{
+		"too short":    {Joined: []byte("abc"), Lengths: []uint32{1, 1}},
+		"too long":     {Joined: []byte("abc"), Lengths: []uint32{1, 3}},
+		"far too long": {Joined: []byte("abc"), Lengths: []uint32{1, 1<<32 - 1, 2}},
+		"half letters": {Joined: []byte("é"), Lengths: []uint32{1, 1}},
+		"no text":      {Joined: []byte{0xff}, Lengths: []uint32{1}},
+	} {
+		if got, err := stringsOf(nil, joined); err == nil {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+}
+
+// Of rows that were simply delivered one word is said, to those who know it.
+func TestEncodeResults(t *testing.T) {
+	delivered, rejected := Result{Outcome: Delivered}, Result{Outcome: Rejected, Code: "invalid_email"}
+	remarked := Result{Outcome: Delivered, Message: "without its phone number"}
+	results := []Result{delivered, rejected, delivered, remarked}
+	all := encodeResults(request(), results)
+	if len(all.GetResults()) != 4 || all.GetOthers() != 0 {
+		t.Errorf("an earlier host gets %v", all)
+	}
+	few := encodeResults(joinedRequest(), results)
+	if len(few.GetResults()) != 2 || few.GetResults()[0].GetIndex() != 1 || few.GetResults()[1].GetIndex() != 3 || few.GetOthers() != destinationv1.Outcome_OUTCOME_DELIVERED {
+		t.Errorf("a host gets %v", few)
+	}
+	none := encodeResults(joinedRequest(), []Result{rejected, rejected})
+	if len(none.GetResults()) != 2 || none.GetOthers() != 0 {
+		t.Errorf("where nothing was delivered it gets %v", none)
 	}
 }
 
@@ -60,6 +133,8 @@ func TestDecodeBatch(t *testing.T) {
 		"no type":        func(r *destinationv1.WriteRequest) { r.Columns[0].Type = 0 },
 		"nulls":          func(r *destinationv1.WriteRequest) { r.Columns[0].Nulls = []byte{1, 2} },
 		"no column":      func(r *destinationv1.WriteRequest) { r.Columns[0] = nil },
+		"two lists":      func(r *destinationv1.WriteRequest) { r.JoinedKeys = join(r.GetKeys()) },
+		"two columns":    func(r *destinationv1.WriteRequest) { r.Columns[0].JoinedStrings = join([]string{"v", ""}) },
 	} {
 		r := request()
 		spoil(r)
@@ -72,11 +147,13 @@ func TestDecodeBatch(t *testing.T) {
 // No message makes a plugin panic, and what is decoded keeps the promises of
 // Batch.
 func FuzzDecodeBatch(f *testing.F) {
-	seed, err := proto.Marshal(request())
-	if err != nil {
-		f.Fatal(err)
+	for _, r := range []*destinationv1.WriteRequest{request(), joinedRequest()} {
+		seed, err := proto.Marshal(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed)
 	}
-	f.Add(seed)
 	f.Fuzz(func(t *testing.T, message []byte) {
 		r := &destinationv1.WriteRequest{}
 		if proto.Unmarshal(message, r) != nil {

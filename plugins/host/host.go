@@ -163,7 +163,7 @@ func (p *Plugin) connect(ctx context.Context) error {
 	if err != nil {
 		return p.callError("describe", err)
 	}
-	p.description = decodeDescription(answer)
+	p.description, p.joined = decodeDescription(answer), answer.GetJoinedStrings()
 	for _, f := range p.description.Target.Fields {
 		if f.Form != "" && !normalize.Known(f.Form) {
 			return fmt.Errorf("it wants the field %s in the form %q, which this version of Sluis does not have: upgrade Sluis", f.Name, shorten(f.Form, maxWords))

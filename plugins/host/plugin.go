@@ -49,6 +49,7 @@ type Plugin struct {
 	way         *egress // nil if the plugin is not confined
 	rpc         destinationv1.DestinationServiceClient
 	description destination.Description
+	joined      bool // it reads lists of strings that are joined
 }
 
 var (
@@ -178,11 +179,11 @@ func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destinat
 
 // writePart sends one message and puts the results where the rows came from.
 func (p *Plugin) writePart(ctx context.Context, part part, results []destination.Result) error {
-	answer, err := p.rpc.Write(ctx, encodeBatch(part.batch))
+	answer, err := p.rpc.Write(ctx, encodeBatch(part.batch, p.joined))
 	if err != nil {
 		return fmt.Errorf("batch %s, nothing is known of its changes: %w", part.batch.ID, p.callError("write", err))
 	}
-	decoded, err := decodeResults(answer.GetResults(), len(part.batch.Changes))
+	decoded, err := decodeResults(answer, len(part.batch.Changes))
 	if err == nil {
 		err = part.batch.CheckResults(decoded)
 	}

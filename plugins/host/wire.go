@@ -38,9 +38,10 @@ func split(b destination.Batch, maxRows int, results []destination.Result) []par
 	}
 	head := headBytes(b)
 	rows, sizes := make([]int, 0, len(b.Changes)), make([]int, 0, len(b.Changes))
-	for i, change := range b.Changes {
+	for i := range b.Changes {
+		change := &b.Changes[i] // large: copies of it took most of the time
 		n := changeBytes(change)
-		if refusal, refused := unsendable(b, change, head+n); refused {
+		if refusal, refused := unsendable(b.Columns, change, head+n); refused {
 			results[i] = refusal
 			continue
 		}
@@ -77,7 +78,7 @@ func split(b destination.Batch, maxRows int, results []destination.Result) []par
 
 // unsendable is the result of a change that no message can carry. Sending it
 // with the others would fail them all, again and again.
-func unsendable(b destination.Batch, c destination.Change, size int) (destination.Result, bool) {
+func unsendable(columns []destination.Column, c *destination.Change, size int) (destination.Result, bool) {
 	refuse := func(code, message string) (destination.Result, bool) {
 		return destination.Result{Outcome: destination.Rejected, Code: code, Message: message}, true
 	}
@@ -92,17 +93,19 @@ func unsendable(b destination.Batch, c destination.Change, size int) (destinatio
 		invalid = max(invalid, invalidText(values))
 	}
 	if invalid >= 0 {
-		return refuse("invalid_utf8", fmt.Sprintf("column %s is not valid UTF-8; make it text in the model", b.Columns[invalid].Name))
+		return refuse("invalid_utf8", fmt.Sprintf("column %s is not valid UTF-8; make it text in the model", columns[invalid].Name))
 	}
 	return destination.Result{}, false
 }
 
 // invalidText is the index of a text that is not valid UTF-8, or -1.
 func invalidText(values []any) int {
-	return slices.IndexFunc(values, func(v any) bool {
-		s, ok := v.(string)
-		return ok && !utf8.ValidString(s)
-	})
+	for i, v := range values {
+		if s, ok := v.(string); ok && !utf8.ValidString(s) {
+			return i
+		}
+	}
+	return -1
 }
 
 // A field takes up to 11 bytes beside its contents (tag and length, or a
@@ -118,7 +121,7 @@ func headBytes(b destination.Batch) int {
 	return n
 }
 
-func changeBytes(c destination.Change) int {
+func changeBytes(c *destination.Change) int {
 	n := len(c.ID) + len(c.Key) + len(c.PriorityReason) + len(c.Decision) + 7*fieldBytes + valuesBytes(c.Values)
 	for _, values := range c.Former {
 		n += valuesBytes(values)
@@ -137,25 +140,23 @@ func valuesBytes(values []any) int {
 	return n
 }
 
-// encodeBatch turns the rows of a valid batch into columns.
-func encodeBatch(b destination.Batch) *destinationv1.WriteRequest {
+// encodeBatch turns the rows of a valid batch into columns, with lists of strings
+// joined if the plugin can read that.
+func encodeBatch(b destination.Batch, joined bool) *destinationv1.WriteRequest {
 	n := len(b.Changes)
 	out := &destinationv1.WriteRequest{
 		BatchId: b.ID, Sync: b.Sync, Run: b.Run, Purpose: b.Purpose,
 		Operations: make([]destinationv1.Operation, n),
-		Keys:       make([]string, n),
-		Ids:        make([]string, n),
 		Columns:    make([]*destinationv1.Column, len(b.Columns)),
 	}
+	out.Keys, out.JoinedKeys = encodeStrings(n, joined, func(i int) string { return b.Changes[i].Key })
+	out.Ids, out.JoinedIds = encodeStrings(n, joined, func(i int) string { return b.Changes[i].ID })
 	var former []destination.Change
-	for i, c := range b.Changes {
-		out.Operations[i], out.Keys[i], out.Ids[i] = destinationv1.Operation(c.Op), c.Key, c.ID
-		if c.Decision != "" {
-			if out.DecisionIds == nil {
-				out.DecisionIds = make([]string, n)
-			}
-			out.DecisionIds[i] = c.Decision
-		}
+	decided := false
+	for i := range b.Changes {
+		c := &b.Changes[i]
+		out.Operations[i] = destinationv1.Operation(c.Op)
+		decided = decided || c.Decision != ""
 		for _, values := range c.Former {
 			former = append(former, destination.Change{Values: values})
 			out.FormerRows = append(out.FormerRows, uint32(i))
@@ -167,19 +168,42 @@ func encodeBatch(b destination.Batch) *destinationv1.WriteRequest {
 			out.PriorityReasons[uint32(i)] = c.PriorityReason
 		}
 	}
+	if decided {
+		out.DecisionIds, out.JoinedDecisionIds = encodeStrings(n, joined, func(i int) string { return b.Changes[i].Decision })
+	}
 	for i, column := range b.Columns {
-		out.Columns[i] = encodeColumn(column, b.Changes, i)
+		out.Columns[i] = encodeColumn(column, b.Changes, i, joined)
 		if former != nil {
-			out.Former = append(out.Former, encodeColumn(column, former, i))
+			out.Former = append(out.Former, encodeColumn(column, former, i, joined))
 		}
 	}
 	return out
 }
 
-func encodeColumn(column destination.Column, changes []destination.Change, c int) *destinationv1.Column {
+// encodeStrings has n strings in one of the two forms of a list.
+func encodeStrings(n int, joined bool, at func(i int) string) ([]string, *destinationv1.Strings) {
+	if !joined {
+		list := make([]string, n)
+		for i := range list {
+			list[i] = at(i)
+		}
+		return list, nil
+	}
+	out := &destinationv1.Strings{Lengths: make([]uint32, n)}
+	for i := range n {
+		text := at(i)
+		if i == 1 { // a guess at the size of all
+			out.Joined = slices.Grow(out.Joined, n*(len(out.Joined)+len(text))/2)
+		}
+		out.Joined, out.Lengths[i] = append(out.Joined, text...), uint32(len(text))
+	}
+	return nil, out
+}
+
+func encodeColumn(column destination.Column, changes []destination.Change, c int, joined bool) *destinationv1.Column {
 	out := &destinationv1.Column{Name: column.Name, Type: destinationv1.ColumnType(column.Type)}
-	for i, change := range changes {
-		if change.Values[c] == nil {
+	for i := range changes {
+		if changes[i].Values[c] == nil {
 			if out.Nulls == nil {
 				out.Nulls = make([]byte, (len(changes)+7)/8)
 			}
@@ -188,7 +212,10 @@ func encodeColumn(column destination.Column, changes []destination.Change, c int
 	}
 	switch column.Type {
 	case destination.String:
-		out.Strings = values[string](changes, c)
+		out.Strings, out.JoinedStrings = encodeStrings(len(changes), joined, func(i int) string {
+			text, _ := changes[i].Values[c].(string)
+			return text
+		})
 	case destination.Int64:
 		out.Int64S = values[int64](changes, c)
 	case destination.Float64:
@@ -197,8 +224,8 @@ func encodeColumn(column destination.Column, changes []destination.Change, c int
 		out.Bools = values[bool](changes, c)
 	case destination.Time:
 		out.Times = make([]int64, len(changes))
-		for i, change := range changes {
-			if t, ok := change.Values[c].(time.Time); ok {
+		for i := range changes {
+			if t, ok := changes[i].Values[c].(time.Time); ok {
 				out.Times[i] = t.UnixMicro()
 			}
 		}
@@ -209,21 +236,27 @@ func encodeColumn(column destination.Column, changes []destination.Change, c int
 // values are those of one column, with zeros for NULL.
 func values[T any](changes []destination.Change, c int) []T {
 	out := make([]T, len(changes))
-	for i, change := range changes {
-		out[i], _ = change.Values[c].(T)
+	for i := range changes {
+		out[i], _ = changes[i].Values[c].(T)
 	}
 	return out
 }
 
 // decodeResults puts the results of n changes in order. That they are valid
 // is judged by Batch.CheckResults.
-func decodeResults(in []*destinationv1.Result, n int) ([]destination.Result, error) {
-	if len(in) != n {
-		return nil, fmt.Errorf("%d results for %d changes", len(in), n)
+func decodeResults(in *destinationv1.WriteResponse, n int) ([]destination.Result, error) {
+	others := destination.Outcome(in.GetOthers())
+	if len(in.GetResults()) != n && others == 0 {
+		return nil, fmt.Errorf("%d results for %d changes", len(in.GetResults()), n)
 	}
 	out := make([]destination.Result, n)
+	if others != 0 {
+		for i := range out {
+			out[i].Outcome = others
+		}
+	}
 	seen := make([]bool, n)
-	for _, r := range in {
+	for _, r := range in.GetResults() {
 		i := int(r.GetIndex())
 		if i >= n || seen[i] {
 			return nil, fmt.Errorf("the result of change %d is there twice, or there is no such change", i)

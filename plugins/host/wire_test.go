@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func TestSplit(t *testing.T) {
 		var rows []int
 		ids := map[string]bool{}
 		for _, part := range parts {
-			if n := proto.Size(encodeBatch(part.batch)); n > maxBytes {
+			if n := proto.Size(encodeBatch(part.batch, random.IntN(2) == 0)); n > maxBytes {
 				t.Fatalf("a message of %d bytes", n)
 			}
 			if maxRows > 0 && len(part.rows) > maxRows {
@@ -152,14 +153,15 @@ func TestDecodeResults(t *testing.T) {
 		"long receipt": {{Index: 0, Outcome: ok}, {Index: 1, Outcome: ok, Receipt: strings.Repeat("r", maxToken+1)}},
 	}
 	for name, in := range tests {
-		if out, err := decodeResults(in, 2); err == nil {
+		if out, err := decodeResults(&destinationv1.WriteResponse{Results: in}, 2); err == nil {
 			t.Errorf("%s: %v, and no error", name, out)
 		}
+		if out, err := decodeResults(&destinationv1.WriteResponse{Results: in, Others: ok}, 2); err == nil && name != "too few" {
+			t.Errorf("%s, and the others: %v, and no error", name, out)
+		}
 	}
-	got, err := decodeResults([]*destinationv1.Result{
-		{Index: 1, Outcome: ok},
-		{Index: 0, Outcome: destinationv1.Outcome_OUTCOME_RETRY, Message: "line\nline" + strings.Repeat("x", 1000), RetryAfterMs: 1500},
-	}, 2)
+	retry := &destinationv1.Result{Index: 0, Outcome: destinationv1.Outcome_OUTCOME_RETRY, Message: "line\nline" + strings.Repeat("x", 1000), RetryAfterMs: 1500}
+	got, err := decodeResults(&destinationv1.WriteResponse{Results: []*destinationv1.Result{{Index: 1, Outcome: ok}, retry}}, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +172,44 @@ func TestDecodeResults(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	got, err = decodeResults(&destinationv1.WriteResponse{Results: []*destinationv1.Result{retry}, Others: ok}, 2)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("the others told of at once: %v\n%s", err, diff)
+	}
+}
+
+// A list of strings has two forms that say the same.
+func TestJoinedStrings(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 60 {
+		b := randomBatch(random)
+		list, joined := encodeBatch(b, false), encodeBatch(b, true)
+		for _, r := range []struct {
+			list   *[]string
+			joined **destinationv1.Strings
+		}{{&joined.Keys, &joined.JoinedKeys}, {&joined.Ids, &joined.JoinedIds}, {&joined.DecisionIds, &joined.JoinedDecisionIds}} {
+			*r.list, *r.joined = apart(t, *r.list, *r.joined), nil
+		}
+		for _, column := range slices.Concat(joined.GetColumns(), joined.GetFormer()) {
+			column.Strings, column.JoinedStrings = apart(t, column.GetStrings(), column.GetJoinedStrings()), nil
+		}
+		if !proto.Equal(list, joined) {
+			t.Fatalf("%v\nis joined\n%v", list, joined)
+		}
+	}
+}
+
+// apart has joined strings as a list.
+func apart(t *testing.T, list []string, joined *destinationv1.Strings) (out []string) {
+	t.Helper()
+	if len(list) > 0 {
+		t.Fatal("a list that is not joined")
+	}
+	rest := joined.GetJoined()
+	for _, length := range joined.GetLengths() {
+		out, rest = append(out, string(rest[:length])), rest[length:]
+	}
+	return out
 }
 
 func TestDecodeSettlements(t *testing.T) {

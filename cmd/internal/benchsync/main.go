@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -56,14 +57,23 @@ func main() {
 	}
 }
 
+// all are the parts of a run: the boundary to a plugin; PostgreSQL, alone and in a first
+// run; files, in a first run; changes of what was sent before.
+var all = []string{"boundary", "files", "postgres", "changes"}
+
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags := flag.NewFlagSet("benchsync", flag.ContinueOnError)
 	b := bench{}
 	flags.IntVar(&b.rows, "rows", 1_000_000, "how many rows first runs send")
 	known := flags.String("known", "1000000,10000000", "how many rows are at the destination when a thousandth of them changes: some numbers")
 	flags.StringVar(&b.memory, "memory", "4GB", "warehouse.memory_limit, beyond which queries spill to disk")
+	only := flags.String("only", strings.Join(all, ","), "what is measured")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	b.parts = strings.Split(*only, ",")
+	if i := slices.IndexFunc(b.parts, func(part string) bool { return !slices.Contains(all, part) }); i >= 0 {
+		return fmt.Errorf("-only: there is no %q, but %s", b.parts[i], strings.Join(all, ", "))
 	}
 	for text := range strings.SplitSeq(*known, ",") {
 		n, err := strconv.Atoi(text)
@@ -83,6 +93,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 }
 
 type bench struct {
+	parts  []string
 	rows   int
 	known  []int
 	memory string
@@ -116,17 +127,18 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if b.path, b.digest, err = host.Self(); err != nil {
 		return err
 	}
-	if err := b.boundary(ctx); err != nil {
-		return err
+	if b.measures("boundary") {
+		if err := b.boundary(ctx); err != nil {
+			return err
+		}
 	}
-	if err := b.populate(ctx, b.rows); err != nil {
-		return err
+	if b.measures("files") || b.measures("postgres") {
+		if err := b.firstRuns(ctx); err != nil {
+			return err
+		}
 	}
-	if err := b.files(ctx); err != nil {
-		return err
-	}
-	if err := b.postgres(ctx); err != nil {
-		return err
+	if !b.measures("changes") {
+		return nil
 	}
 	for _, rows := range b.known {
 		if err := b.populate(ctx, rows); err != nil {
@@ -135,6 +147,23 @@ func (b *bench) run(ctx context.Context) (err error) {
 		if err := b.changes(ctx, rows); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+func (b *bench) measures(part string) bool { return slices.Contains(b.parts, part) }
+
+func (b *bench) firstRuns(ctx context.Context) error {
+	if err := b.populate(ctx, b.rows); err != nil {
+		return err
+	}
+	if b.measures("files") {
+		if err := b.files(ctx); err != nil {
+			return err
+		}
+	}
+	if b.measures("postgres") {
+		return b.postgres(ctx)
 	}
 	return nil
 }
@@ -243,26 +272,22 @@ func (b *bench) write(ctx context.Context, name, kind string, config syncer.Sett
 	if err := p.Open(ctx, config); err != nil {
 		return 0, err
 	}
-	var batches []destination.Batch
 	for first := 0; first < rows; first += batchRows {
 		batch := destination.Batch{ID: fmt.Sprintf("%032d", first), Sync: "s", Run: "r", Columns: columns}
 		for i := first; i < min(first+batchRows, rows); i++ {
 			batch.Changes = append(batch.Changes, destination.Change{ID: digest("id", i), Key: digest("k", i), Op: destination.Upsert, Values: row(i)})
 		}
-		batches = append(batches, batch)
-	}
-	return b.measure(name, func() error {
-		for _, batch := range batches {
-			results, err := p.Write(ctx, batch)
-			if err != nil {
-				return err
-			}
-			if last := results[len(results)-1]; last.Outcome != destination.Delivered {
-				return fmt.Errorf("a row is %v: %s", last.Outcome, last.Message)
-			}
+		started := time.Now()
+		results, err := p.Write(ctx, batch)
+		took += time.Since(started)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
 		}
-		return nil
-	})
+		if last := results[len(results)-1]; last.Outcome != destination.Delivered {
+			return 0, fmt.Errorf("%s: a row is %v: %s", name, last.Outcome, last.Message)
+		}
+	}
+	return took, nil
 }
 
 // digest is a key or an id as the syncer makes them.

@@ -329,7 +329,9 @@ type DescribeResponse struct {
 	// Whether fields beside these are refused.
 	Closed bool `protobuf:"varint,10,opt,name=closed,proto3" json:"closed,omitempty"`
 	// Whether OpenRequest.update_only may be set.
-	UpdateOnly    bool `protobuf:"varint,11,opt,name=update_only,json=updateOnly,proto3" json:"update_only,omitempty"`
+	UpdateOnly bool `protobuf:"varint,11,opt,name=update_only,json=updateOnly,proto3" json:"update_only,omitempty"`
+	// Whether WriteRequest and Column may have Strings in place of their lists.
+	JoinedStrings bool `protobuf:"varint,12,opt,name=joined_strings,json=joinedStrings,proto3" json:"joined_strings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -437,6 +439,13 @@ func (x *DescribeResponse) GetClosed() bool {
 func (x *DescribeResponse) GetUpdateOnly() bool {
 	if x != nil {
 		return x.UpdateOnly
+	}
+	return false
+}
+
+func (x *DescribeResponse) GetJoinedStrings() bool {
+	if x != nil {
+		return x.JoinedStrings
 	}
 	return false
 }
@@ -1009,6 +1018,64 @@ func (*CheckResponse) Descriptor() ([]byte, []int) {
 	return file_destination_v1_destination_proto_rawDescGZIP(), []int{12}
 }
 
+// Strings are a list of strings as one, which costs a tenth to write and to
+// read. A host sends them only to a plugin whose description says
+// joined_strings, and then in place of every list that there is one for; the
+// list is empty.
+type Strings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One after another, in UTF-8 each.
+	Joined []byte `protobuf:"bytes,1,opt,name=joined,proto3" json:"joined,omitempty"`
+	// How many bytes each has. Their sum is the length of joined.
+	Lengths       []uint32 `protobuf:"varint,2,rep,packed,name=lengths,proto3" json:"lengths,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Strings) Reset() {
+	*x = Strings{}
+	mi := &file_destination_v1_destination_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Strings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Strings) ProtoMessage() {}
+
+func (x *Strings) ProtoReflect() protoreflect.Message {
+	mi := &file_destination_v1_destination_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Strings.ProtoReflect.Descriptor instead.
+func (*Strings) Descriptor() ([]byte, []int) {
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Strings) GetJoined() []byte {
+	if x != nil {
+		return x.Joined
+	}
+	return nil
+}
+
+func (x *Strings) GetLengths() []uint32 {
+	if x != nil {
+		return x.Lengths
+	}
+	return nil
+}
+
 // WriteRequest is a batch, column by column. keys, ids, operations and every
 // column have one entry per row. One without rows names a run whose host was
 // killed before Close, which is to do for it now what it would have done then.
@@ -1037,14 +1104,17 @@ type WriteRequest struct {
 	// above with an entry for each set of values, NULL in fields that do not.
 	Former []*Column `protobuf:"bytes,11,rep,name=former,proto3" json:"former,omitempty"`
 	// The row that each entry of former belongs to, in ascending order.
-	FormerRows    []uint32 `protobuf:"varint,12,rep,packed,name=former_rows,json=formerRows,proto3" json:"former_rows,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	FormerRows        []uint32 `protobuf:"varint,12,rep,packed,name=former_rows,json=formerRows,proto3" json:"former_rows,omitempty"`
+	JoinedKeys        *Strings `protobuf:"bytes,13,opt,name=joined_keys,json=joinedKeys,proto3" json:"joined_keys,omitempty"`
+	JoinedIds         *Strings `protobuf:"bytes,14,opt,name=joined_ids,json=joinedIds,proto3" json:"joined_ids,omitempty"`
+	JoinedDecisionIds *Strings `protobuf:"bytes,15,opt,name=joined_decision_ids,json=joinedDecisionIds,proto3" json:"joined_decision_ids,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *WriteRequest) Reset() {
 	*x = WriteRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[13]
+	mi := &file_destination_v1_destination_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1126,7 @@ func (x *WriteRequest) String() string {
 func (*WriteRequest) ProtoMessage() {}
 
 func (x *WriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[13]
+	mi := &file_destination_v1_destination_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1139,7 @@ func (x *WriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
 func (*WriteRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{13}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WriteRequest) GetBatchId() string {
@@ -1156,6 +1226,27 @@ func (x *WriteRequest) GetFormerRows() []uint32 {
 	return nil
 }
 
+func (x *WriteRequest) GetJoinedKeys() *Strings {
+	if x != nil {
+		return x.JoinedKeys
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetJoinedIds() *Strings {
+	if x != nil {
+		return x.JoinedIds
+	}
+	return nil
+}
+
+func (x *WriteRequest) GetJoinedDecisionIds() *Strings {
+	if x != nil {
+		return x.JoinedDecisionIds
+	}
+	return nil
+}
+
 // Column has one entry per row in the one array that its type uses. A row
 // that is NULL has the type's zero there, to keep indexes equal.
 type Column struct {
@@ -1170,14 +1261,15 @@ type Column struct {
 	Float64S []float64 `protobuf:"fixed64,6,rep,packed,name=float64s,proto3" json:"float64s,omitempty"`
 	Bools    []bool    `protobuf:"varint,7,rep,packed,name=bools,proto3" json:"bools,omitempty"`
 	// Microseconds since 1970-01-01T00:00:00Z.
-	Times         []int64 `protobuf:"varint,8,rep,packed,name=times,proto3" json:"times,omitempty"`
+	Times         []int64  `protobuf:"varint,8,rep,packed,name=times,proto3" json:"times,omitempty"`
+	JoinedStrings *Strings `protobuf:"bytes,9,opt,name=joined_strings,json=joinedStrings,proto3" json:"joined_strings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_destination_v1_destination_proto_msgTypes[14]
+	mi := &file_destination_v1_destination_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1281,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[14]
+	mi := &file_destination_v1_destination_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1294,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{14}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Column) GetName() string {
@@ -1261,17 +1353,27 @@ func (x *Column) GetTimes() []int64 {
 	return nil
 }
 
+func (x *Column) GetJoinedStrings() *Strings {
+	if x != nil {
+		return x.JoinedStrings
+	}
+	return nil
+}
+
 type WriteResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Exactly one per row, in any order.
-	Results       []*Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Exactly one per row, in any order; of a row that has none, others tells.
+	Results []*Result `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// What became of the rows that have no result, without a code. Only in the
+	// answer to a request with joined_ids: earlier hosts want a result per row.
+	Others        Outcome `protobuf:"varint,2,opt,name=others,proto3,enum=sluis.destination.v1.Outcome" json:"others,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[15]
+	mi := &file_destination_v1_destination_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1283,7 +1385,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[15]
+	mi := &file_destination_v1_destination_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1296,7 +1398,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{15}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WriteResponse) GetResults() []*Result {
@@ -1304,6 +1406,13 @@ func (x *WriteResponse) GetResults() []*Result {
 		return x.Results
 	}
 	return nil
+}
+
+func (x *WriteResponse) GetOthers() Outcome {
+	if x != nil {
+		return x.Others
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
 }
 
 // Result is what became of one change.
@@ -1326,7 +1435,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_destination_v1_destination_proto_msgTypes[16]
+	mi := &file_destination_v1_destination_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1447,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[16]
+	mi := &file_destination_v1_destination_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1460,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{16}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Result) GetIndex() uint32 {
@@ -1405,7 +1514,7 @@ type PollReceiptsRequest struct {
 
 func (x *PollReceiptsRequest) Reset() {
 	*x = PollReceiptsRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[17]
+	mi := &file_destination_v1_destination_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1526,7 @@ func (x *PollReceiptsRequest) String() string {
 func (*PollReceiptsRequest) ProtoMessage() {}
 
 func (x *PollReceiptsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[17]
+	mi := &file_destination_v1_destination_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1539,7 @@ func (x *PollReceiptsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollReceiptsRequest.ProtoReflect.Descriptor instead.
 func (*PollReceiptsRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{17}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PollReceiptsRequest) GetReceipts() []string {
@@ -1450,7 +1559,7 @@ type PollReceiptsResponse struct {
 
 func (x *PollReceiptsResponse) Reset() {
 	*x = PollReceiptsResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[18]
+	mi := &file_destination_v1_destination_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1571,7 @@ func (x *PollReceiptsResponse) String() string {
 func (*PollReceiptsResponse) ProtoMessage() {}
 
 func (x *PollReceiptsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[18]
+	mi := &file_destination_v1_destination_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1584,7 @@ func (x *PollReceiptsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollReceiptsResponse.ProtoReflect.Descriptor instead.
 func (*PollReceiptsResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{18}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PollReceiptsResponse) GetSettlements() []*Settlement {
@@ -1501,7 +1610,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_destination_v1_destination_proto_msgTypes[19]
+	mi := &file_destination_v1_destination_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1513,7 +1622,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[19]
+	mi := &file_destination_v1_destination_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1526,7 +1635,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{19}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Settlement) GetReceipt() string {
@@ -1572,7 +1681,7 @@ type CloseRequest struct {
 
 func (x *CloseRequest) Reset() {
 	*x = CloseRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[20]
+	mi := &file_destination_v1_destination_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1584,7 +1693,7 @@ func (x *CloseRequest) String() string {
 func (*CloseRequest) ProtoMessage() {}
 
 func (x *CloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[20]
+	mi := &file_destination_v1_destination_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1597,7 +1706,7 @@ func (x *CloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRequest.ProtoReflect.Descriptor instead.
 func (*CloseRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{20}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{21}
 }
 
 type CloseResponse struct {
@@ -1608,7 +1717,7 @@ type CloseResponse struct {
 
 func (x *CloseResponse) Reset() {
 	*x = CloseResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[21]
+	mi := &file_destination_v1_destination_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1729,7 @@ func (x *CloseResponse) String() string {
 func (*CloseResponse) ProtoMessage() {}
 
 func (x *CloseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[21]
+	mi := &file_destination_v1_destination_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1742,7 @@ func (x *CloseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseResponse.ProtoReflect.Descriptor instead.
 func (*CloseResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{21}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{22}
 }
 
 var File_destination_v1_destination_proto protoreflect.FileDescriptor
@@ -1641,7 +1750,7 @@ var File_destination_v1_destination_proto protoreflect.FileDescriptor
 const file_destination_v1_destination_proto_rawDesc = "" +
 	"\n" +
 	" destination/v1/destination.proto\x12\x14sluis.destination.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\xea\x03\n" +
+	"\x0fDescribeRequest\"\x91\x04\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12?\n" +
@@ -1659,7 +1768,8 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\x06closed\x18\n" +
 	" \x01(\bR\x06closed\x12\x1f\n" +
 	"\vupdate_only\x18\v \x01(\bR\n" +
-	"updateOnly\"\xbd\x01\n" +
+	"updateOnly\x12%\n" +
+	"\x0ejoined_strings\x18\f \x01(\bR\rjoinedStrings\"\xbd\x01\n" +
 	"\vTargetField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\x05types\x18\x02 \x03(\x0e2 .sluis.destination.v1.ColumnTypeR\x05types\x12\x1a\n" +
@@ -1698,7 +1808,10 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\fOpenResponse\x12=\n" +
 	"\aproblem\x18\x01 \x01(\v2#.sluis.destination.v1.ConfigProblemR\aproblem\"\x0e\n" +
 	"\fCheckRequest\"\x0f\n" +
-	"\rCheckResponse\"\xaa\x04\n" +
+	"\rCheckResponse\";\n" +
+	"\aStrings\x12\x16\n" +
+	"\x06joined\x18\x01 \x01(\fR\x06joined\x12\x18\n" +
+	"\alengths\x18\x02 \x03(\rR\alengths\"\xf7\x05\n" +
 	"\fWriteRequest\x12\x19\n" +
 	"\bbatch_id\x18\x01 \x01(\tR\abatchId\x12\x12\n" +
 	"\x04sync\x18\x02 \x01(\tR\x04sync\x12\x10\n" +
@@ -1715,10 +1828,15 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	" \x03(\tR\vdecisionIds\x124\n" +
 	"\x06former\x18\v \x03(\v2\x1c.sluis.destination.v1.ColumnR\x06former\x12\x1f\n" +
 	"\vformer_rows\x18\f \x03(\rR\n" +
-	"formerRows\x1aB\n" +
+	"formerRows\x12>\n" +
+	"\vjoined_keys\x18\r \x01(\v2\x1d.sluis.destination.v1.StringsR\n" +
+	"joinedKeys\x12<\n" +
+	"\n" +
+	"joined_ids\x18\x0e \x01(\v2\x1d.sluis.destination.v1.StringsR\tjoinedIds\x12M\n" +
+	"\x13joined_decision_ids\x18\x0f \x01(\v2\x1d.sluis.destination.v1.StringsR\x11joinedDecisionIds\x1aB\n" +
 	"\x14PriorityReasonsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe2\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa8\x02\n" +
 	"\x06Column\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x124\n" +
 	"\x04type\x18\x02 \x01(\x0e2 .sluis.destination.v1.ColumnTypeR\x04type\x12\x14\n" +
@@ -1727,9 +1845,11 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\x06int64s\x18\x05 \x03(\x03R\x06int64s\x12\x1a\n" +
 	"\bfloat64s\x18\x06 \x03(\x01R\bfloat64s\x12\x14\n" +
 	"\x05bools\x18\a \x03(\bR\x05bools\x12\x14\n" +
-	"\x05times\x18\b \x03(\x03R\x05times\"G\n" +
+	"\x05times\x18\b \x03(\x03R\x05times\x12D\n" +
+	"\x0ejoined_strings\x18\t \x01(\v2\x1d.sluis.destination.v1.StringsR\rjoinedStrings\"~\n" +
 	"\rWriteResponse\x126\n" +
-	"\aresults\x18\x01 \x03(\v2\x1c.sluis.destination.v1.ResultR\aresults\"\xc5\x01\n" +
+	"\aresults\x18\x01 \x03(\v2\x1c.sluis.destination.v1.ResultR\aresults\x125\n" +
+	"\x06others\x18\x02 \x01(\x0e2\x1d.sluis.destination.v1.OutcomeR\x06others\"\xc5\x01\n" +
 	"\x06Result\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x127\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x1d.sluis.destination.v1.OutcomeR\aoutcome\x12\x12\n" +
@@ -1799,7 +1919,7 @@ func file_destination_v1_destination_proto_rawDescGZIP() []byte {
 }
 
 var file_destination_v1_destination_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_destination_v1_destination_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_destination_v1_destination_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_destination_v1_destination_proto_goTypes = []any{
 	(Operation)(0),                 // 0: sluis.destination.v1.Operation
 	(RowGranularity)(0),            // 1: sluis.destination.v1.RowGranularity
@@ -1818,18 +1938,19 @@ var file_destination_v1_destination_proto_goTypes = []any{
 	(*OpenResponse)(nil),           // 14: sluis.destination.v1.OpenResponse
 	(*CheckRequest)(nil),           // 15: sluis.destination.v1.CheckRequest
 	(*CheckResponse)(nil),          // 16: sluis.destination.v1.CheckResponse
-	(*WriteRequest)(nil),           // 17: sluis.destination.v1.WriteRequest
-	(*Column)(nil),                 // 18: sluis.destination.v1.Column
-	(*WriteResponse)(nil),          // 19: sluis.destination.v1.WriteResponse
-	(*Result)(nil),                 // 20: sluis.destination.v1.Result
-	(*PollReceiptsRequest)(nil),    // 21: sluis.destination.v1.PollReceiptsRequest
-	(*PollReceiptsResponse)(nil),   // 22: sluis.destination.v1.PollReceiptsResponse
-	(*Settlement)(nil),             // 23: sluis.destination.v1.Settlement
-	(*CloseRequest)(nil),           // 24: sluis.destination.v1.CloseRequest
-	(*CloseResponse)(nil),          // 25: sluis.destination.v1.CloseResponse
-	nil,                            // 26: sluis.destination.v1.ValidateRequest.ConfigEntry
-	nil,                            // 27: sluis.destination.v1.OpenRequest.ConfigEntry
-	nil,                            // 28: sluis.destination.v1.WriteRequest.PriorityReasonsEntry
+	(*Strings)(nil),                // 17: sluis.destination.v1.Strings
+	(*WriteRequest)(nil),           // 18: sluis.destination.v1.WriteRequest
+	(*Column)(nil),                 // 19: sluis.destination.v1.Column
+	(*WriteResponse)(nil),          // 20: sluis.destination.v1.WriteResponse
+	(*Result)(nil),                 // 21: sluis.destination.v1.Result
+	(*PollReceiptsRequest)(nil),    // 22: sluis.destination.v1.PollReceiptsRequest
+	(*PollReceiptsResponse)(nil),   // 23: sluis.destination.v1.PollReceiptsResponse
+	(*Settlement)(nil),             // 24: sluis.destination.v1.Settlement
+	(*CloseRequest)(nil),           // 25: sluis.destination.v1.CloseRequest
+	(*CloseResponse)(nil),          // 26: sluis.destination.v1.CloseResponse
+	nil,                            // 27: sluis.destination.v1.ValidateRequest.ConfigEntry
+	nil,                            // 28: sluis.destination.v1.OpenRequest.ConfigEntry
+	nil,                            // 29: sluis.destination.v1.WriteRequest.PriorityReasonsEntry
 }
 var file_destination_v1_destination_proto_depIdxs = []int32{
 	0,  // 0: sluis.destination.v1.DescribeResponse.operations:type_name -> sluis.destination.v1.Operation
@@ -1838,40 +1959,45 @@ var file_destination_v1_destination_proto_depIdxs = []int32{
 	6,  // 3: sluis.destination.v1.DescribeResponse.fields:type_name -> sluis.destination.v1.TargetField
 	2,  // 4: sluis.destination.v1.TargetField.types:type_name -> sluis.destination.v1.ColumnType
 	6,  // 5: sluis.destination.v1.DescribeTargetResponse.fields:type_name -> sluis.destination.v1.TargetField
-	26, // 6: sluis.destination.v1.ValidateRequest.config:type_name -> sluis.destination.v1.ValidateRequest.ConfigEntry
+	27, // 6: sluis.destination.v1.ValidateRequest.config:type_name -> sluis.destination.v1.ValidateRequest.ConfigEntry
 	10, // 7: sluis.destination.v1.ValidateResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
-	27, // 8: sluis.destination.v1.OpenRequest.config:type_name -> sluis.destination.v1.OpenRequest.ConfigEntry
+	28, // 8: sluis.destination.v1.OpenRequest.config:type_name -> sluis.destination.v1.OpenRequest.ConfigEntry
 	10, // 9: sluis.destination.v1.OpenResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
 	0,  // 10: sluis.destination.v1.WriteRequest.operations:type_name -> sluis.destination.v1.Operation
-	28, // 11: sluis.destination.v1.WriteRequest.priority_reasons:type_name -> sluis.destination.v1.WriteRequest.PriorityReasonsEntry
-	18, // 12: sluis.destination.v1.WriteRequest.columns:type_name -> sluis.destination.v1.Column
-	18, // 13: sluis.destination.v1.WriteRequest.former:type_name -> sluis.destination.v1.Column
-	2,  // 14: sluis.destination.v1.Column.type:type_name -> sluis.destination.v1.ColumnType
-	20, // 15: sluis.destination.v1.WriteResponse.results:type_name -> sluis.destination.v1.Result
-	3,  // 16: sluis.destination.v1.Result.outcome:type_name -> sluis.destination.v1.Outcome
-	23, // 17: sluis.destination.v1.PollReceiptsResponse.settlements:type_name -> sluis.destination.v1.Settlement
-	3,  // 18: sluis.destination.v1.Settlement.outcome:type_name -> sluis.destination.v1.Outcome
-	4,  // 19: sluis.destination.v1.DestinationService.Describe:input_type -> sluis.destination.v1.DescribeRequest
-	11, // 20: sluis.destination.v1.DestinationService.Validate:input_type -> sluis.destination.v1.ValidateRequest
-	13, // 21: sluis.destination.v1.DestinationService.Open:input_type -> sluis.destination.v1.OpenRequest
-	15, // 22: sluis.destination.v1.DestinationService.Check:input_type -> sluis.destination.v1.CheckRequest
-	7,  // 23: sluis.destination.v1.DestinationService.DescribeTarget:input_type -> sluis.destination.v1.DescribeTargetRequest
-	17, // 24: sluis.destination.v1.DestinationService.Write:input_type -> sluis.destination.v1.WriteRequest
-	21, // 25: sluis.destination.v1.DestinationService.PollReceipts:input_type -> sluis.destination.v1.PollReceiptsRequest
-	24, // 26: sluis.destination.v1.DestinationService.Close:input_type -> sluis.destination.v1.CloseRequest
-	5,  // 27: sluis.destination.v1.DestinationService.Describe:output_type -> sluis.destination.v1.DescribeResponse
-	12, // 28: sluis.destination.v1.DestinationService.Validate:output_type -> sluis.destination.v1.ValidateResponse
-	14, // 29: sluis.destination.v1.DestinationService.Open:output_type -> sluis.destination.v1.OpenResponse
-	16, // 30: sluis.destination.v1.DestinationService.Check:output_type -> sluis.destination.v1.CheckResponse
-	8,  // 31: sluis.destination.v1.DestinationService.DescribeTarget:output_type -> sluis.destination.v1.DescribeTargetResponse
-	19, // 32: sluis.destination.v1.DestinationService.Write:output_type -> sluis.destination.v1.WriteResponse
-	22, // 33: sluis.destination.v1.DestinationService.PollReceipts:output_type -> sluis.destination.v1.PollReceiptsResponse
-	25, // 34: sluis.destination.v1.DestinationService.Close:output_type -> sluis.destination.v1.CloseResponse
-	27, // [27:35] is the sub-list for method output_type
-	19, // [19:27] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	29, // 11: sluis.destination.v1.WriteRequest.priority_reasons:type_name -> sluis.destination.v1.WriteRequest.PriorityReasonsEntry
+	19, // 12: sluis.destination.v1.WriteRequest.columns:type_name -> sluis.destination.v1.Column
+	19, // 13: sluis.destination.v1.WriteRequest.former:type_name -> sluis.destination.v1.Column
+	17, // 14: sluis.destination.v1.WriteRequest.joined_keys:type_name -> sluis.destination.v1.Strings
+	17, // 15: sluis.destination.v1.WriteRequest.joined_ids:type_name -> sluis.destination.v1.Strings
+	17, // 16: sluis.destination.v1.WriteRequest.joined_decision_ids:type_name -> sluis.destination.v1.Strings
+	2,  // 17: sluis.destination.v1.Column.type:type_name -> sluis.destination.v1.ColumnType
+	17, // 18: sluis.destination.v1.Column.joined_strings:type_name -> sluis.destination.v1.Strings
+	21, // 19: sluis.destination.v1.WriteResponse.results:type_name -> sluis.destination.v1.Result
+	3,  // 20: sluis.destination.v1.WriteResponse.others:type_name -> sluis.destination.v1.Outcome
+	3,  // 21: sluis.destination.v1.Result.outcome:type_name -> sluis.destination.v1.Outcome
+	24, // 22: sluis.destination.v1.PollReceiptsResponse.settlements:type_name -> sluis.destination.v1.Settlement
+	3,  // 23: sluis.destination.v1.Settlement.outcome:type_name -> sluis.destination.v1.Outcome
+	4,  // 24: sluis.destination.v1.DestinationService.Describe:input_type -> sluis.destination.v1.DescribeRequest
+	11, // 25: sluis.destination.v1.DestinationService.Validate:input_type -> sluis.destination.v1.ValidateRequest
+	13, // 26: sluis.destination.v1.DestinationService.Open:input_type -> sluis.destination.v1.OpenRequest
+	15, // 27: sluis.destination.v1.DestinationService.Check:input_type -> sluis.destination.v1.CheckRequest
+	7,  // 28: sluis.destination.v1.DestinationService.DescribeTarget:input_type -> sluis.destination.v1.DescribeTargetRequest
+	18, // 29: sluis.destination.v1.DestinationService.Write:input_type -> sluis.destination.v1.WriteRequest
+	22, // 30: sluis.destination.v1.DestinationService.PollReceipts:input_type -> sluis.destination.v1.PollReceiptsRequest
+	25, // 31: sluis.destination.v1.DestinationService.Close:input_type -> sluis.destination.v1.CloseRequest
+	5,  // 32: sluis.destination.v1.DestinationService.Describe:output_type -> sluis.destination.v1.DescribeResponse
+	12, // 33: sluis.destination.v1.DestinationService.Validate:output_type -> sluis.destination.v1.ValidateResponse
+	14, // 34: sluis.destination.v1.DestinationService.Open:output_type -> sluis.destination.v1.OpenResponse
+	16, // 35: sluis.destination.v1.DestinationService.Check:output_type -> sluis.destination.v1.CheckResponse
+	8,  // 36: sluis.destination.v1.DestinationService.DescribeTarget:output_type -> sluis.destination.v1.DescribeTargetResponse
+	20, // 37: sluis.destination.v1.DestinationService.Write:output_type -> sluis.destination.v1.WriteResponse
+	23, // 38: sluis.destination.v1.DestinationService.PollReceipts:output_type -> sluis.destination.v1.PollReceiptsResponse
+	26, // 39: sluis.destination.v1.DestinationService.Close:output_type -> sluis.destination.v1.CloseResponse
+	32, // [32:40] is the sub-list for method output_type
+	24, // [24:32] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_destination_v1_destination_proto_init() }
@@ -1885,7 +2011,7 @@ func file_destination_v1_destination_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_destination_v1_destination_proto_rawDesc), len(file_destination_v1_destination_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
