@@ -32,9 +32,10 @@ const maxRows = 10_000
 
 // postgres is the destination. Open sets its fields.
 type postgres struct {
-	config config
-	conn   *pgx.Conn // nil after it broke, until the next call
-	table  table
+	config  config
+	conn    *pgx.Conn // nil after it broke, until the next call
+	table   table
+	loading loading
 }
 
 // New returns the destination.
@@ -78,7 +79,7 @@ func (p *postgres) open(ctx context.Context, values map[string]string, updateOnl
 	if err != nil {
 		return err
 	}
-	p.config = c
+	p.config, p.loading = c, sampled
 	if err := p.connect(ctx); err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func (p *postgres) Write(ctx context.Context, batch destination.Batch) ([]destin
 	if err := p.table.takes(batch.Columns, p.config.key); err != nil {
 		return nil, err
 	}
-	w := &writing{conn: p.conn, config: p.config, table: p.table, batch: batch, results: make([]destination.Result, len(batch.Changes))}
+	w := &writing{conn: p.conn, config: p.config, table: p.table, loading: &p.loading, batch: batch, results: make([]destination.Result, len(batch.Changes))}
 	err := w.run(ctx)
 	if err == nil {
 		return w.results, nil

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -317,6 +318,101 @@ func TestRemovesAreWhatTheConfigurationSays(t *testing.T) {
 }
 
 // One row that PostgreSQL refuses does not stop the others, wherever it is.
+// Rows of new keys are written by COPY where it writes what INSERT would, and what is
+// there already is found.
+func TestNewRowsAreCopied(t *testing.T) {
+	many := make([]string, 3*sampleKeys)
+	for i := range many {
+		many[i] = fmt.Sprintf("k%03d|a", i)
+	}
+	type batch struct {
+		rows []string
+		how  string // by which statements rows got in since the beginning, and how many
+	}
+	tests := map[string]struct {
+		change  string // of the table
+		batches []batch
+	}{
+		"new, then changed, then more": {batches: []batch{
+			{[]string{"k1|a", "k2|a"}, "copy 2"},
+			{[]string{"k1|b", "k2|a"}, "copy 1, insert 1"},
+			{[]string{"k3|a", "k4|a"}, "copy 3, insert 1"},
+			{[]string{"k3|b", "k5|a"}, "copy 2, insert 3"},
+		}},
+		"one that a sample misses": {batches: []batch{
+			{[]string{"k001|old"}, "copy 1"},
+			{many, "insert 300"},
+			{[]string{"n1|a", "n2|a"}, "copy 2, insert 300"},
+		}},
+		"one is refused": {change: "ADD CHECK (name <> 'bad')", batches: []batch{
+			{[]string{"k1|a", "k2|bad!", "k3|a"}, "copy 3"},
+			{[]string{"k4|a", "k5|bad", "k6|a"}, "copy 3, insert 2"},
+			{[]string{"k7|a"}, "copy 4, insert 2"},
+		}},
+		"one is of another's unique name": {change: "ADD UNIQUE (name)", batches: []batch{
+			{[]string{"k1|a"}, "copy 1"},
+			{[]string{"k2|a", "k3|b"}, "copy 1, insert 1"},
+			{[]string{"k4|c"}, "copy 2, insert 1"},
+		}},
+		"values are cast": {change: "ALTER name TYPE varchar(3)", batches: []batch{
+			{[]string{"k1|abc"}, "insert 1"},
+		}},
+		"keys are cast": {change: "ALTER key TYPE varchar(9)", batches: []batch{
+			{[]string{"k1|abc"}, "insert 1"},
+		}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase(t, "key text PRIMARY KEY, name text, how text")
+			if test.change != "" {
+				d.exec("ALTER TABLE " + d.schema + ".people " + test.change)
+			}
+			d.exec(`CREATE FUNCTION ` + d.schema + `.how() RETURNS trigger LANGUAGE plpgsql AS
+				$$ BEGIN NEW.how := lower(split_part(current_query(), ' ', 1)); RETURN NEW; END $$`)
+			d.exec("CREATE TRIGGER how BEFORE INSERT OR UPDATE ON " + d.schema + ".people FOR EACH ROW EXECUTE FUNCTION " + d.schema + ".how()")
+			dest := d.open()
+			want := map[string]string{}
+			for n, batch := range test.batches {
+				b := batchOf("name", batch.rows...)
+				results, err := dest.Write(t.Context(), b)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, r := range results {
+					if r.Outcome == destination.Delivered {
+						want[b.Changes[i].Key] = fmt.Sprint(b.Changes[i].Values[0])
+					}
+				}
+				var how string
+				if err := d.conn.QueryRow(t.Context(), "SELECT string_agg(how || ' ' || n, ', ' ORDER BY how) FROM (SELECT how, count(*) AS n FROM "+d.schema+".people GROUP BY how) AS h").Scan(&how); err != nil || how != batch.how {
+					t.Errorf("batch %d: rows are there by %s, want %s; %v", n+1, how, batch.how, err)
+				}
+				var rows []string
+				for key, value := range want {
+					rows = append(rows, key+"|"+value)
+				}
+				slices.Sort(rows)
+				d.expect("key, name", rows...)
+			}
+		})
+	}
+}
+
+// COPY refuses a table with row-level security, which INSERT takes.
+func TestRowLevelSecurity(t *testing.T) {
+	d := newDatabase(t, "key text PRIMARY KEY, name text")
+	for _, statement := range []string{
+		"ALTER TABLE %[1]s.people ENABLE ROW LEVEL SECURITY", "CREATE POLICY all_of_it ON %[1]s.people USING (true)",
+		"CREATE ROLE %[1]s_user LOGIN", "GRANT ALL ON SCHEMA %[1]s TO %[1]s_user", "GRANT ALL ON %[1]s.people TO %[1]s_user",
+	} {
+		d.exec(fmt.Sprintf(statement, d.schema))
+	}
+	dest := d.open("url", strings.Replace(server.SocketURL(), postgrestest.User+"@", d.schema+"_user@", 1))
+	write(t, dest, batchOf("name", "k1|a", "k2|a"), "delivered delivered")
+	write(t, dest, batchOf("name", "k2|b", "k3|a"), "delivered delivered")
+	d.expect("key, name", "k1|a", "k2|b", "k3|a")
+}
+
 func TestRefusedRows(t *testing.T) {
 	d := newDatabase(t, "key text PRIMARY KEY, name varchar(5) NOT NULL, age int CHECK (age > 0), born date, doc json, code text UNIQUE")
 	p := d.open()

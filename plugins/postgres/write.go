@@ -22,6 +22,7 @@ type writing struct {
 	batch      destination.Batch
 	results    []destination.Result
 	tx         pgx.Tx
+	loading    *loading
 	committing bool // from here on an error says nothing about the outcome
 }
 
@@ -37,7 +38,11 @@ func (w *writing) run(ctx context.Context) error {
 		return err
 	}
 	for _, group := range w.groups(fresh) {
-		if err := w.apply(ctx, group); err != nil {
+		loaded, err := w.load(ctx, group)
+		if err == nil && !loaded {
+			err = w.apply(ctx, group)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -212,7 +217,7 @@ func sqlType(t destination.Type) string {
 	case destination.Bool:
 		return "boolean"
 	case destination.Time:
-		return "timestamptz"
+		return "timestamp with time zone"
 	case destination.String:
 	}
 	return "text"
