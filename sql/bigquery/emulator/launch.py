@@ -24,6 +24,7 @@ from bqemulator.sql import parameters
 from bqemulator.sql.rewriter import aggregate_variants
 from bqemulator.storage.engine import DuckDBEngine
 from bqemulator.versioning.snapshots import SnapshotManager
+from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
 # A statement runs inside the request that starts it and stops everything else,
@@ -173,8 +174,6 @@ def with_every_query(classify):
     """A query in brackets, or one of several with UNION, is a SELECT too."""
 
     def kind(tree):
-        from sqlglot import exp
-
         return "SELECT" if isinstance(tree, exp.Query) else classify(tree)
 
     return kind
@@ -185,8 +184,6 @@ executor._classify_parsed_tree = with_every_query(executor._classify_parsed_tree
 
 def value_of(operand):
     """ARRAY_AGG takes [DISTINCT] value [IGNORE NULLS] [ORDER BY …] [LIMIT n], all of it together."""
-    from sqlglot import exp
-
     while isinstance(operand, (exp.Limit, exp.Order)):
         operand = operand.this
     return operand.expressions[0] if isinstance(operand, exp.Distinct) else operand
@@ -194,8 +191,6 @@ def value_of(operand):
 
 def limit_arrays(tree):
     """LIMIT counts what IGNORE NULLS has left."""
-    from sqlglot import exp
-
     limited = [node for node in tree.find_all(exp.ArrayAgg) if isinstance(node.this, exp.Limit)]
     for node in limited:
         limit = node.this.expression.copy()
@@ -212,14 +207,15 @@ aggregate_variants._rewrite_array_agg_limit = limit_arrays
 def with_places(write_type):
     """A NUMERIC has 38 digits, 9 of them after the point."""
 
-    def write(self, expression):
-        text = write_type(self, expression)
+    def write(generator, expression):
+        text = write_type(generator, expression)
         return "DECIMAL(38, 9)" if text in ("DECIMAL", "NUMERIC") else text
 
     return write
 
 
-DuckDB.Generator.datatype_sql = with_places(DuckDB.Generator.datatype_sql)
+# Of a compiled class no method can be replaced, but this table of functions is asked first.
+DuckDB.Generator.TRANSFORMS[exp.DataType] = with_places(DuckDB.Generator.TRANSFORMS[exp.DataType])
 
 
 def unless_qualified(apply_default):
