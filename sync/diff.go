@@ -17,7 +17,7 @@ import (
 type sources struct {
 	dialect        dialect
 	columns        []column // one per mapped field
-	erasures       bool     // somebody was, or is being, erased
+	erasures       bool     // somebody may be being erased
 	consentExpires bool     // a consent may have an end
 }
 
@@ -63,11 +63,7 @@ func inspectConsent(ctx context.Context, d warehouse.Driver, s Sync) (sources, e
 			return src, err
 		}
 	}
-	_, err = d.Columns(ctx, warehouse.SchemaSync, erasedTable.Name)
-	if err != nil && !errors.Is(err, warehouse.ErrNoRelation) {
-		return src, fmt.Errorf("look for erasures: %w", err)
-	}
-	src.erasures = err == nil
+	src.erasures = true // until somebody has looked; and for a run, since an erasure may begin while it goes on
 	return src, nil
 }
 
@@ -175,23 +171,32 @@ func (src sources) instant(t time.Time) string {
 }
 
 // erased is a query for those who are being erased, and since when.
-func (src sources) erased() string {
+const erased = "SELECT id, MAX(erased_at) AS erased_at FROM " + warehouse.SchemaSync + "." + erasedTable + " GROUP BY id"
+
+// joinErased joins rows with the erasures e1 of their key and e2 of their profile.
+func (src sources) joinErased(of string) string {
 	if !src.erasures {
-		return "SELECT '' AS id, CAST(NULL AS " + warehouse.Timestamp.In(string(src.dialect)) + ") AS erased_at"
+		return "" // it would be a sixth of a plan
 	}
-	return "SELECT id, MAX(erased_at) AS erased_at FROM " + own(erasedTable.Name) + " GROUP BY id"
+	return " LEFT JOIN erased e1 ON e1.id = " + of + ".key LEFT JOIN erased e2 ON e2.id = " + of + ".profile_id"
 }
 
-// erasedNow says, of a row joined with consent c and the erasures e1 of its key
-// and e2 of its profile, whether it is erased. An erasure stands until a later
-// decision.
-const erasedNow = `(e1.erased_at IS NOT NULL AND (c.decided_at IS NULL OR e1.erased_at >= c.decided_at))
+// erasedNow says, of a row joined with consent c and its erasures, whether it is
+// erased. An erasure stands until a later decision.
+func (src sources) erasedNow() string {
+	if !src.erasures {
+		return "FALSE"
+	}
+	return `(e1.erased_at IS NOT NULL AND (c.decided_at IS NULL OR e1.erased_at >= c.decided_at))
 	OR (e2.erased_at IS NOT NULL AND (c.decided_at IS NULL OR e2.erased_at >= c.decided_at))`
+}
 
 // verdict is what is known of such a row: whether the person was ever asked,
 // allows it, and was erased.
-const verdict = `c.profile_id IS NOT NULL AS asked, COALESCE(c.allowed, FALSE) AS allowed, ` + erasedNow + ` AS erased,
+func (src sources) verdict() string {
+	return `c.profile_id IS NOT NULL AS asked, COALESCE(c.allowed, FALSE) AS allowed, ` + src.erasedNow() + ` AS erased,
 	c.decision_id AS c_decision_id, c.policy_version AS c_policy_version`
+}
 
 // terms are expressions in which modes differ.
 type terms struct {
@@ -240,13 +245,12 @@ func (src sources) terms(s Sync, now time.Time) terms {
 func (src sources) diff(s Sync, planID string, now time.Time) string {
 	version, t := literal(s.mappingVersion(src.columns)), src.terms(s, now)
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
-WITH erased AS (` + src.erased() + `),
+WITH erased AS (` + erased + `),
 touched AS (
 	SELECT COALESCE(m.key, k.key) AS key, m.here
 	FROM (
-		SELECT p.key, TRUE AS here, p.incomplete, p.row_hash, p.held_out, COALESCE(allowed, FALSE) AND NOT (` + erasedNow + `) AS wanted
-		FROM (` + src.rows(s, "") + `) p LEFT JOIN (` + src.everyVerdict(s, now) + `) c ON c.profile_id = p.profile_id
-		LEFT JOIN erased e1 ON e1.id = p.key LEFT JOIN erased e2 ON e2.id = p.profile_id
+		SELECT p.key, TRUE AS here, p.incomplete, p.row_hash, p.held_out, COALESCE(allowed, FALSE) AND NOT (` + src.erasedNow() + `) AS wanted
+		FROM (` + src.rows(s, "") + `) p LEFT JOIN (` + src.everyVerdict(s, now) + `) c ON c.profile_id = p.profile_id` + src.joinErased("p") + `
 	) m
 	FULL OUTER JOIN (SELECT key, row_hash, unsure, acked_at` + t.more + ` FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key` + assigned(s) + `
 	WHERE m.here IS NULL OR COALESCE(m.key, '') = '' OR CASE WHEN m.wanted AND NOT m.held_out
@@ -268,10 +272,9 @@ joined AS (
 	LEFT JOIN ` + own("state") + ` k ON k.sync = ` + literal(s.Name) + ` AND k.key = t.key
 ),
 judged AS (
-	SELECT j.*, ` + verdict + `
+	SELECT j.*, ` + src.verdict() + `
 	FROM joined j
-	LEFT JOIN (` + src.consent(s, now, "joined") + `) c ON c.profile_id = j.profile_id
-	LEFT JOIN erased e1 ON e1.id = j.key LEFT JOIN erased e2 ON e2.id = j.profile_id
+	LEFT JOIN (` + src.consent(s, now, "joined") + `) c ON c.profile_id = j.profile_id` + src.joinErased("j") + `
 ),
 reasoned AS (
 	SELECT *, CASE

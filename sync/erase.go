@@ -14,9 +14,7 @@ import (
 // erasedTable lists who is being erased, for as long as that takes: nobody on it
 // is sent anywhere, whatever models that were not built since still say. It ends
 // empty, since it names the people by what destinations know them by.
-var erasedTable = warehouse.Table{Name: "erased", Columns: []warehouse.Column{
-	{Name: "id", Type: warehouse.String}, {Name: "erased_at", Type: warehouse.Timestamp},
-}}
+const erasedTable = "erased"
 
 // ErrCannotRemove says that a destination has no way to remove rows.
 var ErrCannotRemove = errors.New("the destination cannot remove rows")
@@ -82,11 +80,7 @@ func (e *Syncer) Erasing(ctx context.Context, ids []string) error {
 		return nil
 	}
 	err := e.change(ctx, func(d warehouse.Driver) error {
-		columns := make([]string, len(erasedTable.Columns))
-		for i, c := range erasedTable.Columns {
-			columns[i] = c.Name + " " + c.Type.In(d.Dialect())
-		}
-		if err := d.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+own(erasedTable.Name)+" ("+strings.Join(columns, ", ")+")"); err != nil {
+		if err := createTables(ctx, d); err != nil {
 			return err
 		}
 		now := e.config.Now().UTC().Truncate(time.Microsecond)
@@ -94,7 +88,7 @@ func (e *Syncer) Erasing(ctx context.Context, ids []string) error {
 		for i, id := range ids {
 			rows[i] = []any{id, now}
 		}
-		return d.Append(ctx, warehouse.SchemaSync, erasedTable.Name, []string{"id", "erased_at"}, rows)
+		return d.Append(ctx, warehouse.SchemaSync, erasedTable, []string{"id", "erased_at"}, rows)
 	})
 	if err != nil {
 		return fmt.Errorf("note who is being erased: %w", err)
@@ -189,7 +183,7 @@ func (r *run) confirm(ctx context.Context) error {
 }
 
 // erasedHere are the rows of the state of those who are being erased.
-var erasedHere = "(key IN (SELECT id FROM " + own(erasedTable.Name) + ") OR profile_id IN (SELECT id FROM " + own(erasedTable.Name) + "))"
+var erasedHere = "(key IN (SELECT id FROM " + own(erasedTable) + ") OR profile_id IN (SELECT id FROM " + own(erasedTable) + "))"
 
 // planRemovals stores a plan of removals alone, which a statement finds from the
 // state alone. One of nothing is not stored.
@@ -254,13 +248,13 @@ func (e *Syncer) Forget(ctx context.Context, ids []string) (map[string]int64, er
 			{"holdouts", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
 			{"state", "key IN (" + places + ") OR profile_id IN (" + places + ")"},
 			{keptTable, "key IN (" + places + ") OR profile_id IN (" + places + ")"},
-			{erasedTable.Name, "id IN (" + places + ") OR id IN (" + places + ")"},
+			{erasedTable, "id IN (" + places + ") OR id IN (" + places + ")"},
 		} {
 			n, err := forget(ctx, d, table.name, table.which, repeat(args, 2))
 			if err != nil {
 				return err
 			}
-			if table.name != erasedTable.Name && n > 0 {
+			if table.name != erasedTable && n > 0 {
 				forgotten[table.name] = n
 			}
 		}

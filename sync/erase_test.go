@@ -178,3 +178,25 @@ func TestAnnounced(t *testing.T) {
 		t.Errorf("when it has ended: %s", end)
 	}
 }
+
+// Somebody whose erasure begins while a run goes on, the first one that there ever was,
+// is not sent by it any more.
+func TestErasureBeginsWhileARunGoesOn(t *testing.T) {
+	w := crowd(t, 6)
+	w.exec("DROP TABLE sluis_sync.erased")
+	e := w.engine()
+	w.target.late = func() {
+		if w.target.sends == 1 { // of the first window
+			if err := w.engine().Erasing(t.Context(), []string{"k5", "p6"}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	run, err := e.Run(t.Context(), vips(), syncer.Options{})
+	if err != nil || run.Added != 4 || run.Skipped != 2 {
+		t.Errorf("Run: %+v, %v", run, err)
+	}
+	if content := w.target.content(); strings.Contains(content, "k5") || strings.Contains(content, "k6") {
+		t.Errorf("who is being erased was sent:\n%s", content)
+	}
+}

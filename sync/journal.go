@@ -70,13 +70,12 @@ func (a *application) read(ctx context.Context, d warehouse.Driver, first, last 
 		guarded = " OR kind = 'hold' AND reason = 'guard'"
 	}
 	found, err := d.Query(ctx, `WITH part AS (SELECT * FROM `+own("plan_changes")+` WHERE `+which+` AND (kind IN ('add', 'update', 'refresh', 'remove')`+guarded+`)),
-		erased AS (`+a.src.erased()+`),
+		erased AS (`+erased+`),
 		consent AS (`+a.src.consent(a.sync, a.config.Now(), "part")+`)
 		SELECT seq, p.key, p.profile_id, kind, p.op, reason, p.row_hash, p.change_id, p.decision_id, p.policy_version, payload, known,
-			present, unsure, resend, k.change_id, `+verdict+`
+			present, unsure, resend, k.change_id, `+a.src.verdict()+`
 		FROM part p LEFT JOIN `+own("state")+` k ON k.sync = ? AND k.key = p.key
-		LEFT JOIN consent c ON c.profile_id = p.profile_id
-		LEFT JOIN erased e1 ON e1.id = p.key LEFT JOIN erased e2 ON e2.id = p.profile_id
+		LEFT JOIN consent c ON c.profile_id = p.profile_id`+a.src.joinErased("p")+`
 		ORDER BY seq`, a.Sync)
 	if err != nil {
 		return nil, err

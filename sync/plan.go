@@ -196,6 +196,7 @@ func (r *run) plan(ctx context.Context) (p storedPlan, err error) {
 	if err != nil {
 		return storedPlan{}, err
 	}
+	src.erasures = before.erasures
 	now := r.config.Now()
 	p = storedPlan{
 		Plan:           Plan{Sync: r.sync.Name, ID: newID(planPrefix, now), Created: now.UTC().Truncate(time.Microsecond)},
@@ -228,6 +229,7 @@ type overview struct {
 	known, present  int64
 	modelEmpty      bool
 	consentsMissing bool
+	erasures        bool // somebody is being erased
 }
 
 // look asks for the sizes that the guards need, and refuses to take an empty
@@ -236,13 +238,13 @@ func (r *run) look(ctx context.Context, d warehouse.Driver) (overview, error) {
 	quoted := dialect(d.Dialect()).quote(r.sync.Model)
 	rows, err := warehouse.Collect(ctx, d, `SELECT COUNT(*), COUNT(CASE WHEN present THEN 1 END),
 		NOT EXISTS (SELECT 1 FROM `+models(quoted)+`),
-		NOT EXISTS (SELECT 1 FROM `+models("consent_profile")+` WHERE purpose = ?)
+		NOT EXISTS (SELECT 1 FROM `+models("consent_profile")+` WHERE purpose = ?), EXISTS (SELECT 1 FROM `+own(erasedTable)+`)
 		FROM `+own("state")+` WHERE sync = ?`, r.sync.Purpose, r.sync.Name)
 	if err != nil {
 		return overview{}, fmt.Errorf("sync %s: count what was sent: %w", r.sync.Name, err)
 	}
 	var o overview
-	if err := scan(rows[0], &o.known, &o.present, &o.modelEmpty, &o.consentsMissing); err != nil {
+	if err := scan(rows[0], &o.known, &o.present, &o.modelEmpty, &o.consentsMissing, &o.erasures); err != nil {
 		return overview{}, err
 	}
 	if o.consentsMissing && o.known > 0 {
@@ -256,22 +258,23 @@ func (r *run) noConsents(known int64) error {
 		r.sync.File, models("consent_profile"), r.sync.Purpose, known)
 }
 
-// believeConsents refuses, as look does, what no withdrawal can be told from.
-func (r *run) believeConsents(ctx context.Context, d warehouse.Driver) error {
-	rows, err := warehouse.Collect(ctx, d, `SELECT COUNT(*), NOT EXISTS (SELECT 1 FROM `+models("consent_profile")+` WHERE purpose = ?)
-		FROM `+own("state")+` WHERE sync = ?`, r.sync.Purpose, r.sync.Name)
+// believeConsents refuses, as look does, what no withdrawal can be told from. It also
+// tells whether somebody is being erased.
+func (r *run) believeConsents(ctx context.Context, d warehouse.Driver) (erasures bool, err error) {
+	rows, err := warehouse.Collect(ctx, d, `SELECT COUNT(*), NOT EXISTS (SELECT 1 FROM `+models("consent_profile")+` WHERE purpose = ?),
+		EXISTS (SELECT 1 FROM `+own(erasedTable)+`) FROM `+own("state")+` WHERE sync = ?`, r.sync.Purpose, r.sync.Name)
 	if err != nil {
-		return fmt.Errorf("sync %s: count what was sent: %w", r.sync.Name, err)
+		return false, fmt.Errorf("sync %s: count what was sent: %w", r.sync.Name, err)
 	}
 	var known int64
 	var missing bool
-	if err := scan(rows[0], &known, &missing); err != nil {
-		return err
+	if err := scan(rows[0], &known, &missing, &erasures); err != nil {
+		return false, err
 	}
 	if missing && known > 0 {
-		return r.noConsents(known)
+		return false, r.noConsents(known)
 	}
-	return nil
+	return erasures, nil
 }
 
 // guard holds back the removals of rows that left the model, or are held out from

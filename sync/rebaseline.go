@@ -43,9 +43,11 @@ func (r *run) rebaseline(ctx context.Context, keys []string) (Run, error) {
 	if err := r.recover(ctx, d); err != nil {
 		return Run{}, err
 	}
-	if _, err := r.look(ctx, d); err != nil {
+	before, err := r.look(ctx, d)
+	if err != nil {
 		return Run{}, err
 	}
+	src.erasures = before.erasures
 	now := r.config.Now()
 	planID := newID("b", now)
 	if err := d.Exec(ctx, src.diff(r.sync, planID, now)); err != nil {
@@ -148,7 +150,7 @@ func (r *run) forgetRows(ctx context.Context, keys []string, confirmed bool) (Fo
 	if err := r.recover(ctx, d); err != nil {
 		return Forgotten{}, err
 	}
-	if err := r.believeConsents(ctx, d); err != nil {
+	if src.erasures, err = r.believeConsents(ctx, d); err != nil {
 		return Forgotten{}, err
 	}
 	now := r.config.Now()

@@ -137,7 +137,7 @@ func (r *run) withdraw(ctx context.Context) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	if err := r.believeConsents(ctx, d); err != nil {
+	if src.erasures, err = r.believeConsents(ctx, d); err != nil {
 		return Run{}, err
 	}
 	p, err := r.planRemovals(ctx, "w", func(planID string) string { return src.withdrawals(r.sync, planID, r.config.Now()) })
@@ -164,11 +164,10 @@ FROM judged WHERE erased OR NOT allowed`
 // consent for each, as the table judged.
 func (src sources) judgedState(s Sync, now time.Time, only string) string {
 	return `WITH here AS (SELECT * FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + only + `),
-erased AS (` + src.erased() + `),
+erased AS (` + erased + `),
 judged AS (
-	SELECT k.key, k.profile_id, k.op, k.status, k.present, k.unsure, k.change_id, k.decision_id, k.policy_version, ` + verdict + `
+	SELECT k.key, k.profile_id, k.op, k.status, k.present, k.unsure, k.change_id, k.decision_id, k.policy_version, ` + src.verdict() + `
 	FROM here k
-	LEFT JOIN (` + src.consent(s, now, "here") + `) c ON c.profile_id = k.profile_id
-	LEFT JOIN erased e1 ON e1.id = k.key LEFT JOIN erased e2 ON e2.id = k.profile_id
+	LEFT JOIN (` + src.consent(s, now, "here") + `) c ON c.profile_id = k.profile_id` + src.joinErased("k") + `
 )`
 }

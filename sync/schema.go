@@ -51,6 +51,7 @@ func tables() []warehouse.Table {
 		{Name: "holdouts", Columns: join(text("sync", "key", "profile_id"), yesNo("held_out"), instant("since"))},
 		{Name: keptTable, Columns: join(text("sync", "key", "profile_id", "sealed"), instant("kept_at"))},
 		{Name: "intents", Columns: join(text("sync", "intent"), number("fence", "n"), text("plan_id", "seqs"), yesNo("resend"), instant("announced_at"))},
+		{Name: erasedTable, Columns: join(text("id"), instant("erased_at"))},
 	}
 }
 
@@ -63,14 +64,20 @@ func columnsOf(kind warehouse.Type, names ...string) []warehouse.Column {
 }
 
 // createTables makes the tables, and the columns that those of an earlier version
-// lack. The last table shows that all are there: a version that adds to another
-// adds one, or moves it to the end.
+// lack. The last two show that all are there (of the last alone there is one of a version
+// that had not the other): a version that adds to another adds one, or moves it to the end.
 func createTables(ctx context.Context, d warehouse.Driver) error {
 	all := tables()
-	if _, err := d.Columns(ctx, warehouse.SchemaSync, all[len(all)-1].Name); err == nil {
+	complete := true
+	for _, table := range all[len(all)-2:] {
+		_, err := d.Columns(ctx, warehouse.SchemaSync, table.Name)
+		if err != nil && !errors.Is(err, warehouse.ErrNoRelation) {
+			return fmt.Errorf("look for the tables of %s: %w", warehouse.SchemaSync, err)
+		}
+		complete = complete && err == nil
+	}
+	if complete {
 		return nil
-	} else if !errors.Is(err, warehouse.ErrNoRelation) {
-		return fmt.Errorf("look for the tables of %s: %w", warehouse.SchemaSync, err)
 	}
 	for _, table := range all {
 		columns := make([]string, len(table.Columns))

@@ -1,0 +1,4 @@
+package syncer
+
+// CreateTables makes the syncer's tables, as the first call that needs them does.
+var CreateTables = createTables
