@@ -27,6 +27,7 @@ func made(t *testing.T, into any, args ...string) {
 // joins what can be known to belong together and, without shared devices, nothing
 // else. Sent to a running collector, the same people become the same profiles.
 func TestGenerate(t *testing.T) {
+	t.Parallel()
 	people := []string{"--people", "250", "--days", "45", "--withdrawals", "0.15", "--shared", "0", "--roles", "0", "--bots", "0.1"}
 	straight, sent := newWorkspace(t), newWorkspace(t)
 	made(t, nil, append([]string{"generate", "--workspace", straight}, people...)...)
@@ -64,6 +65,7 @@ func TestGenerate(t *testing.T) {
 // With one device of a hundred shared, limits keep people apart, and join what can be
 // known to belong together.
 func TestGenerateWithSharedDevices(t *testing.T) {
+	t.Parallel()
 	dir := newWorkspace(t)
 	made(t, nil, "generate", "--workspace", dir, "--people", "2500", "--shared", "0.01")
 	made(t, nil, "models", "run", "--workspace", dir, "--select", "+identity_map +sessions")
@@ -76,6 +78,7 @@ func TestGenerateWithSharedDevices(t *testing.T) {
 
 // Whoever is made up to be erased is erased, by all that they are known by.
 func TestGenerateErases(t *testing.T) {
+	t.Parallel()
 	dir := newWorkspace(t)
 	made(t, nil, "generate", "--workspace", dir, "--people", "60", "--days", "20", "--erasures", "0.2")
 	made(t, nil, "models", "run", "--workspace", dir)

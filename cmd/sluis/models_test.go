@@ -20,6 +20,7 @@ var block = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```$")
 // TestFirstHour does what sql/README.md has a newcomer do, step by step, and
 // looks whether each does what it is said to.
 func TestFirstHour(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../../sql/README.md")
 	if err != nil {
 		t.Fatal(err)
