@@ -44,7 +44,7 @@ func tables() []warehouse.Table {
 			number("added", "updated", "refreshed", "removed", "failed", "skipped", "held"),
 			instant("started_at", "finished_at"))},
 		{Name: "deliveries", Columns: join(
-			text("sync", "run_id", "plan_id"), number("seq"), text("batch_id", "intent"), number("fence"),
+			text("sync", "run_id", "plan_id"), number("seq"), text("intent"), number("fence"),
 			text("change_id", "key", "profile_id", "op", "reason", "outcome", "code", "message", "receipt", "row_hash", "mapping_version", "decision_id", "policy_version"),
 			yesNo("present", "unsure"), instant("recorded_at"))},
 		{Name: "receipts", Columns: join(text("sync", "intent", "receipt", "outcome", "code", "message"), number("failed_rows"), instant("settled_at"))},

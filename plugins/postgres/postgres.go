@@ -193,7 +193,7 @@ func (p *postgres) Write(ctx context.Context, batch destination.Batch) ([]destin
 	if err := p.connect(ctx); err != nil {
 		return nil, err
 	}
-	if err := p.table.takes(batch.Columns, p.config.key); err != nil {
+	if err := p.table.takes(batch.Columns, p.config); err != nil {
 		return nil, err
 	}
 	w := &writing{conn: p.conn, config: p.config, table: p.table, loading: &p.loading, batch: batch, results: make([]destination.Result, len(batch.Changes))}

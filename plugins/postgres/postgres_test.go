@@ -317,6 +317,23 @@ func TestRemovesAreWhatTheConfigurationSays(t *testing.T) {
 	d.expect("key, name, other", "a|x")
 }
 
+// A column that cannot be emptied keeps people out whom emptying it would remove.
+func TestWhoCannotBeRemovedIsNotSent(t *testing.T) {
+	d := newDatabase(t, "key text PRIMARY KEY, name text NOT NULL DEFAULT ''")
+	_, err := d.open("removes", "clear").Write(t.Context(), batchOf("name", "a|A"))
+	if err == nil || !strings.Contains(err.Error(), "the column name is NOT NULL") {
+		t.Errorf("Write: %v", err)
+	}
+	if rows := d.rows("key"); len(rows) > 0 {
+		t.Errorf("somebody was sent all the same: %v", rows)
+	}
+	write(t, d.open(), batchOf("name", "a|A"), "delivered")
+	write(t, d.open(), batchOf("name", "-a"), "delivered")
+	if rows := d.rows("key"); len(rows) > 0 {
+		t.Errorf("after the removal there is %v", rows)
+	}
+}
+
 // One row that PostgreSQL refuses does not stop the others, wherever it is.
 // Rows of new keys are written by COPY where it writes what INSERT would, and what is
 // there already is found.
