@@ -89,7 +89,7 @@ func (r *run) planAndApply(ctx context.Context, o Options) (Run, error) {
 	if err := r.storePlan(ctx, d, p); err != nil {
 		return Run{}, err
 	}
-	return r.apply(ctx, p.ID, o)
+	return r.apply(ctx, p, o)
 }
 
 // Apply carries out a stored plan of s: exactly its changes, but for those
@@ -106,7 +106,7 @@ func (e *Syncer) Apply(ctx context.Context, s Sync, planID string, o Options) (d
 	if err != nil {
 		return Run{}, err
 	}
-	done, err = r.apply(ctx, planID, o)
+	done, err = r.applyStored(ctx, planID, o)
 	return done, errors.Join(err, r.end(ctx))
 }
 
@@ -114,13 +114,11 @@ func (e *Syncer) Apply(ctx context.Context, s Sync, planID string, o Options) (d
 type application struct {
 	*run
 	Run
-	plan     storedPlan
-	src      sources
-	options  Options
-	resumed  bool
-	removals int64 // their sequence numbers go from 1 to this
-	last     int64 // the last sequence number to be sent
-	planned  int64 // how many changes are to be sent
+	plan    storedPlan
+	src     sources
+	options Options
+	resumed bool
+	planned int64 // how many changes are to be sent
 
 	target      destination.Destination
 	description destination.Description
@@ -134,11 +132,23 @@ type application struct {
 	accepted    bool           // something was accepted, so that there is a receipt to ask about
 }
 
-func (r *run) apply(ctx context.Context, planID string, o Options) (_ Run, err error) {
-	ctx, span := startSpan(ctx, "apply", trace.WithAttributes(attribute.String("sluis.plan.id", planID)))
+func (r *run) applyStored(ctx context.Context, planID string, o Options) (Run, error) {
+	d, err := r.warehouse(ctx)
+	if err != nil {
+		return Run{}, err
+	}
+	p, err := r.loadPlan(ctx, d, planID)
+	if err != nil {
+		return Run{}, err
+	}
+	return r.apply(ctx, p, o)
+}
+
+func (r *run) apply(ctx context.Context, p storedPlan, o Options) (_ Run, err error) {
+	ctx, span := startSpan(ctx, "apply", trace.WithAttributes(attribute.String("sluis.plan.id", p.ID)))
 	defer func() { endSpan(span, err) }()
-	a := &application{run: r, options: o}
-	if err := a.prepare(ctx, planID); err != nil {
+	a := &application{run: r, plan: p, options: o}
+	if err := a.prepare(ctx); err != nil {
 		return Run{}, err
 	}
 	err = a.start(ctx)
@@ -158,13 +168,10 @@ func (r *run) apply(ctx context.Context, planID string, o Options) (_ Run, err e
 	return a.Run, nil
 }
 
-// prepare reads the plan and makes sure that it may be applied.
-func (a *application) prepare(ctx context.Context, planID string) error {
+// prepare makes sure that the plan may be applied.
+func (a *application) prepare(ctx context.Context) error {
 	d, err := a.warehouse(ctx)
 	if err != nil {
-		return err
-	}
-	if a.plan, err = a.loadPlan(ctx, d, planID); err != nil {
 		return err
 	}
 	if err := a.fresh(ctx, d); err != nil {
@@ -176,7 +183,18 @@ func (a *application) prepare(ctx context.Context, planID string) error {
 	if err := a.recover(ctx, d); err != nil {
 		return err
 	}
-	return a.verify(ctx, d)
+	if a.plan.extent == nil { // another process may have made it
+		if err := a.verify(ctx, d); err != nil {
+			return err
+		}
+	}
+	a.planned, a.Held = a.plan.extent.sent, a.plan.extent.held
+	if a.options.Approve {
+		a.planned += a.plan.extent.guarded
+	} else {
+		a.Held += a.plan.extent.guarded
+	}
+	return nil
 }
 
 // fresh refuses a plan that was overtaken.
@@ -221,21 +239,10 @@ func (a *application) fresh(ctx context.Context, d warehouse.Driver) error {
 // verify reads the plan's changes and compares their digest.
 func (a *application) verify(ctx context.Context, d warehouse.Driver) error {
 	digest := newPlanDigest(a.plan.Sync, a.plan.ID, a.plan.definition)
+	a.plan.extent = &extent{}
 	err := eachStored(ctx, d, a.plan.ID, func(c storedChange) {
 		digest.add(c)
-		guarded := c.Op == KindHold && c.Reason == ReasonGuard
-		switch {
-		case c.Op == KindRemove || guarded:
-			a.removals, a.last = c.seq, c.seq
-		case c.Op == KindAdd || c.Op == KindUpdate || c.Op == KindRefresh:
-			a.last = c.seq
-		}
-		switch {
-		case guarded && !a.options.Approve, c.Op == KindHold && !guarded:
-			a.Held++
-		case c.Op != kindForget:
-			a.planned++
-		}
+		a.plan.extent.add(c)
 	})
 	if err != nil {
 		return fmt.Errorf("sync %s: read plan %s: %w", a.sync.Name, a.plan.ID, err)
@@ -305,11 +312,11 @@ func (a *application) deliver(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, a.closeTarget(ctx)) }()
 	a.description = a.target.Describe()
-	if a.removals > 0 && !slices.Contains(a.description.Ops, destination.Remove) {
+	if a.plan.extent.removals > 0 && !slices.Contains(a.description.Ops, destination.Remove) {
 		return fmt.Errorf("sync %s: %w: %s has %d removals to do: nothing was sent; choose a destination that can, or remove them there by hand",
-			a.Sync, ErrCannotRemove, a.sync.Destination, a.removals)
+			a.Sync, ErrCannotRemove, a.sync.Destination, a.plan.extent.removals)
 	}
-	if a.last > a.removals { // they go out whatever the mode
+	if a.plan.extent.last > a.plan.extent.removals { // they go out whatever the mode
 		if err := a.sync.Fits(a.description); err != nil {
 			return err
 		}
@@ -322,10 +329,10 @@ func (a *application) deliver(ctx context.Context) (err error) {
 		a.batchRows = min(a.batchRows, most)
 	}
 	a.windowRows = a.batchRows
-	for first := int64(1); first <= a.last; {
-		end := min(first+a.windowRows-1, a.last)
-		if first <= a.removals {
-			end = min(end, a.removals) // no batch has both
+	for first := int64(1); first <= a.plan.extent.last; {
+		end := min(first+a.windowRows-1, a.plan.extent.last)
+		if first <= a.plan.extent.removals {
+			end = min(end, a.plan.extent.removals) // no batch has both
 		}
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("sync %s: stopped; plan %s can be applied again: %w", a.Sync, a.PlanID, err)

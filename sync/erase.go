@@ -148,7 +148,7 @@ func (r *run) erase(ctx context.Context) (Run, error) {
 	}
 	var done Run
 	if p.Counts.Remove > 0 {
-		if done, err = r.apply(ctx, p.ID, Options{}); err != nil {
+		if done, err = r.apply(ctx, p, Options{}); err != nil {
 			return done, err
 		}
 	}

@@ -164,7 +164,35 @@ type storedPlan struct {
 	definition     string
 	mappingVersion string
 	columns        []column
-	forgotten      int64 // changes that send nothing, and are done for bookkeeping
+	forgotten      int64   // changes that send nothing, and are done for bookkeeping
+	extent         *extent // nil until its changes were read
+}
+
+// extent is which changes of a plan are to be sent.
+type extent struct {
+	removals int64 // their sequence numbers go from 1 to this, with those that a guard holds
+	last     int64 // the last sequence number to be sent
+
+	sent, guarded, held int64 // how many: guarded are those that a guard holds, held all others that are held
+}
+
+func (x *extent) add(c storedChange) {
+	switch c.Op {
+	case KindRemove:
+		x.removals, x.last = c.seq, c.seq
+		x.sent++
+	case KindAdd, KindUpdate, KindRefresh:
+		x.last = c.seq
+		x.sent++
+	case KindHold:
+		if c.Reason != ReasonGuard {
+			x.held++
+			return
+		}
+		x.removals, x.last = c.seq, c.seq
+		x.guarded++
+	case kindForget:
+	}
 }
 
 type planStatus string
@@ -337,8 +365,10 @@ func (r *run) summarize(ctx context.Context, d warehouse.Driver, p *storedPlan, 
 	p.Reasons = map[Reason]int64{}
 	p.Changes = []Change{}
 	touched := int64(0)
+	p.extent = &extent{}
 	err := eachStored(ctx, d, p.ID, func(c storedChange) {
 		digest.add(c)
+		p.extent.add(c)
 		if c.known {
 			touched++
 		}

@@ -144,7 +144,7 @@ func (r *run) withdraw(ctx context.Context) (Run, error) {
 	if err != nil || p.Counts.Remove == 0 {
 		return Run{}, err
 	}
-	return r.apply(ctx, p.ID, Options{})
+	return r.apply(ctx, p, Options{})
 }
 
 // withdrawals is the statement that stores the changes of such a plan, from the

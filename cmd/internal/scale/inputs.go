@@ -66,7 +66,7 @@ var (
 	buildJobs       = in("jobs of a build of the models, with one round of the components", 318, "", code)
 	roundJobs       = in("jobs of each further round", 10, "", reading)
 	rounds          = in("rounds", 4, "", assumption)
-	syncJobs        = in("jobs of a run of a sync", 30, "", code)
+	syncJobs        = in("jobs of a run of a sync", 28, "", code)
 	windowJobs      = in("jobs of each of its windows, with a sealed field", 9, "", code)
 	batchRows       = in("batch_rows, which are the first window", 1000, "rows", code)
 	windowRows      = in("rows of a window at most", 100_000, "rows", reading)

@@ -74,7 +74,7 @@ func TestByHand(t *testing.T) {
 		{"slots: 18 GB in half an hour at 10 MB/s", slots(18e9), 1},
 		{"rows of syncs: 86.4 × 20,000", syncsOf(thousand).rows, 1_728_000},
 		{"… in windows: 24 × 5 runs of 14,400 rows: 1,000, 2,000, 4,000 and 7,400", syncsOf(thousand).windows, 480},
-		{"… jobs: 24 × 5 × 30 + 480 × 9", syncsOf(thousand).jobs, 7_920},
+		{"… jobs: 24 × 5 × 28 + 480 × 9", syncsOf(thousand).jobs, 7_680},
 		{"… read by a window: 236.52 M × 4 × 279, 788.4 M × 127, 946.08 M × 222.7 and 630.72 M × 2 × 349 bytes", syncsOf(thousand).perWindow, 1_015_017_696_000},
 		{"windows of 250,000 rows: 1,000 to 64,000, then 100,000 and 23,000", windowsOf(250_000), 9},
 		{"windows of a hundredth of a row", windowsOf(0.01), 0.01},
