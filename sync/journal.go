@@ -53,6 +53,11 @@ func (a *application) fetch(ctx context.Context, first, last int64, again []*row
 	}
 	a.announced = a.config.Now()
 	a.slow = a.announced.Sub(began) > announceTime
+	if a.announced.Add(windowAge + a.config.WriteTimeout).After(a.until) { // that took long, and sending is to have its time
+		if err := a.renew(ctx, d); err != nil {
+			return nil, nil, err
+		}
+	}
 	return send, stay, a.release()
 }
 

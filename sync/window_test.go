@@ -1,6 +1,7 @@
 package syncer_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -107,6 +108,30 @@ func TestWindows(t *testing.T) {
 				t.Errorf("%d members, want %d", got, r.Added)
 			}
 		})
+	}
+}
+
+// TestOpeningTakesLong: what is read, opened and announced between two sendings may take
+// nearly as long as the lease lasts, and is no reason to think that it is lost.
+func TestOpeningTakesLong(t *testing.T) {
+	const rows = 20 // in batches of two
+	w := crowd(t, rows)
+	s := vips()
+	s.Mapping = []syncer.Field{{Field: "mail", Sealed: "email"}}
+	for i := range rows {
+		profile := fmt.Sprintf("p%d", i+1)
+		w.seal(profile, "email", "marketing", profile+"@example.org")
+	}
+	e := w.engine(func(c *syncer.Config) {
+		c.LeaseTTL, c.WriteTimeout = 75*time.Second, time.Minute
+		unseal := c.Unseal
+		c.Unseal = func(ctx context.Context, sealed syncer.Sealed) (string, error) {
+			w.advance(10 * time.Second)
+			return unseal(ctx, sealed)
+		}
+	})
+	if r, err := e.Run(t.Context(), s, syncer.Options{}); err != nil || r.Added != rows {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

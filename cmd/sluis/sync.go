@@ -142,6 +142,17 @@ func (u *unsealer) removals(ctx context.Context) (*seal.Keeper, error) {
 	return k, nil
 }
 
+// leaseTTL is how long a sync stays taken after the process that ran it was killed:
+// withdrawals wait that long at most. In the embedded warehouse nobody else gets in
+// while a plan is made, and the clocks of one machine do not differ. BigQuery takes
+// seconds for each statement, and lets another machine take a lease that has ended.
+func leaseTTL(w *workspace.Workspace) time.Duration {
+	if w.Warehouse.BigQuery == nil {
+		return 75 * time.Second
+	}
+	return 5 * time.Minute
+}
+
 // newSyncer wires the syncer of a workspace.
 func newSyncer(ctx context.Context, w *workspace.Workspace, holder string, logger *slog.Logger, stderr io.Writer) (*syncer.Syncer, error) {
 	u, err := newUnsealer(ctx, w)
@@ -185,9 +196,7 @@ func newSyncerWith(u *unsealer, w *workspace.Workspace, holder string, logger *s
 			return k.Open(sync, key, sealed)
 		},
 		Logger: logger,
-		// After a kill, withdrawals wait this long at most. The clocks of one
-		// machine do not differ.
-		LeaseTTL: 75 * time.Second,
+		LeaseTTL: leaseTTL(w),
 		Holder:   fmt.Sprintf("%s (process %d)", holder, os.Getpid()),
 	})
 }
