@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/adhocore/gronx"
+
+	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
 
 // Schedule says when a sync runs by itself. The zero value is after each build
@@ -145,6 +147,30 @@ func (r *run) withdraw(ctx context.Context) (Run, error) {
 		return Run{}, err
 	}
 	return r.apply(ctx, p, Options{})
+}
+
+// Withdrawn tells how many rows [Syncer.Withdraw] would remove from the destination of
+// s, without those that it, or a run, has tried to remove before. It may be called while
+// a run of s goes on, which has sent some of them perhaps.
+func (e *Syncer) Withdrawn(ctx context.Context, s Sync) (n int64, err error) {
+	d, err := e.config.Open(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("sync %s: %w", s.Name, err)
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	if err := createTables(ctx, d); err != nil {
+		return 0, fmt.Errorf("sync %s: %w", s.Name, err)
+	}
+	src, err := inspectConsent(ctx, d, s)
+	if err != nil {
+		return 0, err
+	}
+	rows, err := warehouse.Collect(ctx, d, src.judgedState(s, e.config.Now(), " AND present AND NOT (op = 'remove' AND status IN ('accepted', 'failed'))")+
+		" SELECT COUNT(*) FROM judged WHERE erased OR NOT allowed")
+	if err != nil {
+		return 0, fmt.Errorf("sync %s: count withdrawals: %w", s.Name, err)
+	}
+	return n, scan(rows[0], &n)
 }
 
 // withdrawals is the statement that stores the changes of such a plan, from the

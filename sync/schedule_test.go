@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sluis-cdp/sluis/plugins/destination"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
 
@@ -90,6 +91,26 @@ func TestScheduleOfAFile(t *testing.T) {
 }
 
 // Between runs withdrawals go out alone, whatever became of the model.
+func TestWithdrawnLeavesOutWhatWasTried(t *testing.T) {
+	w := crowd(t, 3)
+	e := w.engine(func(c *syncer.Config) { c.Attempts = 1 })
+	if _, err := e.Run(t.Context(), vips(), syncer.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	w.setConsent(map[string]bool{"p1": false, "p2": true, "p3": true})
+	w.target.answer = func(b destination.Batch, _ func(destination.Change)) ([]destination.Result, error) {
+		return destination.All(len(b.Changes), destination.Result{Outcome: destination.Retry, Code: "busy"}), nil
+	}
+	for _, want := range []int64{1, 0} {
+		if n, err := e.Withdrawn(t.Context(), vips()); err != nil || n != want {
+			t.Errorf("%d rows, want %d: %v", n, want, err)
+		}
+		if run, err := e.Withdraw(t.Context(), vips()); err != nil || run.Failed != 1 {
+			t.Errorf("%+v, %v", run, err)
+		}
+	}
+}
+
 func TestWithdrawBetweenRuns(t *testing.T) {
 	w := crowd(t, 5)
 	e := w.engine()
@@ -110,10 +131,18 @@ func TestWithdrawBetweenRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.advance(time.Minute)
+	withdrawn := func(want int64) {
+		t.Helper()
+		if n, err := e.Withdrawn(t.Context(), vips()); err != nil || n != want {
+			t.Errorf("%d rows are said to be withdrawn, want %d: %v", n, want, err)
+		}
+	}
+	withdrawn(3)
 	run, err := e.Withdraw(t.Context(), vips())
 	if err != nil || run.Removed != 3 || run.Added != 0 {
 		t.Errorf("%+v, %v", run, err)
 	}
+	withdrawn(0)
 	if got := w.target.content(); got != "k2 gold2\nk5 gold5\n" {
 		t.Errorf("the destination has\n%s", got)
 	}

@@ -38,8 +38,8 @@ func newRightsShop(t *testing.T) *rightsShop {
 	return s
 }
 
-// newClosedShop is one in which nothing runs yet.
-func newClosedShop(t *testing.T) *rightsShop {
+// newClosedShop is one in which nothing runs yet. What it sends goes through handlers.
+func newClosedShop(t *testing.T, through ...func(http.Handler) http.Handler) *rightsShop {
 	s := &rightsShop{t: t, dir: newWorkspace(t)}
 	secret, err := os.ReadFile(filepath.Join(s.dir, "keys", "webhook.secret"))
 	if err != nil {
@@ -48,7 +48,11 @@ func newClosedShop(t *testing.T) *rightsShop {
 	if s.target, err = newReceiver(strings.TrimSpace(string(secret))); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(s.target)
+	var handler http.Handler = s.target
+	for _, wrap := range through {
+		handler = wrap(handler)
+	}
+	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	if err := pointWebhook(s.dir, server.URL); err != nil {
 		t.Fatal(err)

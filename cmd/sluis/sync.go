@@ -195,7 +195,7 @@ func newSyncerWith(u *unsealer, w *workspace.Workspace, holder string, logger *s
 			}
 			return k.Open(sync, key, sealed)
 		},
-		Logger: logger,
+		Logger:   logger,
 		LeaseTTL: leaseTTL(w),
 		Holder:   fmt.Sprintf("%s (process %d)", holder, os.Getpid()),
 	})

@@ -59,6 +59,7 @@ func up(ctx context.Context, w *workspace.Workspace, options edge.Options, stder
 	if err := setUpWarehouse(ctx, w); err != nil {
 		return err
 	}
+	s.patience, s.atLeast = defaultPatience, defaultAtLeast
 	return edge.Run(ctx, w, options, func(ctx context.Context) { s.run(ctx, w.Schedule.Every) })
 }
 
@@ -80,6 +81,10 @@ type scheduler struct {
 	retained time.Time
 	// built is what the models were last built from, all of them; nil if some failed.
 	built *buildInput
+	// underway are the syncs that go on, by their names. patience is how long one is
+	// waited for, forever if it is negative; atLeast is how long it is let go on.
+	underway          map[string]*underway
+	patience, atLeast time.Duration
 }
 
 func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logger, stderr io.Writer) (*scheduler, error) {
@@ -98,7 +103,8 @@ func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 	if _, err := loadSyncs(w); err != nil {
 		return nil, err
 	}
-	return &scheduler{w: w, syncer: e, unseal: u, logger: logger, stderr: stderr, metrics: metrics.NewSyncs(), seen: map[string]*alert.Seen{}}, nil
+	return &scheduler{w: w, syncer: e, unseal: u, logger: logger, stderr: stderr, metrics: metrics.NewSyncs(), seen: map[string]*alert.Seen{},
+		underway: map[string]*underway{}, patience: -1}, nil
 }
 
 // run calls once at an interval until ctx is done. What fails is logged, and
@@ -106,6 +112,7 @@ func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 func (s *scheduler) run(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	defer s.finish()
 	for {
 		select {
 		case <-ctx.Done():
@@ -128,8 +135,9 @@ func (s *scheduler) turn(ctx context.Context) {
 }
 
 // once sweeps, builds the models and runs every sync whose models were built. It
-// returns the runs that there were, also with an error.
+// returns the runs that ended, also with an error.
 func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
+	ended := s.ended() // before it is asked when they ran last
 	// Both are read anew, so that an edit counts from the next run on. One that is
 	// made while the project is read counts as made after the version.
 	version, err := filesVersion(s.w.Path(s.w.Models))
@@ -159,18 +167,49 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err := s.unseal.renew(ctx); err != nil {
 		s.logger.Error("the keys could not be read anew; those of before are used", "error", err)
 	}
+	before := s.built
 	failed, err := s.buildModels(ctx, project, version)
 	if err != nil {
 		return nil, err
 	}
-	var runs []syncer.Run
+	for _, u := range ended {
+		delete(s.underway, u.sync.Name)
+	}
 	var problems []error
 	for _, sync := range syncs {
-		run, err := s.sync(ctx, project, failed, sync, sync.Schedule.Due(last[sync.Name], time.Now()))
-		s.saw(sync.Name, run, err)
-		if err != nil {
-			problems = append(problems, err)
+		if u := s.underway[sync.Name]; u != nil {
+			over := false
+			if s.built == nil || s.built != before { // or nobody can have withdrawn
+				if over, err = s.yield(ctx, u); err != nil {
+					problems = append(problems, err)
+				}
+			}
+			if !over {
+				continue
+			}
+			ended = append(ended, u)
+			delete(s.underway, sync.Name)
 		}
+		u := begin(ctx, sync, func(ctx context.Context) (syncer.Run, error) {
+			return s.sync(ctx, project, failed, sync, sync.Schedule.Due(last[sync.Name], time.Now()))
+		})
+		if u.within(s.patience) {
+			ended = append(ended, u)
+			continue
+		}
+		s.logger.Info("a sync takes long, and goes on beside the others", "name", sync.Name)
+		s.underway[sync.Name] = u
+	}
+	runs, err := s.account(ended)
+	return runs, errors.Join(append(problems, err)...)
+}
+
+// account notes what came of syncs that ended.
+func (s *scheduler) account(ended []*underway) (runs []syncer.Run, err error) {
+	for _, u := range ended {
+		run, failure := u.outcome()
+		s.saw(u.sync.Name, run, failure)
+		err = errors.Join(err, failure)
 		if run.ID != "" {
 			runs = append(runs, run)
 		}
@@ -178,7 +217,7 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 			s.logger.Info("sync", "name", run.Sync, "added", run.Added, "updated", run.Updated, "refreshed", run.Refreshed, "removed", run.Removed, "failed", run.Failed, "held", run.Held)
 		}
 	}
-	return runs, errors.Join(problems...)
+	return runs, err
 }
 
 // sync runs a sync that is due. Of one that is not only the withdrawals go out:

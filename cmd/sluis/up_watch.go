@@ -28,6 +28,9 @@ func (s *scheduler) expect(syncs []syncer.Sync, last map[string]time.Time) {
 // saw notes what came of a sync in this turn.
 func (s *scheduler) saw(name string, run syncer.Run, err error) {
 	seen := s.seen[name]
+	if seen == nil { // it went on after it was taken out of the configuration
+		return
+	}
 	seen.Run, seen.Err = run, err
 	if run.ID == "" && err == nil {
 		return

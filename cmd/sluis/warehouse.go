@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/sql/bigquery"
@@ -28,7 +30,11 @@ func duckDBConfig(w *workspace.Workspace, holder string, stderr io.Writer) duckd
 		Path: w.Database(), Landing: w.Landing(),
 		MemoryLimit: w.Warehouse.MemoryLimit, Threads: w.Warehouse.Threads,
 		Holder: holder,
-		OnWait: func(other string) { fmt.Fprintf(stderr, "waiting for the warehouse: in use by %s\n", other) },
+		OnWait: func(other string) {
+			if !strings.HasSuffix(other, fmt.Sprintf("(process %d)", os.Getpid())) { // of a sync beside others nobody need be told
+				fmt.Fprintf(stderr, "waiting for the warehouse: in use by %s\n", other)
+			}
+		},
 	}
 }
 
