@@ -23,7 +23,6 @@ import (
 
 // TestProve runs the command as it is, on a workspace of its own.
 func TestProve(t *testing.T) {
-	t.Parallel()
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), []string{"sluis", "prove", "--json"}, &stdout, &stderr)
 	var r proveReport
@@ -63,7 +62,6 @@ var views = map[string]string{
 // TestProveFindsLeaks plants a value in each place, each in another form, and
 // sees each found there and nowhere else.
 func TestProveFindsLeaks(t *testing.T) {
-	t.Parallel()
 	planted := make(map[string]string) // place: where the canary was sent
 	p := &proof{stderr: t.Output()}
 	p.plant = func(p *proof) error { return plantEverywhere(p, planted) }

@@ -103,8 +103,10 @@ func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 	if _, err := loadSyncs(w); err != nil {
 		return nil, err
 	}
-	return &scheduler{w: w, syncer: e, unseal: u, logger: logger, stderr: stderr, metrics: metrics.NewSyncs(), seen: map[string]*alert.Seen{},
-		underway: map[string]*underway{}, patience: -1}, nil
+	return &scheduler{
+		w: w, syncer: e, unseal: u, logger: logger, stderr: stderr, metrics: metrics.NewSyncs(), seen: map[string]*alert.Seen{},
+		underway: map[string]*underway{}, patience: -1,
+	}, nil
 }
 
 // run calls once at an interval until ctx is done. What fails is logged, and
