@@ -62,6 +62,7 @@ func TestWithdrawalDuringALongRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer scheduler.finish()
 	scheduler.patience = 100 * time.Millisecond
 	turn := func() {
 		t.Helper()
@@ -72,6 +73,9 @@ func TestWithdrawalDuringALongRun(t *testing.T) {
 
 	turn()
 	<-g.waiting
+	if other := scheduler.underway["profiles_file"]; other != nil {
+		<-other.ended
+	}
 	sent, _, _ := s.target.snapshot()
 	run := scheduler.underway[slow]
 	if len(sent) != 1 || run == nil {
