@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,8 +103,14 @@ func TestWithdrawalDuringALongRun(t *testing.T) {
 	if len(members) != people-1 || members[who+"@example.com"] {
 		t.Errorf("in the end there are %d people, with the one who withdrew: %v", len(members), members[who+"@example.com"])
 	}
-	// The one, the one that was on its way, the removal, and the others.
-	if len(log) != people+1 || !strings.HasPrefix(log[2], "remove") {
+	// Before the removal there are the one and who was on the way, who may have been sent
+	// again since the answer was late; the others come after it.
+	before := map[string]bool{}
+	removal := slices.IndexFunc(log, func(line string) bool { return strings.HasPrefix(line, "remove") })
+	for _, line := range log[:max(removal, 0)] {
+		before[line] = true
+	}
+	if len(before) != 2 {
 		t.Errorf("the destination saw\n%s", strings.Join(log, "\n"))
 	}
 }
