@@ -169,7 +169,6 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	if err := s.unseal.renew(ctx); err != nil {
 		s.logger.Error("the keys could not be read anew; those of before are used", "error", err)
 	}
-	before := s.built
 	failed, err := s.buildModels(ctx, project, version)
 	if err != nil {
 		return nil, err
@@ -180,11 +179,9 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 	var problems []error
 	for _, sync := range syncs {
 		if u := s.underway[sync.Name]; u != nil {
-			over := false
-			if s.built == nil || s.built != before { // or nobody can have withdrawn
-				if over, err = s.yield(ctx, u); err != nil {
-					problems = append(problems, err)
-				}
+			over, err := s.yield(ctx, u)
+			if err != nil {
+				problems = append(problems, err)
 			}
 			if !over {
 				continue
@@ -195,6 +192,7 @@ func (s *scheduler) once(ctx context.Context) ([]syncer.Run, error) {
 		u := begin(ctx, sync, func(ctx context.Context) (syncer.Run, error) {
 			return s.sync(ctx, project, failed, sync, sync.Schedule.Due(last[sync.Name], time.Now()))
 		})
+		u.looked = s.built
 		if u.within(s.patience) {
 			ended = append(ended, u)
 			continue

@@ -26,6 +26,8 @@ type underway struct {
 	since time.Time
 	stop  context.CancelFunc
 	cut   bool
+	// looked is the build of the models in which nobody had withdrawn whom it has sent.
+	looked *buildInput
 
 	ended chan struct{}
 	run   syncer.Run // when it has ended
@@ -87,9 +89,16 @@ func (s *scheduler) yield(ctx context.Context, u *underway) (bool, error) {
 	if u.cut || u.sync.Mode == syncer.ModeFull || time.Since(u.since) < s.atLeast {
 		return false, nil
 	}
+	if s.built != nil && s.built == u.looked {
+		return false, nil
+	}
 	n, err := s.syncer.Withdrawn(ctx, u.sync)
-	if err != nil || n == 0 {
+	if err != nil {
 		return false, err
+	}
+	if n == 0 {
+		u.looked = s.built
+		return false, nil
 	}
 	s.logger.Info("a run is cut short, since people withdrew whom it has sent", "sync", u.sync.Name, "rows", n)
 	u.cut = true
