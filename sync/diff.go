@@ -237,13 +237,39 @@ func (src sources) terms(s Sync, now time.Time) terms {
 	return t
 }
 
-// diff is the statement that stores the changes of a plan. One full outer join
-// of the model and the state, with nothing in it but keys, hashes and flags,
-// finds the keys that there is anything to say about; only of those it reads
-// the rest. The join may find a key that needs nothing, or one twice, such as
+// compare stores the changes of a plan: with a sequence number each, removals first.
+func (r *run) compare(ctx context.Context, d warehouse.Driver, src sources, planID string, now time.Time) error {
+	err := d.Exec(ctx, src.diff(r.sync, planID, now))
+	if err == nil && src.dialect != bigquery {
+		err = d.Exec(ctx, number, planID)
+	}
+	if err != nil {
+		return fmt.Errorf("sync %s: compare the model %s with what was sent: %w", r.sync.Name, r.sync.Model, err)
+	}
+	return nil
+}
+
+// number gives the changes of a plan their sequence numbers in DuckDB, where a window
+// over rows as wide as these, on top of the joins that find them, may need more memory
+// than there is. Here nothing but keys is sorted, and the column is written in place.
+var number = `UPDATE ` + own("plan_changes") + ` SET seq = n.seq FROM (
+		SELECT id, ROW_NUMBER() OVER () AS seq FROM (SELECT rowid AS id FROM ` + own("plan_changes") + ` WHERE plan_id = ? ORDER BY ` + turn + `, key NULLS LAST)
+	) n WHERE n.id = plan_changes.rowid`
+
+// turn is when a change of plan_changes is sent: the least goes first.
+const turn = "CASE kind WHEN 'remove' THEN 1 WHEN 'update' THEN 2 WHEN 'add' THEN 3 WHEN 'refresh' THEN 4 ELSE 5 END"
+
+// diff is the statement that stores the changes of a plan, in DuckDB without their
+// numbers. One full outer join of the model and the state, with nothing in it but
+// keys, hashes and flags, finds the keys that there is anything to say about; only
+// of those it reads the rest. The join may find a key that needs nothing, or one twice, such as
 // where there are two verdicts on one profile; it may not miss one.
 func (src sources) diff(s Sync, planID string, now time.Time) string {
 	version, t := literal(s.mappingVersion(src.columns)), src.terms(s, now)
+	seq := "0" // see number
+	if src.dialect == bigquery {
+		seq = "ROW_NUMBER() OVER (ORDER BY " + turn + ", key NULLS LAST)"
+	}
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
 WITH erased AS (` + erased + `),
 touched AS (
@@ -312,21 +338,20 @@ classed AS (
 ),
 sequenced AS (
 	SELECT *, CASE kind WHEN 'remove' THEN 'remove' ELSE 'upsert' END AS next_op,
-		CASE kind WHEN 'remove' THEN 1 WHEN 'update' THEN 2 WHEN 'add' THEN 3 WHEN 'refresh' THEN 4 ELSE 5 END AS turn,
 		CASE kind WHEN 'remove' THEN NULL ELSE m_hash END AS next_hash
 	FROM classed
 ),
 changes AS (
-	SELECT turn, key, profile_id, kind, next_op, reason, next_hash,
+	SELECT key, profile_id, kind, next_op, reason, next_hash,
 		COALESCE(CASE WHEN unsure AND op = next_op AND COALESCE(pending_hash, '') = COALESCE(next_hash, '') THEN change_id END,
 			` + src.dialect.md5("CONCAT("+literal(planID+"|")+", next_op, '|', COALESCE(next_hash, ''), '|', key)") + `) AS change_id,
 		CASE kind WHEN 'remove' THEN COALESCE(c_decision_id, decision_id) ELSE c_decision_id END AS decision_id,
 		CASE kind WHEN 'remove' THEN COALESCE(c_policy_version, policy_version) ELSE c_policy_version END AS policy_version,
 		CASE WHEN kind IN ('add', 'update', 'refresh') THEN payload END AS payload, known
 	FROM sequenced
-	UNION ALL SELECT 5, key, NULL, 'hold', 'upsert', 'key_null', NULL, NULL, NULL, NULL, NULL, FALSE FROM touched WHERE COALESCE(key, '') = ''
+	UNION ALL SELECT key, NULL, 'hold', 'upsert', 'key_null', NULL, NULL, NULL, NULL, NULL, FALSE FROM touched WHERE COALESCE(key, '') = ''
 )
-SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ROW_NUMBER() OVER (ORDER BY turn, key NULLS LAST),
+SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ` + seq + `,
 	key, profile_id, kind, next_op, reason, next_hash, change_id, decision_id, policy_version, payload, known
 FROM changes`
 }

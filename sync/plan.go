@@ -234,8 +234,8 @@ func (r *run) plan(ctx context.Context) (p storedPlan, err error) {
 		mappingVersion: r.sync.mappingVersion(src.columns),
 		columns:        src.columns,
 	}
-	if err := d.Exec(ctx, src.diff(r.sync, p.ID, now)); err != nil {
-		return storedPlan{}, fmt.Errorf("sync %s: compare the model %s with what was sent: %w", r.sync.Name, r.sync.Model, err)
+	if err := r.compare(ctx, d, src, p.ID, now); err != nil {
+		return storedPlan{}, err
 	}
 	if p.Held, err = r.guard(ctx, d, p.ID, before); err != nil {
 		return storedPlan{}, err

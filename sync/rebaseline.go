@@ -50,8 +50,8 @@ func (r *run) rebaseline(ctx context.Context, keys []string) (Run, error) {
 	src.erasures = before.erasures
 	now := r.config.Now()
 	planID := newID("b", now)
-	if err := d.Exec(ctx, src.diff(r.sync, planID, now)); err != nil {
-		return Run{}, fmt.Errorf("sync %s: compare the model %s with what was sent: %w", r.sync.Name, r.sync.Model, err)
+	if err := r.compare(ctx, d, src, planID, now); err != nil {
+		return Run{}, err
 	}
 	which, args := "plan_id = ? AND (kind IN ('add', 'update', 'refresh') OR kind = 'hold' AND reason IN ('outcome_unknown', 'quarantined'))", []any{planID}
 	if len(keys) > 0 {
