@@ -134,6 +134,7 @@ func parse(file string, content []byte, resolve func(SecretRef) (string, error))
 		"guards":      func(n *yaml.Node) { s.Guards = p.guards(n, s.Guards) },
 		"holdout":     func(n *yaml.Node) { s.Holdout = p.holdout(n) },
 		"refresh":     func(n *yaml.Node) { s.Refresh = p.duration(n, "refresh", "540d or 12h") },
+		"rate":        func(n *yaml.Node) { s.Rate, s.RateLine = p.rate(n), n.Line },
 		"schedule":    func(n *yaml.Node) { s.Schedule = p.schedule(n) },
 		"batch_rows":  func(n *yaml.Node) { s.BatchRows = p.batchRows(n) },
 	})
@@ -302,6 +303,15 @@ func (p *parser) duration(n *yaml.Node, what, example string) time.Duration {
 		return 0
 	}
 	return d
+}
+
+func (p *parser) rate(n *yaml.Node) Rate {
+	r, ok := parseRate(p.text(n, "rate"))
+	if !ok {
+		p.wrong(n, "rate must be a number of requests and a time of at most a day, such as 5/s, 50/10s or 300/min")
+		return Rate{}
+	}
+	return r
 }
 
 func (p *parser) holdout(n *yaml.Node) (h Holdout) {

@@ -87,8 +87,8 @@ func TestLoad(t *testing.T) {
 func TestLoadModesHoldoutsAndRefresh(t *testing.T) {
 	rest := "model: m\nkey: k\npurpose: marketing\ndestination: file\nmapping: [{field: f, column: c}]\n"
 	syncs, err := load(map[string]string{
-		"a.yaml": rest + "refresh: 540d\nholdout: 10%\n",
-		"b.yaml": rest + "mode: full\nschedule: {every: 1d}\nholdout: {share: 0.5%, seed: spring-2027, column: profile_id}\n",
+		"a.yaml": rest + "refresh: 540d\nholdout: 10%\nrate: 50/10s\n",
+		"b.yaml": rest + "rate: 300/min\nmode: full\nschedule: {every: 1d}\nholdout: {share: 0.5%, seed: spring-2027, column: profile_id}\n",
 		"c.yaml": rest + "mode: append\n",
 	})
 	if err != nil {
@@ -102,6 +102,17 @@ func TestLoadModesHoldoutsAndRefresh(t *testing.T) {
 	}
 	if syncs[0].Refresh != 540*24*time.Hour || syncs[1].Schedule.Every != 24*time.Hour || syncs[1].Mode != syncer.ModeFull || syncs[2].Mode != syncer.ModeAppend {
 		t.Errorf("%+v", syncs)
+	}
+	for i, want := range []syncer.Rate{{Requests: 50, Per: 10 * time.Second}, {Requests: 300, Per: time.Minute}, {}} {
+		if s := syncs[i]; s.Rate != want {
+			t.Errorf("%s: %+v, want %+v", s.Name, s.Rate, want)
+		}
+	}
+	for _, text := range []string{"5", "0/s", "-1/s", "5/0s", "5/week", "5/48h", "9999999/s", "5/", "many/s"} {
+		const want = "a.yaml:6: rate must be a number of requests and a time"
+		if _, err := load(map[string]string{"a.yaml": rest + "rate: " + text + "\n"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("rate %q: %v, want %q", text, err, want)
+		}
 	}
 	for text, want := range map[string]string{
 		"mode: full\n":                          "a.yaml:1: mode full sends all rows by each run",

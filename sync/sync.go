@@ -41,6 +41,8 @@ type Sync struct {
 	// Refresh is after how long a row that did not change is sent again, since
 	// the destination forgets it; 0 is never.
 	Refresh   time.Duration
+	Rate      Rate
+	RateLine  int // in the file, for messages
 	BatchRows int // the most rows of one batch; the destination may want fewer
 	Schedule  Schedule
 }
@@ -75,9 +77,12 @@ func (m Mode) keeps() bool { return m != ModeMirror && m != ModeFull }
 // once reports whether a row that was acknowledged is left alone.
 func (m Mode) once() bool { return m == ModeCreate || m == ModeAppend }
 
-// Fits reports, with file and line, whether a destination can do what the mode of
-// s asks for.
+// Fits reports, with file and line, whether a destination can do what the mode and the
+// rate of s ask for.
 func (s Sync) Fits(d destination.Description) error {
+	if s.Rate != (Rate{}) && !d.Paced {
+		return fmt.Errorf("%s:%d: rate: the destination %s does not make requests that wait for their turn: remove it", s.File, cmp.Or(s.RateLine, 1), d.Name)
+	}
 	if s.Mode != ModeUpdate || d.UpdateOnly {
 		return nil
 	}

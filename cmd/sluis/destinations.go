@@ -16,6 +16,7 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/host"
+	"github.com/sluis-cdp/sluis/plugins/limits"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
 
@@ -79,6 +80,9 @@ func destinationsLs(c *cli.Context) error {
 		rows = append(rows, []string{f.Name, mark(f.Required), f.Help})
 	}
 	printTable(c.App.Writer, []string{"config", "required", "help"}, rows)
+	for _, l := range d.Limits {
+		fmt.Fprintf(c.App.Writer, "limit: %s\n", strings.TrimSpace(fmt.Sprintf("%d requests in %v for an account %s", l.Requests, l.Per, l.Name)))
+	}
 	if len(d.Target.Fields) == 0 {
 		fmt.Fprintf(c.App.Writer, "fields: any, or what the outside system says: sluis destinations check\n")
 		return nil
@@ -131,14 +135,17 @@ func required(fields []destination.Field) string {
 }
 
 // connected is the running plugin of a sync, whose Open also holds the mapping
-// to what the outside system takes: a run fails before anything is sent.
+// to what the outside system takes: a run fails before anything is sent. Its
+// requests go out within the limits of the account.
 type connected struct {
 	*host.Plugin
-	sync syncer.Sync
+	sync    syncer.Sync
+	account *limits.Account
 }
 
 // Open implements [destination.Destination].
 func (d *connected) Open(ctx context.Context, config map[string]string) error {
+	ctx = destination.WithPacer(ctx, d.account)
 	if err := d.Plugin.Open(ctx, config); err != nil {
 		return err
 	}
@@ -147,10 +154,31 @@ func (d *connected) Open(ctx context.Context, config map[string]string) error {
 
 // OpenToUpdate implements [destination.Updater].
 func (d *connected) OpenToUpdate(ctx context.Context, config map[string]string) error {
+	ctx = destination.WithPacer(ctx, d.account)
 	if err := d.Plugin.OpenToUpdate(ctx, config); err != nil {
 		return err
 	}
 	return d.takesMapping(ctx)
+}
+
+// Check implements [destination.Checker].
+func (d *connected) Check(ctx context.Context) error {
+	return d.Plugin.Check(destination.WithPacer(ctx, d.account))
+}
+
+// Write implements [destination.Destination].
+func (d *connected) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
+	return d.Plugin.Write(destination.WithPacer(ctx, d.account), batch)
+}
+
+// Poll implements [destination.Poller].
+func (d *connected) Poll(ctx context.Context, receipts []string) ([]destination.Settlement, error) {
+	return d.Plugin.Poll(destination.WithPacer(ctx, d.account), receipts)
+}
+
+// Close implements [destination.Destination].
+func (d *connected) Close(ctx context.Context) error {
+	return d.Plugin.Close(destination.WithPacer(ctx, d.account))
 }
 
 func (d *connected) takesMapping(ctx context.Context) error {
@@ -209,11 +237,7 @@ func chosenSyncs(w *workspace.Workspace, names []string) ([]syncer.Sync, error) 
 
 // withDestination starts the destination of a sync, opens it, and closes it
 // after do.
-func withDestination(c *cli.Context, w *workspace.Workspace, s syncer.Sync, do func(ctx context.Context, d destination.Destination) error) (err error) {
-	connect, err := connector(w, newLogger(c))
-	if err != nil {
-		return err
-	}
+func withDestination(c *cli.Context, connect connect, s syncer.Sync, do func(ctx context.Context, d destination.Destination) error) (err error) {
 	ctx, cancel := context.WithTimeout(c.Context, destinationTimeout)
 	defer cancel()
 	d, err := connect(ctx, s)
@@ -245,10 +269,14 @@ func destinationsCheck(c *cli.Context) error {
 		OK          bool   `json:"ok"`
 		Problem     string `json:"problem,omitempty"`
 	}
+	connect, err := connector(w, newLogger(c))
+	if err != nil {
+		return err
+	}
 	lines, rows, failed := []line{}, [][]string{}, 0
 	for _, s := range chosen {
 		s.File = filepath.Join(w.Syncs, s.File)
-		err := withDestination(c, w, s, func(ctx context.Context, d destination.Destination) error {
+		err := withDestination(c, connect, s, func(ctx context.Context, d destination.Destination) error {
 			if checker, ok := d.(destination.Checker); ok {
 				return checker.Check(ctx)
 			}
@@ -289,8 +317,12 @@ func destinationsTest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	connect, err := connector(w, newLogger(c))
+	if err != nil {
+		return err
+	}
 	var answers []testAnswer
-	err = withDestination(c, w, s, func(ctx context.Context, d destination.Destination) error {
+	err = withDestination(c, connect, s, func(ctx context.Context, d destination.Destination) error {
 		answer, err := sendTest(ctx, d, batch)
 		answers = append(answers, answer)
 		if err != nil || c.Bool("keep") || !slices.Contains(d.Describe().Ops, destination.Remove) {

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -142,6 +143,44 @@ func TestREADMEsSyncs(t *testing.T) {
 		if !strings.Contains(string(readme), "| `"+name+"` |") {
 			t.Errorf("the README's table lacks %s", name)
 		}
+	}
+}
+
+// Syncs that use one account share what it allows: requests of one wait for those of the
+// other. What a sync says of its rate counts, and is refused where nothing waits.
+func TestSyncsShareTheLimitsOfAnAccount(t *testing.T) {
+	crm := hubspottest.New()
+	defer crm.Close()
+	crm.Limit, crm.Interval = 4, 3*time.Second
+	dir := newWorkspace(t)
+	write := func(name, text string) {
+		t.Helper()
+		text = "model: pricing_and_chat\nkey: profile_id\npurpose: marketing\nmapping: [{field: email, sealed: email}]\n" + text
+		if err := os.WriteFile(filepath.Join(dir, "syncs", name+".yaml"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sluis := func(want int, arguments ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		if code := run(bounded(t), append([]string{"sluis", "--workspace", dir}, arguments...), &out, &out); code != want {
+			t.Errorf("%v: exit %d, want %d: %s", arguments, code, want, out.String())
+		}
+		return out.String()
+	}
+	for _, name := range []string{"crm", "sales"} {
+		write(name, fmt.Sprintf("destination: hubspot\nrate: 4/4s\nconfig: {access_token: %s, host: %q}\n", crm.Token, crm.URL))
+	}
+	sluis(0, "destinations", "check", "crm", "sales", "crm", "sales") // each asks twice what properties there are
+	if n := crm.RateLimited(); n > 0 {
+		t.Errorf("%d requests came too early", n)
+	}
+	if out := sluis(0, "destinations", "ls", "hubspot"); !strings.Contains(out, "limit: 100 requests in 10s for an account\n") {
+		t.Errorf("the limit is not told: %s", out)
+	}
+	write("lake", "destination: file\nrate: 5/s\nconfig: {directory: out}\n")
+	if out := sluis(1, "destinations", "check", "lake"); !strings.Contains(out, "lake.yaml:6: rate: the destination file does not make requests that wait") {
+		t.Errorf("not refused: %s", out)
 	}
 }
 

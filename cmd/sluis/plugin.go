@@ -18,6 +18,7 @@ import (
 	"github.com/sluis-cdp/sluis/plugins/hubspot"
 	"github.com/sluis-cdp/sluis/plugins/intercom"
 	"github.com/sluis-cdp/sluis/plugins/klaviyo"
+	"github.com/sluis-cdp/sluis/plugins/limits"
 	"github.com/sluis-cdp/sluis/plugins/meta"
 	"github.com/sluis-cdp/sluis/plugins/postgres"
 	"github.com/sluis-cdp/sluis/plugins/slack"
@@ -57,18 +58,23 @@ func pluginCommand() *cli.Command {
 	}
 }
 
-// connector starts the process of a sync's destination.
-func connector(w *workspace.Workspace, logger *slog.Logger) (func(context.Context, syncer.Sync) (destination.Destination, error), error) {
+// connect starts the process of a sync's destination.
+type connect = func(context.Context, syncer.Sync) (destination.Destination, error)
+
+// connector returns what does so. Processes that one connector has started share the
+// limits of their accounts.
+func connector(w *workspace.Workspace, logger *slog.Logger) (connect, error) {
 	start, err := starter(w.Dir, logger)
 	if err != nil {
 		return nil, err
 	}
+	var accounts limits.Accounts
 	return func(ctx context.Context, s syncer.Sync) (destination.Destination, error) {
 		plugin, err := start(ctx, s.Destination)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.File, err)
 		}
-		return &connected{Plugin: plugin, sync: s}, nil
+		return &connected{Plugin: plugin, sync: s, account: accounts.Of(plugin.Describe(), s.Config, s.Rate.Limit())}, nil
 	}, nil
 }
 

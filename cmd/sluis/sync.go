@@ -260,10 +260,18 @@ func syncPlan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	plans := []syncer.Plan{}
+	plans := []shownPlan{}
 	var held error
 	for _, s := range chosen {
-		if err := fits(c, s); err != nil {
+		d, err := describe(c, s.Destination) // a plan needs it for nothing else
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.File, err)
+		}
+		if err := s.Fits(d); err != nil {
+			return err
+		}
+		before, err := e.History(c.Context, s.Name, 20)
+		if err != nil {
 			return err
 		}
 		p, err := e.Plan(c.Context, s)
@@ -273,7 +281,7 @@ func syncPlan(c *cli.Context) error {
 		if p.Held != nil {
 			held = p.Held
 		}
-		plans = append(plans, p)
+		plans = append(plans, shownPlan{p, s.Estimate(p.Counts.Sends(), d, before)})
 	}
 	if c.Bool("json") {
 		return errors.Join(printJSON(c.App.Writer, plans), held)
@@ -284,20 +292,13 @@ func syncPlan(c *cli.Context) error {
 	return held
 }
 
-// fits asks the destination of a sync, which a plan needs for nothing else, whether
-// it can do what the mode asks for, if not all can.
-func fits(c *cli.Context, s syncer.Sync) error {
-	if s.Mode != syncer.ModeUpdate {
-		return nil
-	}
-	d, err := describe(c, s.Destination)
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.File, err)
-	}
-	return s.Fits(d)
+// shownPlan is a plan and what it would take.
+type shownPlan struct {
+	syncer.Plan
+	Estimate *syncer.Estimate `json:"estimate,omitempty"`
 }
 
-func printPlan(w io.Writer, p syncer.Plan) {
+func printPlan(w io.Writer, p shownPlan) {
 	fmt.Fprintf(w, "%s: %d to add, %d to update, %d to refresh, %d to remove, %d held, %d unchanged\n",
 		p.Sync, p.Counts.Add, p.Counts.Update, p.Counts.Refresh, p.Counts.Remove, p.Counts.Hold, p.Counts.Unchanged)
 	if m := p.Mapping; m != nil {
@@ -305,6 +306,9 @@ func printPlan(w io.Writer, p syncer.Plan) {
 	}
 	for _, reason := range slices.Sorted(maps.Keys(p.Reasons)) {
 		fmt.Fprintf(w, "  %d %s\n", p.Reasons[reason], reason)
+	}
+	if p.Estimate != nil {
+		fmt.Fprintf(w, "  %v\n", p.Estimate)
 	}
 	if len(p.Changes) > 0 {
 		rows := make([][]string, len(p.Changes))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Field is one field of a destination's configuration. Values are strings; an
@@ -13,6 +14,7 @@ type Field struct {
 	Name     string
 	Required bool
 	Secret   bool   // never shown or logged
+	Account  bool   // tells the account apart whose limits hold; see [Description]
 	Help     string // one sentence for the person who fills it in
 }
 
@@ -91,8 +93,36 @@ func (d Description) Check() error {
 		}
 		names[f.Name] = true
 	}
+	if err := d.checkLimits(); err != nil {
+		return fmt.Errorf("description: %w", err)
+	}
 	if err := d.Target.Check(); err != nil {
 		return fmt.Errorf("description: %w", err)
+	}
+	return nil
+}
+
+// maxRequests is the most requests of a limit: the host keeps when each was made.
+const maxRequests = 1_000_000
+
+func (d Description) checkLimits() error {
+	if len(d.Limits) > 0 && !d.Paced {
+		return errors.New("limits, and requests that do not wait for them")
+	}
+	if len(d.Limits) > 32 {
+		return errors.New("more than 32 limits")
+	}
+	for _, l := range d.Limits {
+		switch {
+		case l.Name != "" && !safeID(l.Name):
+			return fmt.Errorf("limit %q: want a name of letters, digits, '-' and '_', or none", l.Name)
+		case l.Requests < 1 || l.Requests > maxRequests:
+			return fmt.Errorf("limit %q: want 1 to %d requests", l.Name, maxRequests)
+		case l.Per < time.Millisecond || l.Per > 31*24*time.Hour:
+			return fmt.Errorf("limit %q: want a time from a millisecond to a month", l.Name)
+		case l.Rows < 0:
+			return fmt.Errorf("limit %q: negative number of rows", l.Name)
+		}
 	}
 	return nil
 }

@@ -123,6 +123,12 @@ type Description struct {
 	EgressHosts []string
 	// Target is what holds whatever the configuration is.
 	Target Target
+	// Paced: each request to the outside system waits for its turn; see [Await].
+	Paced bool
+	// Limits are how many requests the outside system takes from an account: all
+	// with the same values of the fields of Config that say Account, or of all
+	// fields if none does. Where it has several plans, the least of them.
+	Limits []Limit
 }
 
 // Granularity is how much the outside system tells about single rows, so that

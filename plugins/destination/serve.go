@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -33,16 +34,17 @@ func Serve(d Destination) {
 		transport.Proxy = EgressProxy
 	}
 	go endWithHost(os.Stdin)
+	server := newServer(d)
 	plugin.Serve(&plugin.ServeConfig{
 		HandshakeConfig: plugin.HandshakeConfig{
 			MagicCookieKey:   destinationv1.HandshakeKey,
 			MagicCookieValue: destinationv1.HandshakeValue,
 		},
 		VersionedPlugins: map[int]plugin.PluginSet{
-			destinationv1.ProtocolVersion: {destinationv1.PluginName: &served{server: newServer(d)}},
+			destinationv1.ProtocolVersion: {destinationv1.PluginName: &served{server: server}},
 		},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.UnaryInterceptor(contain))...)
+			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessage), grpc.ChainUnaryInterceptor(contain, server.paced))...)
 		},
 		Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: os.Stderr, JSONFormat: true}),
 	})
@@ -103,6 +105,7 @@ type server struct {
 	destination Destination
 	turn        chan struct{} // holds a token while a call runs
 	opened      bool          // guarded by turn
+	pacer       atomic.Pointer[asking]
 }
 
 func newServer(d Destination) *server {

@@ -23,6 +23,7 @@ func encodeDescription(d Description) *destinationv1.DescribeResponse {
 		Idempotent:     d.Idempotent,
 		UpdateOnly:     d.UpdateOnly,
 		JoinedStrings:  true,
+		Paced:          d.Paced,
 		MaxRows:        uint32(min(max(d.MaxRows, 0), math.MaxInt32)),
 		EgressHosts:    d.EgressHosts,
 		Fields:         encodeFields(d.Target.Fields),
@@ -33,7 +34,12 @@ func encodeDescription(d Description) *destinationv1.DescribeResponse {
 	}
 	for _, f := range d.Config {
 		out.ConfigFields = append(out.ConfigFields, &destinationv1.ConfigField{
-			Name: f.Name, Required: f.Required, Secret: f.Secret, Help: f.Help,
+			Name: f.Name, Required: f.Required, Secret: f.Secret, Help: f.Help, Account: f.Account,
+		})
+	}
+	for _, l := range d.Limits {
+		out.Limits = append(out.Limits, &destinationv1.Limit{
+			Name: l.Name, Requests: uint32(min(max(l.Requests, 0), math.MaxInt32)), PerMs: l.Per.Milliseconds(), Rows: uint64(max(l.Rows, 0)),
 		})
 	}
 	return out

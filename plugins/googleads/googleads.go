@@ -64,8 +64,13 @@ func (*googleads) Describe() destination.Description {
 		Granularity: destination.PerBatch,
 		Idempotent:  true, // a list is a set
 		MaxRows:     maxMembers,
+		Paced:       true,
+		Limits: []destination.Limit{
+			{Requests: 300, Per: time.Minute, Rows: 300 * maxMembers},
+			{Requests: 100_000, Per: 24 * time.Hour},
+		},
 		Config: []destination.Field{
-			{Name: "credentials", Required: true, Secret: true, Help: "the JSON of a service account's key, or of a login (authorized_user), that may use the Data Manager API and has access to the account"},
+			{Name: "credentials", Required: true, Secret: true, Account: true, Help: "the JSON of a service account's key, or of a login (authorized_user), that may use the Data Manager API and has access to the account"},
 			{Name: "customer_id", Required: true, Help: "the Google Ads account that has the list, such as 123-456-7890"},
 			{Name: "login_customer_id", Help: "the manager account by which the credentials have access, if it is not the account itself"},
 			{Name: "user_list_id", Required: true, Help: "the id of a Customer Match list of contact information"},

@@ -169,7 +169,10 @@ func (p *Plugin) connect(ctx context.Context) error {
 			return fmt.Errorf("it wants the field %s in the form %q, which this version of Sluis does not have: upgrade Sluis", f.Name, shorten(f.Form, maxWords))
 		}
 	}
-	return p.description.Check()
+	if err := p.description.Check(); err != nil || !p.description.Paced {
+		return err
+	}
+	return p.pace(ctx)
 }
 
 // dispensed makes the client of a connection for go-plugin.
@@ -196,13 +199,20 @@ func decodeDescription(in *destinationv1.DescribeResponse) destination.Descripti
 		MaxRows:     int(min(in.GetMaxRows(), math.MaxInt32)),
 		EgressHosts: in.GetEgressHosts(),
 		Target:      decodeTarget(in.GetFields(), in.GetClosed()),
+		Paced:       in.GetPaced(),
 	}
 	for _, op := range in.GetOperations() {
 		d.Ops = append(d.Ops, destination.Op(op))
 	}
 	for _, f := range in.GetConfigFields() {
 		d.Config = append(d.Config, destination.Field{
-			Name: f.GetName(), Required: f.GetRequired(), Secret: f.GetSecret(), Help: f.GetHelp(),
+			Name: f.GetName(), Required: f.GetRequired(), Secret: f.GetSecret(), Help: f.GetHelp(), Account: f.GetAccount(),
+		})
+	}
+	for _, l := range in.GetLimits() {
+		d.Limits = append(d.Limits, destination.Limit{
+			Name: l.GetName(), Requests: int(min(l.GetRequests(), math.MaxInt32)), Rows: int(min(l.GetRows(), math.MaxInt32)),
+			Per: time.Duration(min(max(l.GetPerMs(), 0), math.MaxInt64/int64(time.Millisecond))) * time.Millisecond,
 		})
 	}
 	return d

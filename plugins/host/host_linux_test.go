@@ -99,6 +99,9 @@ func (s *scripted) Describe() destination.Description {
 		d.MaxRows = 3
 	case "updates":
 		d.UpdateOnly = true
+	case "asks", "floodasks":
+		d.Paced, d.Limits = true, []destination.Limit{{Name: "rows", Requests: 2, Per: time.Second, Rows: 200}}
+		d.Config[0].Account = true
 	}
 	return d
 }
@@ -168,6 +171,10 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 		<-ctx.Done()
 	case "deaf": // not even the end of the call stops it
 		select {}
+	case "asks":
+		ask(ctx, results)
+	case "floodasks":
+		ask(ctx, destination.All(5000, destination.Result{}))
 	case "toofew":
 		return results[1:], nil
 	case "toomany":
@@ -201,6 +208,23 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 		}
 	}
 	return results, nil
+}
+
+// ask asks for a request for each of some results, all at once, and tells of an answer.
+func ask(ctx context.Context, results []destination.Result) {
+	var all sync.WaitGroup
+	for i := range results {
+		all.Go(func() {
+			err := destination.Await(ctx, "rows")
+			if limit, ok := errors.AsType[*destination.LimitError](err); ok {
+				results[i] = destination.Result{Outcome: destination.Retry, Code: "rate_limit", RetryAfter: limit.RetryAfter}
+			} else if err != nil {
+				results[i] = destination.Result{Outcome: destination.Unknown, Code: "ended"}
+			}
+		})
+	}
+	all.Wait()
+	destination.Observe(ctx, "rows", destination.Usage{Remaining: 7, Reset: 1500 * time.Millisecond})
 }
 
 func crash() {
@@ -636,6 +660,112 @@ func TestNoiseOnStandardOutput(t *testing.T) {
 	}
 	if err := p.Close(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// turns lets the first requests go, refuses others, and has the rest wait for their
+// call's end.
+type turns struct {
+	mu             sync.Mutex
+	free, refused  int
+	limits         []string
+	said           []destination.Usage
+	waiting, heard chan struct{}
+}
+
+func (p *turns) Await(ctx context.Context, limit string) error {
+	p.mu.Lock()
+	p.limits = append(p.limits, limit)
+	n := len(p.limits)
+	p.mu.Unlock()
+	switch {
+	case n <= p.free:
+		return nil
+	case n <= p.free+p.refused:
+		return &destination.LimitError{RetryAfter: 1500 * time.Microsecond}
+	}
+	p.waiting <- struct{}{}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (p *turns) Observe(limit string, usage destination.Usage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limits, p.said = append(p.limits, limit), append(p.said, usage)
+	close(p.heard)
+}
+
+// A plugin's requests go out when the pacer of the call says so.
+func TestPace(t *testing.T) {
+	p := open(t, "asks")
+	outcomes := func(ctx context.Context, n int) map[string]int {
+		t.Helper()
+		results, err := p.Write(ctx, batch(n, "v"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int{}
+		for _, r := range results {
+			got[fmt.Sprint(r.Outcome, r.RetryAfter)]++
+		}
+		return got
+	}
+	if got, want := outcomes(t.Context(), 3), map[string]int{"delivered 0s": 3}; !cmp.Equal(got, want) {
+		t.Errorf("without a pacer: %v", got)
+	}
+	pacer := &turns{free: 2, refused: 3, heard: make(chan struct{})}
+	if got, want := outcomes(destination.WithPacer(t.Context(), pacer), 5), map[string]int{"delivered 0s": 2, "retry 2ms": 3}; !cmp.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	select {
+	case <-pacer.heard:
+	case <-time.After(10 * time.Second):
+		t.Fatal("what the outside system said was not heard")
+	}
+	if want := []destination.Usage{{Remaining: 7, Reset: 1500 * time.Millisecond}}; !cmp.Equal(pacer.said, want) {
+		t.Errorf("heard %v, want %v", pacer.said, want)
+	}
+	if want := slices.Repeat([]string{"rows"}, 6); !cmp.Equal(pacer.limits, want) {
+		t.Errorf("under the limits %v", pacer.limits)
+	}
+	if err := p.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// Requests that wait end with their call, and with their plugin.
+func TestPaceEnds(t *testing.T) {
+	for _, how := range []string{"call", "plugin"} {
+		t.Run(how, func(t *testing.T) {
+			p := open(t, "asks")
+			pacer := &turns{waiting: make(chan struct{}), heard: make(chan struct{})}
+			ctx, cancel := context.WithCancel(destination.WithPacer(t.Context(), pacer))
+			defer cancel()
+			go func() {
+				<-pacer.waiting
+				if how == "call" {
+					cancel()
+				} else {
+					p.Kill()
+				}
+			}()
+			if _, err := p.Write(ctx, batch(1, "v")); how == "call" && !errors.Is(err, context.Canceled) || how == "plugin" && !errors.Is(err, host.ErrEnded) {
+				t.Errorf("err = %v", err)
+			}
+		})
+	}
+}
+
+// A plugin that asks without end fills nobody's memory.
+func TestAsksAreBounded(t *testing.T) {
+	p := open(t, "floodasks")
+	pacer := &turns{waiting: make(chan struct{}, 5000), heard: make(chan struct{})}
+	ctx, cancel := context.WithTimeout(destination.WithPacer(t.Context(), pacer), 2*time.Second)
+	defer cancel()
+	_, _ = p.Write(ctx, batch(1, "v"))
+	if n := len(pacer.waiting); n == 0 || n > 1000 {
+		t.Errorf("%d requests waited at once", n)
 	}
 }
 

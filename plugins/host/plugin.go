@@ -40,7 +40,8 @@ const (
 //
 // As with any Destination calls must not overlap, but Kill may come at any
 // time. Every call ends when its context does, however the plugin behaves:
-// give each a deadline.
+// give each a deadline. If the plugin's description says Paced, its requests go
+// out as the [destination.Pacer] of the call's context says.
 type Plugin struct {
 	name        string
 	process     *process
@@ -50,6 +51,7 @@ type Plugin struct {
 	rpc         destinationv1.DestinationServiceClient
 	description destination.Description
 	joined      bool // it reads lists of strings that are joined
+	paces       paces
 }
 
 var (
@@ -101,6 +103,7 @@ func (p *Plugin) open(ctx context.Context, request *destinationv1.OpenRequest) e
 	if p.way != nil {
 		p.way.configure(config)
 	}
+	defer p.paces.during(ctx)()
 	answer, err := p.rpc.Open(ctx, request)
 	if err != nil {
 		return p.callError("open", err)
@@ -110,6 +113,7 @@ func (p *Plugin) open(ctx context.Context, request *destinationv1.OpenRequest) e
 
 // Check implements [destination.Checker].
 func (p *Plugin) Check(ctx context.Context) error {
+	defer p.paces.during(ctx)()
 	if _, err := p.rpc.Check(ctx, &destinationv1.CheckRequest{}); err != nil {
 		return p.callError("check", err)
 	}
@@ -119,6 +123,7 @@ func (p *Plugin) Check(ctx context.Context) error {
 // DescribeTarget implements [destination.TargetDescriber]: the fields of the
 // description, and those that the outside system itself tells of.
 func (p *Plugin) DescribeTarget(ctx context.Context) (destination.Target, error) {
+	defer p.paces.during(ctx)()
 	answer, err := p.rpc.DescribeTarget(ctx, &destinationv1.DescribeTargetRequest{})
 	if status.Code(err) == codes.Unimplemented {
 		return p.description.Target, nil
@@ -153,6 +158,7 @@ func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destinat
 	if len(batch.ID) > maxBatchID {
 		return nil, fmt.Errorf("the batch's id is longer than %d characters", maxBatchID)
 	}
+	defer p.paces.during(ctx)()
 	results := make([]destination.Result, len(batch.Changes))
 	batch, dropped := normalize.Batch(p.description.Target, batch)
 	defer func() {
@@ -214,6 +220,7 @@ func giveUp(failed part, unsent []part, err error, results []destination.Result)
 
 // Poll implements [destination.Poller].
 func (p *Plugin) Poll(ctx context.Context, receipts []string) ([]destination.Settlement, error) {
+	defer p.paces.during(ctx)()
 	answer, err := p.rpc.PollReceipts(ctx, &destinationv1.PollReceiptsRequest{Receipts: receipts})
 	if err != nil {
 		return nil, p.callError("poll receipts", err)
@@ -232,8 +239,12 @@ func (p *Plugin) Close(ctx context.Context) error {
 	defer p.Kill()
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
+	defer p.paces.during(ctx)()
 	if _, err := p.rpc.Close(ctx, &destinationv1.CloseRequest{}); err != nil {
 		return p.callError("close", err)
+	}
+	if p.paces.end != nil {
+		p.paces.end()
 	}
 	timer := time.AfterFunc(endTimeout, p.process.kill)
 	defer timer.Stop()
@@ -247,6 +258,9 @@ func (p *Plugin) Kill() {
 	// go-plugin would first ask the plugin to end, and wait for its answer
 	// without a bound. So it finds a process that is dead already.
 	p.process.kill()
+	if p.paces.end != nil {
+		p.paces.end()
+	}
 	p.client.Kill()
 	if p.way != nil {
 		p.way.close()

@@ -31,8 +31,9 @@ const (
 	defaultHost = "https://api.hubapi.com"
 	defaultKey  = "sluis_key"
 	timeout     = 60 * time.Second
-	maxInputs   = 100 // of one request
-	maxProbes   = 20  // requests with which a batch may look for a row that fails all
+	interval    = 10 * time.Second // in which requests are counted, and the account's headers may say otherwise
+	maxInputs   = 100              // of one request
+	maxProbes   = 20               // requests with which a batch may look for a row that fails all
 )
 
 var (
@@ -56,7 +57,6 @@ type hubspot struct {
 	removes    string
 	updateOnly bool
 	properties map[string]propertyInfo
-	notBefore  time.Time // when HubSpot's limit lets the next request through
 }
 
 // New returns the destination.
@@ -72,8 +72,12 @@ func (*hubspot) Describe() destination.Description {
 		Idempotent:  true, // a contact is set to values, and a list is a set
 		UpdateOnly:  true,
 		MaxRows:     maxInputs,
+		Paced:       true,
+		// Of a private app in an account without paid plan. A batch is looked up, written and
+		// put into the list.
+		Limits: []destination.Limit{{Requests: 100, Per: interval, Rows: 100 * maxInputs / 3}},
 		Config: []destination.Field{
-			{Name: "access_token", Required: true, Secret: true, Help: "the token of a private app with crm.objects.contacts.read and .write, and for a list crm.lists.read and .write"},
+			{Name: "access_token", Required: true, Secret: true, Account: true, Help: "the token of a private app with crm.objects.contacts.read and .write, and for a list crm.lists.read and .write"},
 			{Name: "key_property", Help: `the contacts' property that holds a row's key, "` + defaultKey + `" unless named; make it once, as single-line text that requires unique values`},
 			{Name: "list_id", Help: "a static list that everybody is put into"},
 			{Name: "removes", Help: `what removal does: "list" takes out of the list, the default with one; "clear" does so too and empties the mapped properties but email, the default without a list and with the mode update; "archive" deletes the contact, restorable for 90 days`},
@@ -124,8 +128,25 @@ func parseConfig(values map[string]string) (*hubspot, error) {
 	h.client = rest.New(host, http.Header{
 		"Authorization": {"Bearer " + values["access_token"]},
 		"User-Agent":    {"Sluis-HubSpot/1"},
-	}, timeout)
+	}, timeout).Reading(usage)
 	return h, nil
+}
+
+// usage tells that no request is left, and for how long at most: when the interval began
+// is not said, so that what is left before its end says little.
+func usage(r rest.Response) (destination.Usage, bool) {
+	if r.Status == http.StatusTooManyRequests {
+		return destination.Usage{Reset: judge(r).result.RetryAfter}, true
+	}
+	return destination.Usage{Reset: lasts(r)}, r.Header.Get("X-HubSpot-RateLimit-Remaining") == "0"
+}
+
+// lasts is how long the interval is in which HubSpot counts requests.
+func lasts(r rest.Response) time.Duration {
+	if ms, err := strconv.Atoi(r.Header.Get("X-HubSpot-RateLimit-Interval-Milliseconds")); err == nil {
+		return time.Duration(min(max(ms, 0), 60_000)) * time.Millisecond
+	}
+	return interval
 }
 
 // Open implements [destination.Destination]. It reads which properties contacts
@@ -258,25 +279,9 @@ type fatalError struct{ what string }
 
 func (e *fatalError) Error() string { return "HubSpot refuses: " + e.what }
 
-// do makes a request, when HubSpot's limit lets it through.
-func (h *hubspot) do(ctx context.Context, method, path string, body any) (rest.Response, error) {
-	if wait := time.Until(h.notBefore); wait > 0 && !rest.Sleep(ctx, wait) {
-		return rest.Response{}, &rest.LostError{Code: "rate_limit", Message: "the time was over before HubSpot's limit let the request through"}
-	}
-	r, err := h.client.Do(ctx, method, path, body)
-	if err != nil {
-		return r, err
-	}
-	interval, errInterval := strconv.ParseInt(r.Header.Get("X-HubSpot-RateLimit-Interval-Milliseconds"), 10, 64)
-	if r.Header.Get("X-HubSpot-RateLimit-Remaining") == "0" && errInterval == nil {
-		h.notBefore = r.At.Add(time.Duration(min(max(interval, 0), 60_000)) * time.Millisecond)
-	}
-	return r, nil
-}
-
 // must makes a request that is to succeed, and reads its answer.
 func (h *hubspot) must(ctx context.Context, method, path string, body, into any) error {
-	r, err := h.do(ctx, method, path, body)
+	r, err := h.client.Do(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -326,7 +331,7 @@ func judge(r rest.Response) failure {
 		if wait == 0 && strings.HasPrefix(p.Policy, "DAILY") {
 			wait = time.Hour
 		} else if wait == 0 {
-			wait = 10 * time.Second // the limits are for ten seconds
+			wait = lasts(r)
 		}
 		return failure{result: destination.Result{Outcome: destination.Retry, Code: "rate_limit", Message: "HubSpot's limit on requests is reached", RetryAfter: wait}}
 	case r.Status == 423 || r.Status == 477 || r.Transient(): // locked; being moved between data centres

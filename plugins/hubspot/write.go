@@ -190,7 +190,7 @@ func (w *writing) lookUp(ctx context.Context, rows []int, property string, of fu
 		inputs[n].ID = of(w.batch.Changes[i])
 		keys[inputs[n].ID] = w.batch.Changes[i].Key
 	}
-	r, err := w.do(ctx, http.MethodPost, contacts+"read", map[string]any{
+	r, err := w.client.Do(ctx, http.MethodPost, contacts+"read", map[string]any{
 		"idProperty": property, "inputs": inputs, "properties": []string{property},
 	})
 	if err != nil {
@@ -255,7 +255,7 @@ func (w *writing) upsert(ctx context.Context, rows []int, by string) error {
 	if len(sent) == 0 {
 		return nil
 	}
-	r, err := w.do(ctx, http.MethodPost, contacts+what, map[string]any{"inputs": inputs})
+	r, err := w.client.Do(ctx, http.MethodPost, contacts+what, map[string]any{"inputs": inputs})
 	if err != nil {
 		return err
 	}
@@ -408,7 +408,7 @@ func (w *writing) change(ctx context.Context, rows []int, what string) (missing 
 	for n, i := range rows {
 		ids[n] = w.ids[w.batch.Changes[i].Key]
 	}
-	r, err := w.do(ctx, http.MethodPut, "/crm/v3/lists/"+w.list+"/memberships/"+what, ids)
+	r, err := w.client.Do(ctx, http.MethodPut, "/crm/v3/lists/"+w.list+"/memberships/"+what, ids)
 	if err != nil {
 		return nil, false, err
 	}
@@ -472,7 +472,7 @@ func (w *writing) post(ctx context.Context, rows []int, what string, properties 
 			inputs[n].Trace = strconv.Itoa(i)
 		}
 	}
-	r, err := w.do(ctx, http.MethodPost, contacts+what, map[string]any{"inputs": inputs})
+	r, err := w.client.Do(ctx, http.MethodPost, contacts+what, map[string]any{"inputs": inputs})
 	if err != nil {
 		return err
 	}

@@ -31,9 +31,12 @@ const (
 	version     = "2.15"
 	timeout     = 30 * time.Second
 
-	maxRows = 200              // a host gives a batch a minute
-	atOnce  = 8                // requests under way
-	maxWait = 40 * time.Second // for a limit to pass, within a batch
+	maxRows = 200 // a host gives a batch a minute
+	atOnce  = 8   // requests under way
+
+	// 10,000 requests a minute, which Intercom counts in spans of ten seconds.
+	perSpan = 10_000 / 6
+	span    = 10 * time.Second
 )
 
 // What removal does.
@@ -56,12 +59,10 @@ type intercom struct {
 	tag     string // "" means none
 	removes string
 	updates bool // and makes nothing
-	now     func() time.Time
-	sleep   func(context.Context, time.Duration) bool
 }
 
 // New returns the destination.
-func New() destination.Destination { return &intercom{now: time.Now, sleep: rest.Sleep} }
+func New() destination.Destination { return &intercom{} }
 
 // Describe implements [destination.Destination].
 func (*intercom) Describe() destination.Description {
@@ -73,8 +74,10 @@ func (*intercom) Describe() destination.Description {
 		Idempotent:  true, // a contact is set to values, and tags are a set
 		UpdateOnly:  true,
 		MaxRows:     maxRows,
+		Paced:       true,
+		Limits:      []destination.Limit{{Requests: perSpan, Per: span, Rows: perSpan / 3}}, // a contact is looked up, written and tagged
 		Config: []destination.Field{
-			{Name: "access_token", Required: true, Secret: true, Help: "of an app of your workspace, with the rights to read and write users and tags"},
+			{Name: "access_token", Required: true, Secret: true, Account: true, Help: "of an app of your workspace, with the rights to read and write users and tags"},
 			{Name: "tag_id", Help: "a tag that everybody is given"},
 			{Name: "removes", Help: `what removal does: "tag" takes the tag away, the default with one; "clear" does so too and empties the mapped fields but e-mail address and phone number, the default with the mode update; "archive" archives the contact, the default without a tag; "delete" deletes it for good`},
 			{Name: "host", Help: "where the API is, " + defaultHost + " unless given; https://api.eu.intercom.io and https://api.au.intercom.io for workspaces in Europe and Australia"},
@@ -138,7 +141,7 @@ func parseConfig(values map[string]string) (*intercom, error) {
 		"Intercom-Version": {version},
 		"Accept":           {"application/json"},
 		"User-Agent":       {"Sluis-Intercom/1"},
-	}, timeout)
+	}, timeout).Reading(usage)
 	return c, nil
 }
 
@@ -148,7 +151,6 @@ func (c *intercom) Open(_ context.Context, values map[string]string) error {
 	if err != nil {
 		return err
 	}
-	parsed.now, parsed.sleep = c.now, c.sleep
 	*c = *parsed
 	return nil
 }

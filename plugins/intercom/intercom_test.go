@@ -8,8 +8,8 @@ import (
 	"maps"
 	"math"
 	"os"
+	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +18,7 @@ import (
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/destination/destinationtest"
 	"github.com/sluis-cdp/sluis/plugins/intercom/intercomtest"
+	"github.com/sluis-cdp/sluis/plugins/limits"
 )
 
 const tag = "7522907"
@@ -288,34 +289,51 @@ func TestValues(t *testing.T) {
 	}
 }
 
-// A limit is waited for if it passes soon, and the rows come again otherwise.
+// Requests wait for their turns, of which the answers tell too. Rows whose turn does not
+// come in time are sent again.
 func TestLimit(t *testing.T) {
-	s := newServer(t)
-	d := open(t, s)
-	var waits atomic.Int32
-	d.sleep = func(_ context.Context, wait time.Duration) bool {
-		if wait <= 0 || wait > 10*time.Second {
-			t.Errorf("a wait of %v", wait)
-		}
-		waits.Add(1)
-		s.Refill()
-		return true
-	}
 	rows := make([]string, 30)
 	for i := range rows {
 		rows[i] = fmt.Sprintf("k%d|p%d@example.org|P|~", i, i)
 	}
-	all := strings.TrimSuffix(strings.Repeat("delivered ", len(rows)), " ")
-	s.Limit(7)
-	write(t, d, people("b1", rows...), all)
-	if len(s.Contacts()) != len(rows) || waits.Load() == 0 {
-		t.Errorf("%d contacts, %d waits", len(s.Contacts()), waits.Load())
+	for _, own := range []*destination.Limit{{Requests: 25, Per: 400 * time.Millisecond}, nil} { // nil: others use the account up
+		s := newServer(t)
+		d := open(t, s)
+		s.Limit(25, 200*time.Millisecond)
+		var accounts limits.Accounts
+		ctx := destination.WithPacer(t.Context(), accounts.Of(d.Describe(), nil, own))
+		left := people("b1", rows...)
+		for n := 0; len(left.Changes) > 0; n++ {
+			results, err := d.Write(ctx, left)
+			if err != nil || n == 20 {
+				t.Fatal(n, err)
+			}
+			for i, r := range slices.Backward(results) {
+				if r.Outcome == destination.Delivered {
+					left.Changes = slices.Delete(left.Changes, i, i+1)
+				} else if r.Outcome != destination.Retry || r.Code != "rate_limit_exceeded" || own != nil {
+					t.Fatalf("%+v", r)
+				}
+			}
+		}
+		if n := s.RateLimited(); own != nil && n > 0 {
+			t.Errorf("%d requests came too early", n)
+		}
 	}
-	s.Limit(1)
-	s.Fail(intercomtest.Fault{Status: 429, Header: map[string]string{"X-RateLimit-Reset": fmt.Sprint(time.Now().Add(time.Minute).Unix())}})
-	results := write(t, d, people("b2", "k1|p1@example.org|P|~"), "retry:rate_limit_exceeded")
-	if after := results[0].RetryAfter; after < 50*time.Second || after > time.Minute {
-		t.Errorf("after %v", after)
+	s := newServer(t)
+	s.Limit(1, time.Minute)
+	d := open(t, s)
+	var accounts limits.Accounts
+	ctx, cancel := context.WithTimeout(destination.WithPacer(t.Context(), accounts.Of(d.Describe(), nil, nil)), time.Minute)
+	defer cancel()
+	for range 2 { // the first uses up what there is
+		results, err := d.Write(ctx, people("b2", "k1|p1@example.org|P|~"))
+		if err != nil || results[0].Outcome != destination.Retry || results[0].RetryAfter < 50*time.Second || results[0].RetryAfter > 62*time.Second {
+			t.Errorf("%+v, %v", results, err)
+		}
+	}
+	if n := s.RateLimited(); n > 1 {
+		t.Errorf("%d requests were made that could only be refused", n)
 	}
 }
 

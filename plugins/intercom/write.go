@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,10 +24,6 @@ type writing struct {
 	batch   destination.Batch
 	results []destination.Result
 	redact  func(string) string
-	until   time.Time // how long a limit is waited for
-
-	mu       sync.Mutex
-	resumeAt time.Time // when the limit on requests has passed
 }
 
 // Write implements [destination.Destination].
@@ -38,7 +33,7 @@ func (c *intercom) Write(ctx context.Context, batch destination.Batch) ([]destin
 	}
 	w := &writing{
 		intercom: c, batch: batch, results: make([]destination.Result, len(batch.Changes)),
-		redact: destination.Redactor(batch), until: c.now().Add(maxWait),
+		redact: destination.Redactor(batch),
 	}
 	for _, group := range w.groups() {
 		if err := w.group(ctx, group); err != nil {
@@ -98,46 +93,9 @@ func (w *writing) row(ctx context.Context, i int) error {
 	return err
 }
 
-// call makes a request when the limit on them allows, and again if it was at its
-// limit all the same.
-func (w *writing) call(ctx context.Context, method, path string, body any) (rest.Response, error) {
-	for {
-		if err := w.pause(ctx); err != nil {
-			return rest.Response{}, err
-		}
-		r, err := w.client.Do(ctx, method, path, body)
-		if err != nil {
-			return r, err
-		}
-		if r.Status == http.StatusTooManyRequests || r.Header.Get("X-RateLimit-Remaining") == "0" {
-			w.mu.Lock()
-			if at := r.At.Add(max(untilReset(r), r.RetryAfter())); at.After(w.resumeAt) {
-				w.resumeAt = at
-			}
-			w.mu.Unlock()
-		}
-		if r.Status != http.StatusTooManyRequests || untilReset(r) == 0 {
-			return r, nil
-		}
-	}
-}
-
-// pause waits for the limit to pass, or says how long that would take.
-func (w *writing) pause(ctx context.Context) error {
-	w.mu.Lock()
-	at := w.resumeAt
-	w.mu.Unlock()
-	wait := at.Sub(w.now())
-	if wait <= 0 {
-		return nil
-	}
-	limited := &waitError{destination.Result{
-		Outcome: destination.Retry, Code: "rate_limit_exceeded", Message: "Intercom's limit on requests is reached", RetryAfter: wait.Round(time.Second),
-	}}
-	if at.After(w.until) || !w.sleep(ctx, wait) {
-		return limited
-	}
-	return nil
+// usage reads how many requests are left until the limit is reset.
+func usage(r rest.Response) (destination.Usage, bool) {
+	return r.Remaining("X-RateLimit-Remaining", untilReset(r))
 }
 
 // untilReset is how long the limit lasts, as the answer says: until an instant in
@@ -161,7 +119,7 @@ var contactID = regexp.MustCompile(`^[A-Za-z0-9]{1,64}$`)
 // find returns the contact of a key; none has no id. It is there at once when it
 // was made, unlike in a search.
 func (w *writing) find(ctx context.Context, key string) (found contact, err error) {
-	r, err := w.call(ctx, http.MethodGet, "/contacts/find_by_external_id/"+url.PathEscape(key), nil)
+	r, err := w.client.Do(ctx, http.MethodGet, "/contacts/find_by_external_id/"+url.PathEscape(key), nil)
 	if err != nil || r.Status == http.StatusNotFound {
 		return found, err
 	}
@@ -177,7 +135,7 @@ func (w *writing) match(ctx context.Context, address any) (contact, error) {
 	equal := func(field string, value any) map[string]any {
 		return map[string]any{"field": field, "operator": "=", "value": value}
 	}
-	r, err := w.call(ctx, http.MethodPost, "/contacts/search", map[string]any{
+	r, err := w.client.Do(ctx, http.MethodPost, "/contacts/search", map[string]any{
 		"query": map[string]any{"operator": "AND", "value": []any{equal("role", "user"), equal("email", address)}},
 	})
 	if err != nil {
@@ -241,7 +199,7 @@ func (w *writing) upsert(ctx context.Context, c destination.Change) (destination
 	case found.ID == "":
 		r, err = w.create(ctx, c.Key, body)
 	default:
-		r, err = w.call(ctx, http.MethodPut, "/contacts/"+found.ID, body)
+		r, err = w.client.Do(ctx, http.MethodPut, "/contacts/"+found.ID, body)
 	}
 	if err != nil {
 		return refusal, err
@@ -256,7 +214,7 @@ func (w *writing) upsert(ctx context.Context, c destination.Change) (destination
 	if err := w.read(r, &found); err != nil || w.tag == "" {
 		return destination.Result{Outcome: destination.Delivered}, err
 	}
-	return w.done(w.call(ctx, http.MethodPost, "/contacts/"+found.ID+"/tags", map[string]string{"id": w.tag}))
+	return w.done(w.client.Do(ctx, http.MethodPost, "/contacts/"+found.ID+"/tags", map[string]string{"id": w.tag}))
 }
 
 // Of a contact that is in the way Intercom tells the id in words alone.
@@ -265,7 +223,7 @@ var inTheWay = regexp.MustCompile(`(archived )?contact .*\bid=([A-Za-z0-9]{1,64}
 // create makes a contact. One that has its address and belongs to no key becomes
 // that of this key; an archived one comes back.
 func (w *writing) create(ctx context.Context, key string, body map[string]any) (rest.Response, error) {
-	r, err := w.call(ctx, http.MethodPost, "/contacts", body)
+	r, err := w.client.Do(ctx, http.MethodPost, "/contacts", body)
 	if err != nil || r.Status != http.StatusConflict {
 		return r, err
 	}
@@ -278,11 +236,11 @@ func (w *writing) create(ctx context.Context, key string, body map[string]any) (
 		return r, nil
 	}
 	if m[1] != "" {
-		if back, err := w.call(ctx, http.MethodPost, "/contacts/"+m[2]+"/unarchive", nil); err != nil || back.Status != http.StatusOK {
+		if back, err := w.client.Do(ctx, http.MethodPost, "/contacts/"+m[2]+"/unarchive", nil); err != nil || back.Status != http.StatusOK {
 			return back, err
 		}
 	}
-	other, err := w.call(ctx, http.MethodGet, "/contacts/"+m[2], nil)
+	other, err := w.client.Do(ctx, http.MethodGet, "/contacts/"+m[2], nil)
 	if err != nil {
 		return r, err
 	}
@@ -293,7 +251,7 @@ func (w *writing) create(ctx context.Context, key string, body map[string]any) (
 	if known.Key != "" && known.Key != key {
 		return r, nil // it is another's, and stays so
 	}
-	return w.call(ctx, http.MethodPut, "/contacts/"+known.ID, body)
+	return w.client.Do(ctx, http.MethodPut, "/contacts/"+known.ID, body)
 }
 
 // contactOf makes the contact of a row. NULL clears, but does not take away what
@@ -335,21 +293,21 @@ func (w *writing) remove(ctx context.Context, c destination.Change) (destination
 	path := "/contacts/" + found.ID
 	var r rest.Response
 	if w.tag != "" && w.removes == removeClear {
-		r, err = w.call(ctx, http.MethodDelete, path+"/tags/"+w.tag, nil)
+		r, err = w.client.Do(ctx, http.MethodDelete, path+"/tags/"+w.tag, nil)
 		if err != nil || r.Status/100 != 2 && r.Status != http.StatusNotFound {
 			return w.done(r, err)
 		}
 	}
 	switch w.removes {
 	case removeTag:
-		r, err = w.call(ctx, http.MethodDelete, path+"/tags/"+w.tag, nil)
+		r, err = w.client.Do(ctx, http.MethodDelete, path+"/tags/"+w.tag, nil)
 	case removeClear:
 		empty, _ := w.contactOf(destination.Change{Key: c.Key, Values: make([]any, len(w.batch.Columns))})
-		r, err = w.call(ctx, http.MethodPut, path, empty)
+		r, err = w.client.Do(ctx, http.MethodPut, path, empty)
 	case removeArchive:
-		r, err = w.call(ctx, http.MethodPost, path+"/archive", nil)
+		r, err = w.client.Do(ctx, http.MethodPost, path+"/archive", nil)
 	default:
-		r, err = w.call(ctx, http.MethodDelete, path, nil)
+		r, err = w.client.Do(ctx, http.MethodDelete, path, nil)
 	}
 	if err == nil && r.Status == http.StatusNotFound {
 		return destination.Result{Outcome: destination.Delivered}, nil // since then it was taken out elsewhere

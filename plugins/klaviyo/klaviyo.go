@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ const (
 	timeout     = 60 * time.Second
 
 	// The bounds of a job, as Klaviyo documents them, and a margin below.
+	imports         = "imports" // the limit on requests that start one
 	maxProfiles     = 10_000
 	maxJobBytes     = 4_500_000
 	maxProfileBytes = 100_000
@@ -73,8 +75,17 @@ func (*klaviyo) Describe() destination.Description {
 		UpdateOnly:  true,
 		Idempotent:  true, // a profile is set to values, and a list is a set
 		MaxRows:     maxProfiles,
+		Paced:       true,
+		// Klaviyo counts each kind of request apart. All but imports are counted together
+		// here, as the slowest kind of those that are made.
+		Limits: []destination.Limit{
+			{Name: imports, Requests: 10, Per: time.Second},
+			{Name: imports, Requests: 150, Per: time.Minute, Rows: 150 * maxProfiles},
+			{Requests: 10, Per: time.Second},
+			{Requests: 150, Per: time.Minute},
+		},
 		Config: []destination.Field{
-			{Name: "api_key", Required: true, Secret: true, Help: "a private key with full access to profiles, and to lists where there is one"},
+			{Name: "api_key", Required: true, Secret: true, Account: true, Help: "a private key with full access to profiles, and to lists where there is one"},
 			{Name: "list_id", Help: "a list that everybody is put into"},
 			{Name: "removes", Help: `what removal does: "list" takes out of the list, the default with one; "clear" does so too and empties the mapped fields but e-mail address and phone number, the default without a list and with the mode update`},
 			{Name: "wait", Help: "how long a batch waits for its imports to end before their rows count as accepted, 45s unless given, at most 50s"},
@@ -152,8 +163,17 @@ func parseConfig(values map[string]string) (*klaviyo, error) {
 		"Content-Type":  {"application/vnd.api+json"},
 		"Accept":        {"application/vnd.api+json"},
 		"User-Agent":    {"Sluis-Klaviyo/1"},
-	}, timeout)
+	}, timeout).Reading(usage)
 	return k, nil
+}
+
+// usage reads how many requests are left, and for how many seconds.
+func usage(r rest.Response) (destination.Usage, bool) {
+	seconds, err := strconv.Atoi(r.Header.Get("RateLimit-Reset"))
+	if err != nil || seconds > 3600 {
+		return destination.Usage{}, false
+	}
+	return r.Remaining("RateLimit-Remaining", time.Duration(seconds)*time.Second)
 }
 
 // Open implements [destination.Destination]. It makes no request.

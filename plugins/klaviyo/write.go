@@ -271,7 +271,7 @@ func jobBody(entries []entry, list string) map[string]any {
 // refused is left out, and the others are sent without it.
 func (w *writing) importJob(ctx context.Context, entries []entry, list string) error {
 	for range maxRetries {
-		r, err := w.client.Do(ctx, http.MethodPost, "/api/profile-bulk-import-jobs", jobBody(entries, list))
+		r, err := w.client.Under(imports).Do(ctx, http.MethodPost, "/api/profile-bulk-import-jobs", jobBody(entries, list))
 		if err != nil {
 			return err
 		}

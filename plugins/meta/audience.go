@@ -40,6 +40,7 @@ func (*audience) Describe() destination.Description {
 		Granularity: destination.PerSample,
 		Idempotent:  true, // an audience is a set
 		MaxRows:     maxUsers,
+		Paced:       true, // what Meta takes depends on the account; its answers say when it is too much
 		Config: append([]destination.Field{
 			{Name: "audience_id", Required: true, Help: "the id of a Custom Audience made of a customer list"},
 			{Name: "limited_data_use", Help: `"always" marks everybody for Limited Data Use (CCPA), "never" nobody, which is the default; a field LDU says it by row`},

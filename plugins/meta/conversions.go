@@ -41,6 +41,7 @@ func (*conversions) Describe() destination.Description {
 		Granularity: destination.PerRow,
 		Idempotent:  true, // for 48 hours, in which Meta drops an event_id that it has seen
 		MaxRows:     maxEvents,
+		Paced:       true, // what Meta takes depends on the account; its answers say when it is too much
 		Config: append([]destination.Field{
 			{Name: "dataset_id", Required: true, Help: "the id of the dataset, or pixel"},
 			{Name: "test_event_code", Help: "sends the events to Test Events in the Events Manager, where they do not count"},

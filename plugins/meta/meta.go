@@ -53,7 +53,7 @@ type account struct {
 
 func accountFields() []destination.Field {
 	return []destination.Field{
-		{Name: "access_token", Required: true, Secret: true, Help: "the token of a system user"},
+		{Name: "access_token", Required: true, Secret: true, Account: true, Help: "the token of a system user"},
 		{Name: "app_secret", Secret: true, Help: "the app's secret, if it demands a proof with each call"},
 		{Name: "api_version", Help: "the version of the Graph API, " + defaultVersion + " unless given"},
 		{Name: "host", Help: "where the API is, " + defaultHost + " unless given"},
@@ -91,7 +91,7 @@ func newAccount(values map[string]string) (account, error) {
 	a.client = rest.New(host, http.Header{
 		"Authorization": {"Bearer " + values["access_token"]},
 		"User-Agent":    {"Sluis-Meta/1"},
-	}, timeout)
+	}, timeout).Reading(usage)
 	return a, nil
 }
 
@@ -165,6 +165,12 @@ func judge(r rest.Response) (result destination.Result, badRequest bool, err err
 		return destination.Result{Outcome: destination.Retry, Code: name, Message: "Meta could not do it for the moment", RetryAfter: r.RetryAfter()}, false, nil
 	}
 	return fatal("see the code in its documentation of errors")
+}
+
+// usage tells how long Meta wants to be left alone, if it does.
+func usage(r rest.Response) (destination.Usage, bool) {
+	wait := regain(r)
+	return destination.Usage{Reset: wait}, wait > 0
 }
 
 // regain reads how long Meta wants to be left alone, in minutes, from its

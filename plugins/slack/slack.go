@@ -27,7 +27,6 @@ import (
 const (
 	defaultSummary = "*{sync}*: {changed} new or changed, {removed} gone"
 	timeout        = 30 * time.Second
-	pace           = time.Second // as Slack asks of a webhook
 	maxRows        = 50
 	maxText        = 40_000 // Slack cuts what is longer
 )
@@ -37,12 +36,10 @@ type slack struct {
 	client        *rest.Client
 	path          string
 	summary, text string
-	pace          time.Duration
-	notBefore     time.Time
 }
 
 // New returns the destination.
-func New() destination.Destination { return &slack{pace: pace} }
+func New() destination.Destination { return &slack{} }
 
 // Describe implements [destination.Destination].
 func (*slack) Describe() destination.Description {
@@ -52,8 +49,10 @@ func (*slack) Describe() destination.Description {
 		Ops:         []destination.Op{destination.Upsert, destination.Remove},
 		Granularity: destination.PerBatch,
 		MaxRows:     maxRows,
+		Paced:       true,
+		Limits:      []destination.Limit{{Requests: 1, Per: time.Second, Rows: maxRows}},
 		Config: []destination.Field{
-			{Name: "url", Required: true, Secret: true, Help: "the incoming webhook, https://hooks.slack.com/services/…"},
+			{Name: "url", Required: true, Secret: true, Account: true, Help: "the incoming webhook, https://hooks.slack.com/services/…"},
 			{Name: "summary", Help: "the message's first line, with {sync}, {changed} and {removed}; " + defaultSummary + " unless given"},
 			{Name: "text", Help: "a line for each row that is new or changed, with the mapping's fields, such as {company} looked at prices; none unless given"},
 		},
@@ -98,7 +97,6 @@ func (s *slack) Open(_ context.Context, values map[string]string) error {
 	if err != nil {
 		return err
 	}
-	parsed.pace = s.pace
 	*s = *parsed
 	return nil
 }
@@ -198,17 +196,12 @@ func escape(text string) string {
 	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
-// send posts a message, not sooner than Slack wants it after the one before.
-// What is refused was not posted, so it may come again once the reason is gone.
+// send posts a message. What is refused was not posted, so it may come again once the reason is gone.
 func (s *slack) send(ctx context.Context, text string) destination.Result {
-	if wait := time.Until(s.notBefore); wait > 0 && !rest.Sleep(ctx, wait) {
-		return destination.Result{Outcome: destination.Retry, Code: "not_sent", Message: "the time was over before Slack's pace let the message through"}
-	}
 	r, err := s.client.Do(ctx, http.MethodPost, s.path, map[string]any{"text": text, "unfurl_links": false, "unfurl_media": false})
-	s.notBefore = time.Now().Add(s.pace)
 	if lost, ok := errors.AsType[*rest.LostError](err); ok {
 		result := lost.Result()
-		if result.Code != "dns" && result.Code != "tls" { // with those nothing was sent
+		if !lost.Unsent {
 			result.Outcome = destination.Unknown
 		}
 		return result

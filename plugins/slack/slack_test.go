@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/destination/destinationtest"
+	"github.com/sluis-cdp/sluis/plugins/limits"
 	"github.com/sluis-cdp/sluis/plugins/slack/slacktest"
 )
 
@@ -164,25 +165,25 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// One message after the other, as fast as Slack takes them.
+// One message after the other, as fast as Slack takes them. One whose turn does not come
+// in time was certainly not posted.
 func TestPace(t *testing.T) {
 	s := newServer(t)
 	s.Pace = 50 * time.Millisecond
 	d := open(t, s)
-	d.pace = 60 * time.Millisecond
+	var accounts limits.Accounts
+	ctx := destination.WithPacer(t.Context(), accounts.Of(d.Describe(), nil, &destination.Limit{Requests: 1, Per: 100 * time.Millisecond}))
 	for i := range 4 {
-		if results, err := d.Write(t.Context(), batch(fmt.Sprint("b", i))); err != nil || results[0].Outcome != destination.Delivered {
+		if results, err := d.Write(ctx, batch(fmt.Sprint("b", i))); err != nil || results[0].Outcome != destination.Delivered {
 			t.Errorf("%+v, %v", results, err)
 		}
 	}
 	if n := s.RateLimited(); n > 0 {
 		t.Errorf("%d messages came too early", n)
 	}
-	d.pace = time.Minute
-	_, _ = d.Write(t.Context(), batch("c"))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
 	defer cancel()
-	if results, err := d.Write(ctx, batch("d")); err != nil || results[0].Outcome != destination.Retry {
+	if results, err := d.Write(ctx, batch("d")); err != nil || results[0].Outcome != destination.Retry || results[0].Code != "rate_limit" {
 		t.Errorf("%+v, %v", results, err)
 	}
 }

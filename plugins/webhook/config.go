@@ -11,7 +11,7 @@ import (
 
 func fields() []destination.Field {
 	return []destination.Field{
-		{Name: "url", Required: true, Help: "where to send, such as https://example.org/hooks/sluis"},
+		{Name: "url", Required: true, Account: true, Help: "where to send, such as https://example.org/hooks/sluis"},
 		{Name: "secret", Required: true, Secret: true, Help: "the signing secret, whsec_ and base64 of 24 to 64 bytes; several, with spaces between, while rotating"},
 		{Name: "timeout", Help: "how long to wait for an answer, such as 15s, which is the default; at most 2m"},
 		{Name: "allow_private", Help: `"true" also allows addresses inside the network, and http`},

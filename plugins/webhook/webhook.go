@@ -42,6 +42,7 @@ import (
 	"time"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
+	"github.com/sluis-cdp/sluis/plugins/destination/rest"
 )
 
 const (
@@ -74,6 +75,7 @@ func (*webhook) Describe() destination.Description {
 		UpdateOnly:  true, // which the receiver is told
 		Idempotent:  true, // the receiver drops a webhook-id that it has seen
 		MaxRows:     maxRows,
+		Paced:       true, // what the receiver takes it says itself, by Retry-After
 		Config:      fields(),
 		EgressHosts: []string{"${url}"},
 	}
@@ -219,6 +221,9 @@ func marshal(v any) ([]byte, error) {
 
 // send makes the request and gives one result per row sent.
 func (w *webhook) send(ctx context.Context, batch destination.Batch, body []byte, sent []int) ([]destination.Result, error) {
+	if err := destination.Await(ctx, ""); err != nil {
+		return destination.All(len(sent), rest.Unsent(err).Result()), nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, w.config.timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.config.url, bytes.NewReader(body))
@@ -240,7 +245,11 @@ func (w *webhook) send(ctx context.Context, batch destination.Batch, body []byte
 	defer response.Body.Close()
 	if response.StatusCode/100 != 2 {
 		_, _ = io.CopyN(io.Discard, response.Body, maxReply) // so that the connection can be used again
-		return destination.All(len(sent), statusResult(response, at)), nil
+		result := statusResult(response, at)
+		if result.RetryAfter > 0 {
+			destination.Observe(ctx, "", destination.Usage{Reset: result.RetryAfter})
+		}
+		return destination.All(len(sent), result), nil
 	}
 	return w.readReply(response, batch, sent), nil
 }

@@ -191,6 +191,41 @@ func (s Suite) throttled(t T) {
 	writeIt(t, d, b)
 }
 
+// noTurn lets no request go out.
+type noTurn struct{}
+
+func (noTurn) Await(context.Context, string) error {
+	return &destination.LimitError{RetryAfter: time.Minute}
+}
+
+func (noTurn) Observe(string, destination.Usage) {}
+
+// turns lets no request go out: all rows are to be sent again then, and say when. With
+// their turns they are taken.
+func (s Suite) turns(t T) {
+	d := s.opened(t)
+	if !d.Describe().Paced {
+		t.Skip("it does not say that its requests wait for their turns")
+	}
+	b := s.Batch("turns", destination.Upsert)
+	results, err := d.Write(destination.WithPacer(t.Context(), noTurn{}), b)
+	if err == nil {
+		err = b.CheckResults(results)
+	}
+	if err != nil {
+		t.Fatalf("the limit on requests is reached, which is no error: %v", err)
+	}
+	for i, r := range results {
+		if r.Outcome != destination.Retry || r.RetryAfter != time.Minute {
+			t.Errorf("change %d: %+v, want it to be sent again after the minute that destination.Await said", i, r)
+		}
+		if s.Present != nil && s.Present(t, b.Changes[i].Key) {
+			t.Errorf("change %d was written by a request that had no turn", i)
+		}
+	}
+	writeIt(t, d, b)
+}
+
 // updateOnly opens the destination to update, where it can: what is not there is
 // skipped and not made, what is there is changed.
 func (s Suite) updateOnly(t T) {

@@ -87,6 +87,7 @@ func (s Suite) Checks() []Check {
 		{"receipts", s.receipts},
 		{"canary", s.canary},
 		{"update only", s.updateOnly},
+		{"turns", s.turns},
 	}
 	if s.Present != nil {
 		checks = append(checks, Check{"state", s.state}, Check{"order", s.order}, Check{"many rows", s.many})

@@ -29,11 +29,14 @@ const (
 	maxRetryWait = 24 * time.Hour
 )
 
-// Client makes requests to one service. Its methods may be called concurrently.
+// Client makes requests to one service, each when its turn has come; see
+// [destination.Await]. Its methods may be called concurrently.
 type Client struct {
 	base    string
 	header  http.Header
 	timeout time.Duration
+	limit   string
+	usage   func(Response) (destination.Usage, bool)
 	client  *http.Client
 }
 
@@ -96,13 +99,32 @@ func (c *Client) With(name, value string) *Client {
 	return &clone
 }
 
+// Under returns a client that shares c's connections, and whose requests are under the
+// [destination.Limit] of that name.
+func (c *Client) Under(limit string) *Client {
+	clone := *c
+	clone.limit = limit
+	return &clone
+}
+
+// Reading returns a client that shares c's connections, and reads from each answer how
+// far its limit is used up, if the answer says so. That a service that is busy says when
+// to come back is read in any case.
+func (c *Client) Reading(usage func(Response) (destination.Usage, bool)) *Client {
+	clone := *c
+	clone.usage = usage
+	return &clone
+}
+
 // Close ends the idle connections.
 func (c *Client) Close() { c.client.CloseIdleConnections() }
 
 // LostError says that a request has no answer, or none that could be read. The
-// service may have done what it was asked for.
+// service may have done what it was asked for, unless the request was not even sent.
 type LostError struct {
 	Code, Message string // as in a destination.Result
+	RetryAfter    time.Duration
+	Unsent        bool // it is certain that nothing went out
 	cause         error
 }
 
@@ -112,6 +134,37 @@ func (e *LostError) Unwrap() error { return e.cause }
 // Do makes a request with body as JSON, or without one if it is nil. An answer
 // of any status is no error; a [*LostError] is.
 func (c *Client) Do(ctx context.Context, method, path string, body any) (Response, error) {
+	if err := destination.Await(ctx, c.limit); err != nil {
+		return Response{}, Unsent(err)
+	}
+	answer, err := c.do(ctx, method, path, body)
+	if err == nil {
+		c.observe(ctx, answer)
+	}
+	return answer, err
+}
+
+// Unsent is what an error of [destination.Await] means for the rows of a request.
+func Unsent(err error) *LostError {
+	e := &LostError{Code: "not_sent", Message: "the time was over before the request's turn", Unsent: true, cause: err}
+	if limit, ok := errors.AsType[*destination.LimitError](err); ok {
+		e.Code, e.Message, e.RetryAfter = "rate_limit", "the service's limit on requests is reached", limit.RetryAfter
+	}
+	return e
+}
+
+// observe tells who gives requests their turns what an answer says of the limit.
+func (c *Client) observe(ctx context.Context, answer Response) {
+	if wait := answer.RetryAfter(); wait > 0 && answer.Transient() {
+		destination.Observe(ctx, c.limit, destination.Usage{Reset: wait})
+	} else if c.usage != nil {
+		if usage, ok := c.usage(answer); ok {
+			destination.Observe(ctx, c.limit, usage)
+		}
+	}
+}
+
+func (c *Client) do(ctx context.Context, method, path string, body any) (Response, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	var sent io.Reader
@@ -158,9 +211,9 @@ func encode(v any) ([]byte, error) {
 func lost(err error) *LostError {
 	e := &LostError{Code: "network", Message: "the connection to the service failed", cause: err}
 	if _, ok := errors.AsType[*net.DNSError](err); ok {
-		e.Code, e.Message = "dns", "the service's name does not resolve"
+		e.Code, e.Message, e.Unsent = "dns", "the service's name does not resolve", true
 	} else if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		e.Code, e.Message = "tls", "the service's certificate is not trusted"
+		e.Code, e.Message, e.Unsent = "tls", "the service's certificate is not trusted", true
 	} else if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		e.Code, e.Message = "timeout", "the service did not answer in time"
 	}
@@ -170,7 +223,7 @@ func lost(err error) *LostError {
 // Result is what a lost answer means for the rows of an idempotent destination:
 // they are sent again under their ids.
 func (e *LostError) Result() destination.Result {
-	return destination.Result{Outcome: destination.Retry, Code: e.Code, Message: e.Message}
+	return destination.Result{Outcome: destination.Retry, Code: e.Code, Message: e.Message, RetryAfter: e.RetryAfter}
 }
 
 // Read takes the answer apart as JSON, and reports whether it could. An error's
@@ -212,6 +265,16 @@ func (r Response) RetryAfter() time.Duration {
 		wait = at.Sub(r.At).Round(time.Second)
 	}
 	return min(max(wait, 0), maxRetryWait)
+}
+
+// Remaining reads a number of requests that are left from a header, and how long it holds
+// from what reset says.
+func (r Response) Remaining(header string, reset time.Duration) (destination.Usage, bool) {
+	remaining, err := strconv.Atoi(r.Header.Get(header))
+	if err != nil || remaining < 0 || reset <= 0 {
+		return destination.Usage{}, false
+	}
+	return destination.Usage{Remaining: remaining, Reset: min(reset, maxRetryWait)}, true
 }
 
 // Sleep waits, and reports whether it did so to the end, or ctx ended first.

@@ -39,8 +39,11 @@ type Server struct {
 	faults     []Fault
 	requests   []Request
 	next       int
-	limit      int // of requests; 0 means none
+	limit      int // of requests in a span; 0 means none
+	span       time.Duration
 	left       int
+	ends       time.Time // of the span
+	refused    int
 }
 
 type contact struct {
@@ -106,18 +109,18 @@ func (s *Server) add(values map[string]any) string {
 	return id
 }
 
-// Limit has at most n requests answered until [Server.Refill].
-func (s *Server) Limit(n int) {
+// Limit has at most n requests answered in each span.
+func (s *Server) Limit(n int, span time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.limit, s.left = n, n
+	s.limit, s.span, s.ends = n, span, time.Time{}
 }
 
-// Refill begins another time of the limit.
-func (s *Server) Refill() {
+// RateLimited is how many requests came too early.
+func (s *Server) RateLimited() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.left = s.limit
+	return s.refused
 }
 
 // Fail has the next requests answered with faults, one each.
@@ -236,11 +239,15 @@ func (s *Server) limited(w http.ResponseWriter) (any, *apiError) {
 	if s.limit == 0 {
 		return nil, nil
 	}
+	if now := time.Now(); now.After(s.ends) {
+		s.left, s.ends = s.limit, now.Add(s.span)
+	}
 	s.left--
 	w.Header().Set("X-RateLimit-Limit", strconv.Itoa(s.limit))
 	w.Header().Set("X-RateLimit-Remaining", strconv.Itoa(max(s.left, 0)))
-	w.Header().Set("X-RateLimit-Reset", strconv.FormatInt(time.Now().Add(10*time.Second).Unix(), 10))
+	w.Header().Set("X-RateLimit-Reset", strconv.FormatInt(s.ends.Add(time.Second-1).Unix(), 10))
 	if s.left < 0 {
+		s.refused++
 		return nil, &apiError{429, "rate_limit_exceeded", "Exceeded rate limit."}
 	}
 	return nil, nil

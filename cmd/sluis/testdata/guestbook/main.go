@@ -37,6 +37,7 @@ func (s *service) Describe() destination.Description {
 			{Name: "token", Required: true, Secret: true, Help: "sent as a bearer token"},
 		},
 		EgressHosts: []string{"${url}"}, // the host of the URL in that field
+		Paced:       true,               // requests wait for their turn, as those of rest.Client do; what the service allows goes into Limits
 	}
 }
 

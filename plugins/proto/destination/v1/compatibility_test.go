@@ -146,6 +146,8 @@ func value(f protoreflect.FieldDescriptor, n int) protoreflect.Value {
 		return protoreflect.ValueOfInt64(int64(1_000_000_007 * n))
 	case protoreflect.Uint32Kind:
 		return protoreflect.ValueOfUint32(uint32(1_000 + n))
+	case protoreflect.Uint64Kind:
+		return protoreflect.ValueOfUint64(uint64(1_000_000_009 * n))
 	case protoreflect.DoubleKind:
 		return protoreflect.ValueOfFloat64(float64(n) + 0.1)
 	case protoreflect.BytesKind:

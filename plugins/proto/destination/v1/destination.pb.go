@@ -332,6 +332,10 @@ type DescribeResponse struct {
 	UpdateOnly bool `protobuf:"varint,11,opt,name=update_only,json=updateOnly,proto3" json:"update_only,omitempty"`
 	// Whether WriteRequest and Column may have Strings in place of their lists.
 	JoinedStrings bool `protobuf:"varint,12,opt,name=joined_strings,json=joinedStrings,proto3" json:"joined_strings,omitempty"`
+	// Whether the plugin asks before its requests; see Pace.
+	Paced bool `protobuf:"varint,13,opt,name=paced,proto3" json:"paced,omitempty"`
+	// What the outside system allows an account.
+	Limits        []*Limit `protobuf:"bytes,14,rep,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -450,6 +454,94 @@ func (x *DescribeResponse) GetJoinedStrings() bool {
 	return false
 }
 
+func (x *DescribeResponse) GetPaced() bool {
+	if x != nil {
+		return x.Paced
+	}
+	return false
+}
+
+func (x *DescribeResponse) GetLimits() []*Limit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// Limit is how many requests the outside system takes from an account.
+type Limit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which requests: those that ask under this name, of which there may be
+	// several limits. Those without a name are for all others.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// So many in any span of per_ms. Neither is 0.
+	Requests uint32 `protobuf:"varint,2,opt,name=requests,proto3" json:"requests,omitempty"`
+	PerMs    int64  `protobuf:"varint,3,opt,name=per_ms,json=perMs,proto3" json:"per_ms,omitempty"`
+	// About how many rows so many requests write, for estimates; 0 if they are
+	// not what rows are written with.
+	Rows          uint64 `protobuf:"varint,4,opt,name=rows,proto3" json:"rows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_destination_v1_destination_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_destination_v1_destination_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Limit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Limit) GetRequests() uint32 {
+	if x != nil {
+		return x.Requests
+	}
+	return 0
+}
+
+func (x *Limit) GetPerMs() int64 {
+	if x != nil {
+		return x.PerMs
+	}
+	return 0
+}
+
+func (x *Limit) GetRows() uint64 {
+	if x != nil {
+		return x.Rows
+	}
+	return 0
+}
+
 // TargetField is a field of the outside system that a column may be mapped to.
 type TargetField struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -474,7 +566,7 @@ type TargetField struct {
 
 func (x *TargetField) Reset() {
 	*x = TargetField{}
-	mi := &file_destination_v1_destination_proto_msgTypes[2]
+	mi := &file_destination_v1_destination_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -486,7 +578,7 @@ func (x *TargetField) String() string {
 func (*TargetField) ProtoMessage() {}
 
 func (x *TargetField) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[2]
+	mi := &file_destination_v1_destination_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -499,7 +591,7 @@ func (x *TargetField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetField.ProtoReflect.Descriptor instead.
 func (*TargetField) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{2}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *TargetField) GetName() string {
@@ -552,7 +644,7 @@ type DescribeTargetRequest struct {
 
 func (x *DescribeTargetRequest) Reset() {
 	*x = DescribeTargetRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[3]
+	mi := &file_destination_v1_destination_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -564,7 +656,7 @@ func (x *DescribeTargetRequest) String() string {
 func (*DescribeTargetRequest) ProtoMessage() {}
 
 func (x *DescribeTargetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[3]
+	mi := &file_destination_v1_destination_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -577,7 +669,7 @@ func (x *DescribeTargetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTargetRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTargetRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{3}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{4}
 }
 
 type DescribeTargetResponse struct {
@@ -590,7 +682,7 @@ type DescribeTargetResponse struct {
 
 func (x *DescribeTargetResponse) Reset() {
 	*x = DescribeTargetResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[4]
+	mi := &file_destination_v1_destination_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +694,7 @@ func (x *DescribeTargetResponse) String() string {
 func (*DescribeTargetResponse) ProtoMessage() {}
 
 func (x *DescribeTargetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[4]
+	mi := &file_destination_v1_destination_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +707,7 @@ func (x *DescribeTargetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTargetResponse.ProtoReflect.Descriptor instead.
 func (*DescribeTargetResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{4}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DescribeTargetResponse) GetFields() []*TargetField {
@@ -640,14 +732,17 @@ type ConfigField struct {
 	// Never shown or logged.
 	Secret bool `protobuf:"varint,3,opt,name=secret,proto3" json:"secret,omitempty"`
 	// One sentence for the person who fills it in.
-	Help          string `protobuf:"bytes,4,opt,name=help,proto3" json:"help,omitempty"`
+	Help string `protobuf:"bytes,4,opt,name=help,proto3" json:"help,omitempty"`
+	// Its value tells which account of the outside system this is, with those of
+	// the other such fields. Syncs with the same account share its limits.
+	Account       bool `protobuf:"varint,5,opt,name=account,proto3" json:"account,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ConfigField) Reset() {
 	*x = ConfigField{}
-	mi := &file_destination_v1_destination_proto_msgTypes[5]
+	mi := &file_destination_v1_destination_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +754,7 @@ func (x *ConfigField) String() string {
 func (*ConfigField) ProtoMessage() {}
 
 func (x *ConfigField) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[5]
+	mi := &file_destination_v1_destination_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +767,7 @@ func (x *ConfigField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigField.ProtoReflect.Descriptor instead.
 func (*ConfigField) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{5}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfigField) GetName() string {
@@ -703,6 +798,13 @@ func (x *ConfigField) GetHelp() string {
 	return ""
 }
 
+func (x *ConfigField) GetAccount() bool {
+	if x != nil {
+		return x.Account
+	}
+	return false
+}
+
 // ConfigProblem says which field of a configuration is wrong and what would
 // be right. It does not repeat the field's value.
 type ConfigProblem struct {
@@ -715,7 +817,7 @@ type ConfigProblem struct {
 
 func (x *ConfigProblem) Reset() {
 	*x = ConfigProblem{}
-	mi := &file_destination_v1_destination_proto_msgTypes[6]
+	mi := &file_destination_v1_destination_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -727,7 +829,7 @@ func (x *ConfigProblem) String() string {
 func (*ConfigProblem) ProtoMessage() {}
 
 func (x *ConfigProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[6]
+	mi := &file_destination_v1_destination_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -740,7 +842,7 @@ func (x *ConfigProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigProblem.ProtoReflect.Descriptor instead.
 func (*ConfigProblem) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{6}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConfigProblem) GetField() string {
@@ -766,7 +868,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[7]
+	mi := &file_destination_v1_destination_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +880,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[7]
+	mi := &file_destination_v1_destination_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +893,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{7}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ValidateRequest) GetConfig() map[string]string {
@@ -811,7 +913,7 @@ type ValidateResponse struct {
 
 func (x *ValidateResponse) Reset() {
 	*x = ValidateResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[8]
+	mi := &file_destination_v1_destination_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +925,7 @@ func (x *ValidateResponse) String() string {
 func (*ValidateResponse) ProtoMessage() {}
 
 func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[8]
+	mi := &file_destination_v1_destination_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +938,7 @@ func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateResponse.ProtoReflect.Descriptor instead.
 func (*ValidateResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{8}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ValidateResponse) GetProblem() *ConfigProblem {
@@ -859,7 +961,7 @@ type OpenRequest struct {
 
 func (x *OpenRequest) Reset() {
 	*x = OpenRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[9]
+	mi := &file_destination_v1_destination_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +973,7 @@ func (x *OpenRequest) String() string {
 func (*OpenRequest) ProtoMessage() {}
 
 func (x *OpenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[9]
+	mi := &file_destination_v1_destination_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +986,7 @@ func (x *OpenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRequest.ProtoReflect.Descriptor instead.
 func (*OpenRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{9}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OpenRequest) GetConfig() map[string]string {
@@ -911,7 +1013,7 @@ type OpenResponse struct {
 
 func (x *OpenResponse) Reset() {
 	*x = OpenResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[10]
+	mi := &file_destination_v1_destination_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1025,7 @@ func (x *OpenResponse) String() string {
 func (*OpenResponse) ProtoMessage() {}
 
 func (x *OpenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[10]
+	mi := &file_destination_v1_destination_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1038,7 @@ func (x *OpenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenResponse.ProtoReflect.Descriptor instead.
 func (*OpenResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{10}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OpenResponse) GetProblem() *ConfigProblem {
@@ -954,7 +1056,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[11]
+	mi := &file_destination_v1_destination_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1068,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[11]
+	mi := &file_destination_v1_destination_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1081,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{11}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{12}
 }
 
 type CheckResponse struct {
@@ -990,7 +1092,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[12]
+	mi := &file_destination_v1_destination_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1104,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[12]
+	mi := &file_destination_v1_destination_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1117,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{12}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{13}
 }
 
 // Strings are a list of strings as one, which costs a tenth to write and to
@@ -1034,7 +1136,7 @@ type Strings struct {
 
 func (x *Strings) Reset() {
 	*x = Strings{}
-	mi := &file_destination_v1_destination_proto_msgTypes[13]
+	mi := &file_destination_v1_destination_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1148,7 @@ func (x *Strings) String() string {
 func (*Strings) ProtoMessage() {}
 
 func (x *Strings) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[13]
+	mi := &file_destination_v1_destination_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1161,7 @@ func (x *Strings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Strings.ProtoReflect.Descriptor instead.
 func (*Strings) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{13}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Strings) GetJoined() []byte {
@@ -1114,7 +1216,7 @@ type WriteRequest struct {
 
 func (x *WriteRequest) Reset() {
 	*x = WriteRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[14]
+	mi := &file_destination_v1_destination_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1228,7 @@ func (x *WriteRequest) String() string {
 func (*WriteRequest) ProtoMessage() {}
 
 func (x *WriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[14]
+	mi := &file_destination_v1_destination_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1241,7 @@ func (x *WriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteRequest.ProtoReflect.Descriptor instead.
 func (*WriteRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{14}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WriteRequest) GetBatchId() string {
@@ -1269,7 +1371,7 @@ type Column struct {
 
 func (x *Column) Reset() {
 	*x = Column{}
-	mi := &file_destination_v1_destination_proto_msgTypes[15]
+	mi := &file_destination_v1_destination_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1383,7 @@ func (x *Column) String() string {
 func (*Column) ProtoMessage() {}
 
 func (x *Column) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[15]
+	mi := &file_destination_v1_destination_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1396,7 @@ func (x *Column) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Column.ProtoReflect.Descriptor instead.
 func (*Column) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{15}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Column) GetName() string {
@@ -1373,7 +1475,7 @@ type WriteResponse struct {
 
 func (x *WriteResponse) Reset() {
 	*x = WriteResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[16]
+	mi := &file_destination_v1_destination_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1385,7 +1487,7 @@ func (x *WriteResponse) String() string {
 func (*WriteResponse) ProtoMessage() {}
 
 func (x *WriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[16]
+	mi := &file_destination_v1_destination_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1398,7 +1500,7 @@ func (x *WriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteResponse.ProtoReflect.Descriptor instead.
 func (*WriteResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{16}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WriteResponse) GetResults() []*Result {
@@ -1435,7 +1537,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_destination_v1_destination_proto_msgTypes[17]
+	mi := &file_destination_v1_destination_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1549,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[17]
+	mi := &file_destination_v1_destination_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1562,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{17}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Result) GetIndex() uint32 {
@@ -1514,7 +1616,7 @@ type PollReceiptsRequest struct {
 
 func (x *PollReceiptsRequest) Reset() {
 	*x = PollReceiptsRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[18]
+	mi := &file_destination_v1_destination_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1628,7 @@ func (x *PollReceiptsRequest) String() string {
 func (*PollReceiptsRequest) ProtoMessage() {}
 
 func (x *PollReceiptsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[18]
+	mi := &file_destination_v1_destination_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1641,7 @@ func (x *PollReceiptsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollReceiptsRequest.ProtoReflect.Descriptor instead.
 func (*PollReceiptsRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{18}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PollReceiptsRequest) GetReceipts() []string {
@@ -1559,7 +1661,7 @@ type PollReceiptsResponse struct {
 
 func (x *PollReceiptsResponse) Reset() {
 	*x = PollReceiptsResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[19]
+	mi := &file_destination_v1_destination_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1673,7 @@ func (x *PollReceiptsResponse) String() string {
 func (*PollReceiptsResponse) ProtoMessage() {}
 
 func (x *PollReceiptsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[19]
+	mi := &file_destination_v1_destination_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1686,7 @@ func (x *PollReceiptsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PollReceiptsResponse.ProtoReflect.Descriptor instead.
 func (*PollReceiptsResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{19}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PollReceiptsResponse) GetSettlements() []*Settlement {
@@ -1610,7 +1712,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_destination_v1_destination_proto_msgTypes[20]
+	mi := &file_destination_v1_destination_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1724,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[20]
+	mi := &file_destination_v1_destination_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1737,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{20}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Settlement) GetReceipt() string {
@@ -1681,7 +1783,7 @@ type CloseRequest struct {
 
 func (x *CloseRequest) Reset() {
 	*x = CloseRequest{}
-	mi := &file_destination_v1_destination_proto_msgTypes[21]
+	mi := &file_destination_v1_destination_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1693,7 +1795,7 @@ func (x *CloseRequest) String() string {
 func (*CloseRequest) ProtoMessage() {}
 
 func (x *CloseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[21]
+	mi := &file_destination_v1_destination_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1706,7 +1808,7 @@ func (x *CloseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseRequest.ProtoReflect.Descriptor instead.
 func (*CloseRequest) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{21}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{22}
 }
 
 type CloseResponse struct {
@@ -1717,7 +1819,7 @@ type CloseResponse struct {
 
 func (x *CloseResponse) Reset() {
 	*x = CloseResponse{}
-	mi := &file_destination_v1_destination_proto_msgTypes[22]
+	mi := &file_destination_v1_destination_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1831,7 @@ func (x *CloseResponse) String() string {
 func (*CloseResponse) ProtoMessage() {}
 
 func (x *CloseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_destination_v1_destination_proto_msgTypes[22]
+	mi := &file_destination_v1_destination_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1844,189 @@ func (x *CloseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseResponse.ProtoReflect.Descriptor instead.
 func (*CloseResponse) Descriptor() ([]byte, []int) {
-	return file_destination_v1_destination_proto_rawDescGZIP(), []int{22}
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{23}
+}
+
+// PaceResponse is what the plugin asks or tells; the first one is empty.
+type PaceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A number for what is asked, which the answer repeats. 0 asks nothing.
+	Ask uint64 `protobuf:"varint,1,opt,name=ask,proto3" json:"ask,omitempty"`
+	// The limit that the request, or the usage, is under.
+	Limit string `protobuf:"bytes,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// What an answer of the outside system said, if it did.
+	Usage         *Usage `protobuf:"bytes,3,opt,name=usage,proto3" json:"usage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PaceResponse) Reset() {
+	*x = PaceResponse{}
+	mi := &file_destination_v1_destination_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PaceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PaceResponse) ProtoMessage() {}
+
+func (x *PaceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_destination_v1_destination_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PaceResponse.ProtoReflect.Descriptor instead.
+func (*PaceResponse) Descriptor() ([]byte, []int) {
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PaceResponse) GetAsk() uint64 {
+	if x != nil {
+		return x.Ask
+	}
+	return 0
+}
+
+func (x *PaceResponse) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *PaceResponse) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+// Usage is how far a limit is used up: no more than so many further requests
+// are taken before the time is over.
+type Usage struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Remaining     uint32                 `protobuf:"varint,1,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	ResetMs       int64                  `protobuf:"varint,2,opt,name=reset_ms,json=resetMs,proto3" json:"reset_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Usage) Reset() {
+	*x = Usage{}
+	mi := &file_destination_v1_destination_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Usage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Usage) ProtoMessage() {}
+
+func (x *Usage) ProtoReflect() protoreflect.Message {
+	mi := &file_destination_v1_destination_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Usage.ProtoReflect.Descriptor instead.
+func (*Usage) Descriptor() ([]byte, []int) {
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Usage) GetRemaining() uint32 {
+	if x != nil {
+		return x.Remaining
+	}
+	return 0
+}
+
+func (x *Usage) GetResetMs() int64 {
+	if x != nil {
+		return x.ResetMs
+	}
+	return 0
+}
+
+// PaceRequest answers an ask, when it is the request's turn.
+type PaceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ask   uint64                 `protobuf:"varint,1,opt,name=ask,proto3" json:"ask,omitempty"`
+	// The request is not to go out: its turn would come too late for the call
+	// that it is part of.
+	Refused bool `protobuf:"varint,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	// When it is refused: after how long there may be a turn.
+	RetryAfterMs  int64 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PaceRequest) Reset() {
+	*x = PaceRequest{}
+	mi := &file_destination_v1_destination_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PaceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PaceRequest) ProtoMessage() {}
+
+func (x *PaceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_destination_v1_destination_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PaceRequest.ProtoReflect.Descriptor instead.
+func (*PaceRequest) Descriptor() ([]byte, []int) {
+	return file_destination_v1_destination_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PaceRequest) GetAsk() uint64 {
+	if x != nil {
+		return x.Ask
+	}
+	return 0
+}
+
+func (x *PaceRequest) GetRefused() bool {
+	if x != nil {
+		return x.Refused
+	}
+	return false
+}
+
+func (x *PaceRequest) GetRetryAfterMs() int64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
 }
 
 var File_destination_v1_destination_proto protoreflect.FileDescriptor
@@ -1750,7 +2034,7 @@ var File_destination_v1_destination_proto protoreflect.FileDescriptor
 const file_destination_v1_destination_proto_rawDesc = "" +
 	"\n" +
 	" destination/v1/destination.proto\x12\x14sluis.destination.v1\"\x11\n" +
-	"\x0fDescribeRequest\"\x91\x04\n" +
+	"\x0fDescribeRequest\"\xdc\x04\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12?\n" +
@@ -1769,7 +2053,14 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	" \x01(\bR\x06closed\x12\x1f\n" +
 	"\vupdate_only\x18\v \x01(\bR\n" +
 	"updateOnly\x12%\n" +
-	"\x0ejoined_strings\x18\f \x01(\bR\rjoinedStrings\"\xbd\x01\n" +
+	"\x0ejoined_strings\x18\f \x01(\bR\rjoinedStrings\x12\x14\n" +
+	"\x05paced\x18\r \x01(\bR\x05paced\x123\n" +
+	"\x06limits\x18\x0e \x03(\v2\x1b.sluis.destination.v1.LimitR\x06limits\"b\n" +
+	"\x05Limit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\brequests\x18\x02 \x01(\rR\brequests\x12\x15\n" +
+	"\x06per_ms\x18\x03 \x01(\x03R\x05perMs\x12\x12\n" +
+	"\x04rows\x18\x04 \x01(\x04R\x04rows\"\xbd\x01\n" +
 	"\vTargetField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\x05types\x18\x02 \x03(\x0e2 .sluis.destination.v1.ColumnTypeR\x05types\x12\x1a\n" +
@@ -1782,12 +2073,13 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\x15DescribeTargetRequest\"k\n" +
 	"\x16DescribeTargetResponse\x129\n" +
 	"\x06fields\x18\x01 \x03(\v2!.sluis.destination.v1.TargetFieldR\x06fields\x12\x16\n" +
-	"\x06closed\x18\x02 \x01(\bR\x06closed\"i\n" +
+	"\x06closed\x18\x02 \x01(\bR\x06closed\"\x83\x01\n" +
 	"\vConfigField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\brequired\x18\x02 \x01(\bR\brequired\x12\x16\n" +
 	"\x06secret\x18\x03 \x01(\bR\x06secret\x12\x12\n" +
-	"\x04help\x18\x04 \x01(\tR\x04help\"?\n" +
+	"\x04help\x18\x04 \x01(\tR\x04help\x12\x18\n" +
+	"\aaccount\x18\x05 \x01(\bR\aaccount\"?\n" +
 	"\rConfigProblem\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem\"\x97\x01\n" +
@@ -1870,7 +2162,18 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\vfailed_rows\x18\x05 \x01(\x03R\n" +
 	"failedRows\"\x0e\n" +
 	"\fCloseRequest\"\x0f\n" +
-	"\rCloseResponse*R\n" +
+	"\rCloseResponse\"i\n" +
+	"\fPaceResponse\x12\x10\n" +
+	"\x03ask\x18\x01 \x01(\x04R\x03ask\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\tR\x05limit\x121\n" +
+	"\x05usage\x18\x03 \x01(\v2\x1b.sluis.destination.v1.UsageR\x05usage\"@\n" +
+	"\x05Usage\x12\x1c\n" +
+	"\tremaining\x18\x01 \x01(\rR\tremaining\x12\x19\n" +
+	"\breset_ms\x18\x02 \x01(\x03R\aresetMs\"_\n" +
+	"\vPaceRequest\x12\x10\n" +
+	"\x03ask\x18\x01 \x01(\x04R\x03ask\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\bR\arefused\x12$\n" +
+	"\x0eretry_after_ms\x18\x03 \x01(\x03R\fretryAfterMs*R\n" +
 	"\tOperation\x12\x19\n" +
 	"\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10OPERATION_UPSERT\x10\x01\x12\x14\n" +
@@ -1895,7 +2198,7 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\x10OUTCOME_REJECTED\x10\x03\x12\x11\n" +
 	"\rOUTCOME_RETRY\x10\x04\x12\x13\n" +
 	"\x0fOUTCOME_SKIPPED\x10\x05\x12\x13\n" +
-	"\x0fOUTCOME_UNKNOWN\x10\x062\xe3\x05\n" +
+	"\x0fOUTCOME_UNKNOWN\x10\x062\xb6\x06\n" +
 	"\x12DestinationService\x12Y\n" +
 	"\bDescribe\x12%.sluis.destination.v1.DescribeRequest\x1a&.sluis.destination.v1.DescribeResponse\x12Y\n" +
 	"\bValidate\x12%.sluis.destination.v1.ValidateRequest\x1a&.sluis.destination.v1.ValidateResponse\x12M\n" +
@@ -1904,7 +2207,8 @@ const file_destination_v1_destination_proto_rawDesc = "" +
 	"\x0eDescribeTarget\x12+.sluis.destination.v1.DescribeTargetRequest\x1a,.sluis.destination.v1.DescribeTargetResponse\x12P\n" +
 	"\x05Write\x12\".sluis.destination.v1.WriteRequest\x1a#.sluis.destination.v1.WriteResponse\x12e\n" +
 	"\fPollReceipts\x12).sluis.destination.v1.PollReceiptsRequest\x1a*.sluis.destination.v1.PollReceiptsResponse\x12P\n" +
-	"\x05Close\x12\".sluis.destination.v1.CloseRequest\x1a#.sluis.destination.v1.CloseResponseBGZEgithub.com/sluis-cdp/sluis/plugins/proto/destination/v1;destinationv1b\x06proto3"
+	"\x05Close\x12\".sluis.destination.v1.CloseRequest\x1a#.sluis.destination.v1.CloseResponse\x12Q\n" +
+	"\x04Pace\x12!.sluis.destination.v1.PaceRequest\x1a\".sluis.destination.v1.PaceResponse(\x010\x01BGZEgithub.com/sluis-cdp/sluis/plugins/proto/destination/v1;destinationv1b\x06proto3"
 
 var (
 	file_destination_v1_destination_proto_rawDescOnce sync.Once
@@ -1919,7 +2223,7 @@ func file_destination_v1_destination_proto_rawDescGZIP() []byte {
 }
 
 var file_destination_v1_destination_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_destination_v1_destination_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_destination_v1_destination_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_destination_v1_destination_proto_goTypes = []any{
 	(Operation)(0),                 // 0: sluis.destination.v1.Operation
 	(RowGranularity)(0),            // 1: sluis.destination.v1.RowGranularity
@@ -1927,77 +2231,85 @@ var file_destination_v1_destination_proto_goTypes = []any{
 	(Outcome)(0),                   // 3: sluis.destination.v1.Outcome
 	(*DescribeRequest)(nil),        // 4: sluis.destination.v1.DescribeRequest
 	(*DescribeResponse)(nil),       // 5: sluis.destination.v1.DescribeResponse
-	(*TargetField)(nil),            // 6: sluis.destination.v1.TargetField
-	(*DescribeTargetRequest)(nil),  // 7: sluis.destination.v1.DescribeTargetRequest
-	(*DescribeTargetResponse)(nil), // 8: sluis.destination.v1.DescribeTargetResponse
-	(*ConfigField)(nil),            // 9: sluis.destination.v1.ConfigField
-	(*ConfigProblem)(nil),          // 10: sluis.destination.v1.ConfigProblem
-	(*ValidateRequest)(nil),        // 11: sluis.destination.v1.ValidateRequest
-	(*ValidateResponse)(nil),       // 12: sluis.destination.v1.ValidateResponse
-	(*OpenRequest)(nil),            // 13: sluis.destination.v1.OpenRequest
-	(*OpenResponse)(nil),           // 14: sluis.destination.v1.OpenResponse
-	(*CheckRequest)(nil),           // 15: sluis.destination.v1.CheckRequest
-	(*CheckResponse)(nil),          // 16: sluis.destination.v1.CheckResponse
-	(*Strings)(nil),                // 17: sluis.destination.v1.Strings
-	(*WriteRequest)(nil),           // 18: sluis.destination.v1.WriteRequest
-	(*Column)(nil),                 // 19: sluis.destination.v1.Column
-	(*WriteResponse)(nil),          // 20: sluis.destination.v1.WriteResponse
-	(*Result)(nil),                 // 21: sluis.destination.v1.Result
-	(*PollReceiptsRequest)(nil),    // 22: sluis.destination.v1.PollReceiptsRequest
-	(*PollReceiptsResponse)(nil),   // 23: sluis.destination.v1.PollReceiptsResponse
-	(*Settlement)(nil),             // 24: sluis.destination.v1.Settlement
-	(*CloseRequest)(nil),           // 25: sluis.destination.v1.CloseRequest
-	(*CloseResponse)(nil),          // 26: sluis.destination.v1.CloseResponse
-	nil,                            // 27: sluis.destination.v1.ValidateRequest.ConfigEntry
-	nil,                            // 28: sluis.destination.v1.OpenRequest.ConfigEntry
-	nil,                            // 29: sluis.destination.v1.WriteRequest.PriorityReasonsEntry
+	(*Limit)(nil),                  // 6: sluis.destination.v1.Limit
+	(*TargetField)(nil),            // 7: sluis.destination.v1.TargetField
+	(*DescribeTargetRequest)(nil),  // 8: sluis.destination.v1.DescribeTargetRequest
+	(*DescribeTargetResponse)(nil), // 9: sluis.destination.v1.DescribeTargetResponse
+	(*ConfigField)(nil),            // 10: sluis.destination.v1.ConfigField
+	(*ConfigProblem)(nil),          // 11: sluis.destination.v1.ConfigProblem
+	(*ValidateRequest)(nil),        // 12: sluis.destination.v1.ValidateRequest
+	(*ValidateResponse)(nil),       // 13: sluis.destination.v1.ValidateResponse
+	(*OpenRequest)(nil),            // 14: sluis.destination.v1.OpenRequest
+	(*OpenResponse)(nil),           // 15: sluis.destination.v1.OpenResponse
+	(*CheckRequest)(nil),           // 16: sluis.destination.v1.CheckRequest
+	(*CheckResponse)(nil),          // 17: sluis.destination.v1.CheckResponse
+	(*Strings)(nil),                // 18: sluis.destination.v1.Strings
+	(*WriteRequest)(nil),           // 19: sluis.destination.v1.WriteRequest
+	(*Column)(nil),                 // 20: sluis.destination.v1.Column
+	(*WriteResponse)(nil),          // 21: sluis.destination.v1.WriteResponse
+	(*Result)(nil),                 // 22: sluis.destination.v1.Result
+	(*PollReceiptsRequest)(nil),    // 23: sluis.destination.v1.PollReceiptsRequest
+	(*PollReceiptsResponse)(nil),   // 24: sluis.destination.v1.PollReceiptsResponse
+	(*Settlement)(nil),             // 25: sluis.destination.v1.Settlement
+	(*CloseRequest)(nil),           // 26: sluis.destination.v1.CloseRequest
+	(*CloseResponse)(nil),          // 27: sluis.destination.v1.CloseResponse
+	(*PaceResponse)(nil),           // 28: sluis.destination.v1.PaceResponse
+	(*Usage)(nil),                  // 29: sluis.destination.v1.Usage
+	(*PaceRequest)(nil),            // 30: sluis.destination.v1.PaceRequest
+	nil,                            // 31: sluis.destination.v1.ValidateRequest.ConfigEntry
+	nil,                            // 32: sluis.destination.v1.OpenRequest.ConfigEntry
+	nil,                            // 33: sluis.destination.v1.WriteRequest.PriorityReasonsEntry
 }
 var file_destination_v1_destination_proto_depIdxs = []int32{
 	0,  // 0: sluis.destination.v1.DescribeResponse.operations:type_name -> sluis.destination.v1.Operation
 	1,  // 1: sluis.destination.v1.DescribeResponse.row_granularity:type_name -> sluis.destination.v1.RowGranularity
-	9,  // 2: sluis.destination.v1.DescribeResponse.config_fields:type_name -> sluis.destination.v1.ConfigField
-	6,  // 3: sluis.destination.v1.DescribeResponse.fields:type_name -> sluis.destination.v1.TargetField
-	2,  // 4: sluis.destination.v1.TargetField.types:type_name -> sluis.destination.v1.ColumnType
-	6,  // 5: sluis.destination.v1.DescribeTargetResponse.fields:type_name -> sluis.destination.v1.TargetField
-	27, // 6: sluis.destination.v1.ValidateRequest.config:type_name -> sluis.destination.v1.ValidateRequest.ConfigEntry
-	10, // 7: sluis.destination.v1.ValidateResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
-	28, // 8: sluis.destination.v1.OpenRequest.config:type_name -> sluis.destination.v1.OpenRequest.ConfigEntry
-	10, // 9: sluis.destination.v1.OpenResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
-	0,  // 10: sluis.destination.v1.WriteRequest.operations:type_name -> sluis.destination.v1.Operation
-	29, // 11: sluis.destination.v1.WriteRequest.priority_reasons:type_name -> sluis.destination.v1.WriteRequest.PriorityReasonsEntry
-	19, // 12: sluis.destination.v1.WriteRequest.columns:type_name -> sluis.destination.v1.Column
-	19, // 13: sluis.destination.v1.WriteRequest.former:type_name -> sluis.destination.v1.Column
-	17, // 14: sluis.destination.v1.WriteRequest.joined_keys:type_name -> sluis.destination.v1.Strings
-	17, // 15: sluis.destination.v1.WriteRequest.joined_ids:type_name -> sluis.destination.v1.Strings
-	17, // 16: sluis.destination.v1.WriteRequest.joined_decision_ids:type_name -> sluis.destination.v1.Strings
-	2,  // 17: sluis.destination.v1.Column.type:type_name -> sluis.destination.v1.ColumnType
-	17, // 18: sluis.destination.v1.Column.joined_strings:type_name -> sluis.destination.v1.Strings
-	21, // 19: sluis.destination.v1.WriteResponse.results:type_name -> sluis.destination.v1.Result
-	3,  // 20: sluis.destination.v1.WriteResponse.others:type_name -> sluis.destination.v1.Outcome
-	3,  // 21: sluis.destination.v1.Result.outcome:type_name -> sluis.destination.v1.Outcome
-	24, // 22: sluis.destination.v1.PollReceiptsResponse.settlements:type_name -> sluis.destination.v1.Settlement
-	3,  // 23: sluis.destination.v1.Settlement.outcome:type_name -> sluis.destination.v1.Outcome
-	4,  // 24: sluis.destination.v1.DestinationService.Describe:input_type -> sluis.destination.v1.DescribeRequest
-	11, // 25: sluis.destination.v1.DestinationService.Validate:input_type -> sluis.destination.v1.ValidateRequest
-	13, // 26: sluis.destination.v1.DestinationService.Open:input_type -> sluis.destination.v1.OpenRequest
-	15, // 27: sluis.destination.v1.DestinationService.Check:input_type -> sluis.destination.v1.CheckRequest
-	7,  // 28: sluis.destination.v1.DestinationService.DescribeTarget:input_type -> sluis.destination.v1.DescribeTargetRequest
-	18, // 29: sluis.destination.v1.DestinationService.Write:input_type -> sluis.destination.v1.WriteRequest
-	22, // 30: sluis.destination.v1.DestinationService.PollReceipts:input_type -> sluis.destination.v1.PollReceiptsRequest
-	25, // 31: sluis.destination.v1.DestinationService.Close:input_type -> sluis.destination.v1.CloseRequest
-	5,  // 32: sluis.destination.v1.DestinationService.Describe:output_type -> sluis.destination.v1.DescribeResponse
-	12, // 33: sluis.destination.v1.DestinationService.Validate:output_type -> sluis.destination.v1.ValidateResponse
-	14, // 34: sluis.destination.v1.DestinationService.Open:output_type -> sluis.destination.v1.OpenResponse
-	16, // 35: sluis.destination.v1.DestinationService.Check:output_type -> sluis.destination.v1.CheckResponse
-	8,  // 36: sluis.destination.v1.DestinationService.DescribeTarget:output_type -> sluis.destination.v1.DescribeTargetResponse
-	20, // 37: sluis.destination.v1.DestinationService.Write:output_type -> sluis.destination.v1.WriteResponse
-	23, // 38: sluis.destination.v1.DestinationService.PollReceipts:output_type -> sluis.destination.v1.PollReceiptsResponse
-	26, // 39: sluis.destination.v1.DestinationService.Close:output_type -> sluis.destination.v1.CloseResponse
-	32, // [32:40] is the sub-list for method output_type
-	24, // [24:32] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	10, // 2: sluis.destination.v1.DescribeResponse.config_fields:type_name -> sluis.destination.v1.ConfigField
+	7,  // 3: sluis.destination.v1.DescribeResponse.fields:type_name -> sluis.destination.v1.TargetField
+	6,  // 4: sluis.destination.v1.DescribeResponse.limits:type_name -> sluis.destination.v1.Limit
+	2,  // 5: sluis.destination.v1.TargetField.types:type_name -> sluis.destination.v1.ColumnType
+	7,  // 6: sluis.destination.v1.DescribeTargetResponse.fields:type_name -> sluis.destination.v1.TargetField
+	31, // 7: sluis.destination.v1.ValidateRequest.config:type_name -> sluis.destination.v1.ValidateRequest.ConfigEntry
+	11, // 8: sluis.destination.v1.ValidateResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
+	32, // 9: sluis.destination.v1.OpenRequest.config:type_name -> sluis.destination.v1.OpenRequest.ConfigEntry
+	11, // 10: sluis.destination.v1.OpenResponse.problem:type_name -> sluis.destination.v1.ConfigProblem
+	0,  // 11: sluis.destination.v1.WriteRequest.operations:type_name -> sluis.destination.v1.Operation
+	33, // 12: sluis.destination.v1.WriteRequest.priority_reasons:type_name -> sluis.destination.v1.WriteRequest.PriorityReasonsEntry
+	20, // 13: sluis.destination.v1.WriteRequest.columns:type_name -> sluis.destination.v1.Column
+	20, // 14: sluis.destination.v1.WriteRequest.former:type_name -> sluis.destination.v1.Column
+	18, // 15: sluis.destination.v1.WriteRequest.joined_keys:type_name -> sluis.destination.v1.Strings
+	18, // 16: sluis.destination.v1.WriteRequest.joined_ids:type_name -> sluis.destination.v1.Strings
+	18, // 17: sluis.destination.v1.WriteRequest.joined_decision_ids:type_name -> sluis.destination.v1.Strings
+	2,  // 18: sluis.destination.v1.Column.type:type_name -> sluis.destination.v1.ColumnType
+	18, // 19: sluis.destination.v1.Column.joined_strings:type_name -> sluis.destination.v1.Strings
+	22, // 20: sluis.destination.v1.WriteResponse.results:type_name -> sluis.destination.v1.Result
+	3,  // 21: sluis.destination.v1.WriteResponse.others:type_name -> sluis.destination.v1.Outcome
+	3,  // 22: sluis.destination.v1.Result.outcome:type_name -> sluis.destination.v1.Outcome
+	25, // 23: sluis.destination.v1.PollReceiptsResponse.settlements:type_name -> sluis.destination.v1.Settlement
+	3,  // 24: sluis.destination.v1.Settlement.outcome:type_name -> sluis.destination.v1.Outcome
+	29, // 25: sluis.destination.v1.PaceResponse.usage:type_name -> sluis.destination.v1.Usage
+	4,  // 26: sluis.destination.v1.DestinationService.Describe:input_type -> sluis.destination.v1.DescribeRequest
+	12, // 27: sluis.destination.v1.DestinationService.Validate:input_type -> sluis.destination.v1.ValidateRequest
+	14, // 28: sluis.destination.v1.DestinationService.Open:input_type -> sluis.destination.v1.OpenRequest
+	16, // 29: sluis.destination.v1.DestinationService.Check:input_type -> sluis.destination.v1.CheckRequest
+	8,  // 30: sluis.destination.v1.DestinationService.DescribeTarget:input_type -> sluis.destination.v1.DescribeTargetRequest
+	19, // 31: sluis.destination.v1.DestinationService.Write:input_type -> sluis.destination.v1.WriteRequest
+	23, // 32: sluis.destination.v1.DestinationService.PollReceipts:input_type -> sluis.destination.v1.PollReceiptsRequest
+	26, // 33: sluis.destination.v1.DestinationService.Close:input_type -> sluis.destination.v1.CloseRequest
+	30, // 34: sluis.destination.v1.DestinationService.Pace:input_type -> sluis.destination.v1.PaceRequest
+	5,  // 35: sluis.destination.v1.DestinationService.Describe:output_type -> sluis.destination.v1.DescribeResponse
+	13, // 36: sluis.destination.v1.DestinationService.Validate:output_type -> sluis.destination.v1.ValidateResponse
+	15, // 37: sluis.destination.v1.DestinationService.Open:output_type -> sluis.destination.v1.OpenResponse
+	17, // 38: sluis.destination.v1.DestinationService.Check:output_type -> sluis.destination.v1.CheckResponse
+	9,  // 39: sluis.destination.v1.DestinationService.DescribeTarget:output_type -> sluis.destination.v1.DescribeTargetResponse
+	21, // 40: sluis.destination.v1.DestinationService.Write:output_type -> sluis.destination.v1.WriteResponse
+	24, // 41: sluis.destination.v1.DestinationService.PollReceipts:output_type -> sluis.destination.v1.PollReceiptsResponse
+	27, // 42: sluis.destination.v1.DestinationService.Close:output_type -> sluis.destination.v1.CloseResponse
+	28, // 43: sluis.destination.v1.DestinationService.Pace:output_type -> sluis.destination.v1.PaceResponse
+	35, // [35:44] is the sub-list for method output_type
+	26, // [26:35] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_destination_v1_destination_proto_init() }
@@ -2011,7 +2323,7 @@ func file_destination_v1_destination_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_destination_v1_destination_proto_rawDesc), len(file_destination_v1_destination_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   26,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

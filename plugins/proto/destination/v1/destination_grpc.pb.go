@@ -42,6 +42,7 @@ const (
 	DestinationService_Write_FullMethodName          = "/sluis.destination.v1.DestinationService/Write"
 	DestinationService_PollReceipts_FullMethodName   = "/sluis.destination.v1.DestinationService/PollReceipts"
 	DestinationService_Close_FullMethodName          = "/sluis.destination.v1.DestinationService/Close"
+	DestinationService_Pace_FullMethodName           = "/sluis.destination.v1.DestinationService/Pace"
 )
 
 // DestinationServiceClient is the client API for DestinationService service.
@@ -49,8 +50,8 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // DestinationService is what a plugin offers. The host does not make calls
-// that overlap. A call that has a deadline ends by then; the plugin then
-// abandons its work.
+// that overlap, but for Pace. A call that has a deadline ends by then; the
+// plugin then abandons its work.
 type DestinationServiceClient interface {
 	// Describe says what the destination is and accepts. It does no I/O and
 	// always gives the same answer. It may be called before Open.
@@ -79,6 +80,12 @@ type DestinationServiceClient interface {
 	// Close flushes what is buffered and releases what Open took. On return,
 	// all that Write reported delivered is durable. No call follows.
 	Close(ctx context.Context, in *CloseRequest, opts ...grpc.CallOption) (*CloseResponse, error)
+	// Pace has the plugin ask before each request that it makes to the outside
+	// system during another call, since the host knows what goes out to the same
+	// account from elsewhere. The host calls it at the start, if the description
+	// says paced, and keeps it up beside the other calls. The plugin's first
+	// message is empty: from then on it asks. Without Pace requests go out unasked.
+	Pace(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PaceRequest, PaceResponse], error)
 }
 
 type destinationServiceClient struct {
@@ -169,13 +176,26 @@ func (c *destinationServiceClient) Close(ctx context.Context, in *CloseRequest, 
 	return out, nil
 }
 
+func (c *destinationServiceClient) Pace(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PaceRequest, PaceResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DestinationService_ServiceDesc.Streams[0], DestinationService_Pace_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[PaceRequest, PaceResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DestinationService_PaceClient = grpc.BidiStreamingClient[PaceRequest, PaceResponse]
+
 // DestinationServiceServer is the server API for DestinationService service.
 // All implementations must embed UnimplementedDestinationServiceServer
 // for forward compatibility.
 //
 // DestinationService is what a plugin offers. The host does not make calls
-// that overlap. A call that has a deadline ends by then; the plugin then
-// abandons its work.
+// that overlap, but for Pace. A call that has a deadline ends by then; the
+// plugin then abandons its work.
 type DestinationServiceServer interface {
 	// Describe says what the destination is and accepts. It does no I/O and
 	// always gives the same answer. It may be called before Open.
@@ -204,6 +224,12 @@ type DestinationServiceServer interface {
 	// Close flushes what is buffered and releases what Open took. On return,
 	// all that Write reported delivered is durable. No call follows.
 	Close(context.Context, *CloseRequest) (*CloseResponse, error)
+	// Pace has the plugin ask before each request that it makes to the outside
+	// system during another call, since the host knows what goes out to the same
+	// account from elsewhere. The host calls it at the start, if the description
+	// says paced, and keeps it up beside the other calls. The plugin's first
+	// message is empty: from then on it asks. Without Pace requests go out unasked.
+	Pace(grpc.BidiStreamingServer[PaceRequest, PaceResponse]) error
 	mustEmbedUnimplementedDestinationServiceServer()
 }
 
@@ -237,6 +263,9 @@ func (UnimplementedDestinationServiceServer) PollReceipts(context.Context, *Poll
 }
 func (UnimplementedDestinationServiceServer) Close(context.Context, *CloseRequest) (*CloseResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Close not implemented")
+}
+func (UnimplementedDestinationServiceServer) Pace(grpc.BidiStreamingServer[PaceRequest, PaceResponse]) error {
+	return status.Error(codes.Unimplemented, "method Pace not implemented")
 }
 func (UnimplementedDestinationServiceServer) mustEmbedUnimplementedDestinationServiceServer() {}
 func (UnimplementedDestinationServiceServer) testEmbeddedByValue()                            {}
@@ -403,6 +432,13 @@ func _DestinationService_Close_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DestinationService_Pace_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DestinationServiceServer).Pace(&grpc.GenericServerStream[PaceRequest, PaceResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DestinationService_PaceServer = grpc.BidiStreamingServer[PaceRequest, PaceResponse]
+
 // DestinationService_ServiceDesc is the grpc.ServiceDesc for DestinationService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -443,6 +479,13 @@ var DestinationService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DestinationService_Close_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Pace",
+			Handler:       _DestinationService_Pace_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "destination/v1/destination.proto",
 }
