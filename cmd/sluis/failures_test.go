@@ -36,6 +36,7 @@ import (
 	"github.com/sluis-cdp/sluis/plugins/hubspot/hubspottest"
 	"github.com/sluis-cdp/sluis/plugins/intercom/intercomtest"
 	"github.com/sluis-cdp/sluis/plugins/klaviyo/klaviyotest"
+	"github.com/sluis-cdp/sluis/plugins/limits"
 	"github.com/sluis-cdp/sluis/plugins/meta/metatest"
 	"github.com/sluis-cdp/sluis/plugins/postgres/postgrestest"
 	"github.com/sluis-cdp/sluis/plugins/slack/slacktest"
@@ -234,6 +235,7 @@ func newFailing(t *testing.T, name string) *failing {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var accounts limits.Accounts
 	f.engine, err = syncer.New(syncer.Config{
 		Open: f.open,
 		Connect: func(ctx context.Context, s syncer.Sync) (destination.Destination, error) {
@@ -241,7 +243,7 @@ func newFailing(t *testing.T, name string) *failing {
 			if err != nil {
 				return nil, err
 			}
-			return &watched{&connected{Plugin: plugin, sync: s}, f}, nil
+			return &watched{&connected{Plugin: plugin, sync: s, account: accounts.Of(plugin.Describe(), s.Config, nil)}, f}, nil
 		},
 		Unseal: func(_ context.Context, s syncer.Sealed) (string, error) { return addresses[s.Token], nil },
 		Keep: func(_ context.Context, sync, key, value string) (string, error) {

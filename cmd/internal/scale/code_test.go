@@ -313,14 +313,17 @@ func logicalBytes(t *testing.T, v any) (total int) {
 }
 
 // counter counts what BigQuery would get as jobs: statements and appends, but
-// not Columns, which is a plain request.
+// not Columns, which is a plain request, nor what only DuckDB is told, which has
+// to number the changes of a plan in a statement of its own.
 type counter struct {
 	warehouse.Driver
 	jobs, intents *int
 }
 
 func (c *counter) Exec(ctx context.Context, query string, args ...any) error {
-	*c.jobs++
+	if !strings.Contains(query, "plan_changes.rowid") {
+		*c.jobs++
+	}
 	return c.Driver.Exec(ctx, query, args...)
 }
 
