@@ -300,8 +300,7 @@ func newPostgresSite(t *testing.T) *postgresSite {
 	t.Cleanup(func() { conn.Close(context.Background()) })
 	s := &postgresSite{t: t, server: server, conn: conn}
 	s.exec(`CREATE TABLE vips (key text PRIMARY KEY, tier text, visits bigint);
-		CREATE TABLE sluis_ledger (target text, id text, outcome smallint NOT NULL, code text NOT NULL, batch text NOT NULL,
-			recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target, id));
+		CREATE TABLE sluis_ledger (id uuid PRIMARY KEY, recorded_at timestamptz NOT NULL DEFAULT now(), outcome smallint NOT NULL, code text NOT NULL);
 		CREATE TABLE seen (n bigserial, tx xid8 DEFAULT pg_current_xact_id(), op text, key text);
 		CREATE FUNCTION watch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 			INSERT INTO seen (op, key) VALUES (TG_OP, COALESCE(NEW.key, OLD.key)); RETURN NULL; END $$;

@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"slices"
 
@@ -15,98 +17,114 @@ import (
 // its next run at the latest.
 const ledgerKeeps = "90 days"
 
-// makeLedger makes the table of ids unless it is there. It is asked first, so
+// entry is the id of a change in the ledger: half a SHA-256 of the table's name and the
+// change's id. PostgreSQL takes it for a uuid, which is half of what those take.
+type entry = [16]byte
+
+func entryOf(target, id string) entry {
+	sum := sha256.Sum256([]byte(target + "|" + id))
+	return entry(sum[:16])
+}
+
+// makeLedger makes the table of entries unless it is there. It is asked first, so
 // that a user without the right to make tables can use one that was made for him.
 func makeLedger(ctx context.Context, conn *pgx.Conn, c config) error {
-	var there bool
-	if err := conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", c.ledger.Sanitize()).Scan(&there); err != nil {
+	ledger := c.ledger.Sanitize()
+	var there, former bool
+	err := conn.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass($1) AND attname = 'batch' AND NOT attisdropped)",
+		ledger).Scan(&there, &former)
+	if err != nil {
 		return sqlError("look for the ledger", err)
 	}
-	if there {
+	var statement, problem string
+	switch {
+	case former: // it had the table's name and the id of the change as they are
+		statement = "ALTER TABLE " + ledger + " ALTER COLUMN id TYPE uuid USING encode(substring(sha256(convert_to(target || '|' || id, 'UTF8')) FROM 1 FOR 16), 'hex')::uuid, " +
+			"DROP COLUMN target, DROP COLUMN batch, ADD PRIMARY KEY (id)"
+		problem = "the table is as it was of old, and the user may not change it"
+	case !there:
+		statement = "CREATE TABLE IF NOT EXISTS " + ledger + " (id uuid PRIMARY KEY, recorded_at timestamptz NOT NULL DEFAULT now(), outcome smallint NOT NULL, code text NOT NULL)"
+		problem = "there is no such table, and the user may not make it"
+	default:
 		return nil
 	}
-	statement := "CREATE TABLE IF NOT EXISTS " + c.ledger.Sanitize() + ` (target text COLLATE "C", id text COLLATE "C", outcome smallint NOT NULL, code text NOT NULL, ` +
-		`batch text NOT NULL, recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target, id))`
 	if _, err := conn.Exec(ctx, statement); err != nil {
-		return &destination.ConfigError{Field: "ledger", Problem: "there is no such table, and the user may not make it (" + condition(code(err)) + "): " + statement}
+		return &destination.ConfigError{Field: "ledger", Problem: problem + " (" + condition(code(err)) + "): " + statement}
 	}
 	return nil
 }
 
-// claim enters the ids of the batch into the ledger. Those that were there have
-// their results already; it returns the other changes. A transaction that is
-// busy with one of them is waited for.
+// claim enters the changes of the batch into the ledger. Those that were there have
+// their results already; it returns the others. A transaction that is busy with one of
+// them is waited for.
 func (w *writing) claim(ctx context.Context) ([]int, error) {
-	ids := make([]string, len(w.batch.Changes))
-	for i, c := range w.batch.Changes {
-		ids[i] = c.ID
+	w.entries = make([]entry, len(w.batch.Changes))
+	target := w.config.table.Sanitize()
+	for i := range w.batch.Changes {
+		w.entries[i] = entryOf(target, w.batch.Changes[i].ID)
 	}
 	// In one order whatever the batch's, so that two never wait for each other.
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
-	ours, err := w.enter(ctx, ids)
+	sorted := slices.Clone(w.entries)
+	slices.SortFunc(sorted, func(a, b entry) int { return bytes.Compare(a[:], b[:]) })
+	sorted = slices.Compact(sorted)
+	entered, err := w.enter(ctx, sorted)
 	if err != nil {
 		return nil, sqlError("enter the batch into the ledger", err)
 	}
-	known := map[string]destination.Result{}
+	ours := make(map[entry]bool, len(entered))
+	for _, e := range entered {
+		ours[e] = true
+	}
+	known := map[entry]destination.Result{}
 	if len(ours) < len(w.batch.Changes) {
-		if known, err = w.known(ctx, ids); err != nil {
+		if known, err = w.known(ctx, sorted); err != nil {
 			return nil, err
 		}
 	}
 	var fresh []int
-	for i, c := range w.batch.Changes {
-		if ours[c.ID] {
-			ours[c.ID] = false // a second change under one id is a repetition
+	for i, e := range w.entries {
+		if ours[e] {
+			ours[e] = false // a second change under one id is a repetition
 			fresh = append(fresh, i)
 			continue
 		}
-		w.results[i] = known[c.ID]
+		w.results[i] = known[e]
 	}
 	return fresh, nil
 }
 
-// enter makes entries for those of ids that have none, and returns them. Most often
-// none has, and COPY is the fastest way to enter them. It fails otherwise; this is the
-// first thing that a transaction does, so that it can begin another.
-func (w *writing) enter(ctx context.Context, ids []string) (map[string]bool, error) {
-	target, outcome := w.config.table.Sanitize(), int16(destination.Delivered)
-	_, err := w.tx.CopyFrom(ctx, w.config.ledger, []string{"target", "id", "outcome", "code", "batch"},
-		pgx.CopyFromSlice(len(ids), func(i int) ([]any, error) { return []any{target, ids[i], outcome, "", w.batch.ID}, nil }))
-	if _, refused := errors.AsType[*pgconn.PgError](err); refused {
-		if err := w.tx.Rollback(ctx); err != nil {
-			return nil, err
-		}
-		if w.tx, err = w.conn.Begin(ctx); err != nil {
-			return nil, err
-		}
-		rows, err := w.tx.Query(ctx, "INSERT INTO "+w.config.ledger.Sanitize()+" (target, id, outcome, code, batch) "+
-			"SELECT $1, id, $3::smallint, '', $4 FROM unnest($2::text[]) AS u (id) ON CONFLICT DO NOTHING RETURNING id", target, ids, outcome, w.batch.ID)
-		if err != nil {
-			return nil, err
-		}
-		if ids, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
-			return nil, err
-		}
-	} else if err != nil {
+// enter makes those of entries that are not there, and returns them. Most often none is,
+// and COPY is the fastest way to make them. It fails otherwise; this is the first thing
+// that a transaction does, so that it can begin another.
+func (w *writing) enter(ctx context.Context, entries []entry) ([]entry, error) {
+	outcome := int16(destination.Delivered)
+	_, err := w.tx.CopyFrom(ctx, w.config.ledger, []string{"id", "outcome", "code"},
+		pgx.CopyFromSlice(len(entries), func(i int) ([]any, error) { return []any{entries[i], outcome, ""}, nil }))
+	if _, refused := errors.AsType[*pgconn.PgError](err); !refused {
+		return entries, err
+	}
+	if err := w.tx.Rollback(ctx); err != nil {
 		return nil, err
 	}
-	ours := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		ours[id] = true
+	if w.tx, err = w.conn.Begin(ctx); err != nil {
+		return nil, err
 	}
-	return ours, nil
+	rows, err := w.tx.Query(ctx, "INSERT INTO "+w.config.ledger.Sanitize()+" (id, outcome, code) SELECT id, $2::smallint, '' FROM unnest($1::uuid[]) AS u (id) "+
+		"ON CONFLICT DO NOTHING RETURNING id", entries, outcome)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[entry])
 }
 
 // known are the results of changes that the ledger has.
-func (w *writing) known(ctx context.Context, ids []string) (map[string]destination.Result, error) {
-	rows, err := w.tx.Query(ctx, "SELECT id, outcome, code FROM "+w.config.ledger.Sanitize()+" WHERE target = $1 AND id = ANY ($2::text[])",
-		w.config.table.Sanitize(), ids)
+func (w *writing) known(ctx context.Context, entries []entry) (map[entry]destination.Result, error) {
+	rows, err := w.tx.Query(ctx, "SELECT id, outcome, code FROM "+w.config.ledger.Sanitize()+" WHERE id = ANY ($1::uuid[])", entries)
 	if err != nil {
 		return nil, sqlError("read the ledger", err)
 	}
-	results := map[string]destination.Result{}
-	var id string
+	results := map[entry]destination.Result{}
+	var id entry
 	var outcome int16
 	var r destination.Result
 	_, err = pgx.ForEachRow(rows, []any{&id, &outcome, &r.Code}, func() error {
@@ -126,24 +144,23 @@ func (w *writing) known(ctx context.Context, ids []string) (map[string]destinati
 // settle corrects the entries of changes that were not delivered: a skipped one
 // is remembered as such, a rejected one may come again.
 func (w *writing) settle(ctx context.Context, fresh []int) error {
-	var skipped, rejected []string
+	var skipped, rejected []entry
 	for _, i := range fresh {
 		switch w.results[i].Outcome { //nolint:exhaustive // the others do not come from apply
 		case destination.Skipped:
-			skipped = append(skipped, w.batch.Changes[i].ID)
+			skipped = append(skipped, w.entries[i])
 		case destination.Rejected:
-			rejected = append(rejected, w.batch.Changes[i].ID)
+			rejected = append(rejected, w.entries[i])
 		}
 	}
-	ledger, target := w.config.ledger.Sanitize(), w.config.table.Sanitize()
+	ledger := w.config.ledger.Sanitize()
 	if skipped != nil {
-		if _, err := w.tx.Exec(ctx, "UPDATE "+ledger+" SET outcome = $3, code = 'absent' WHERE target = $1 AND id = ANY ($2::text[])",
-			target, skipped, int16(destination.Skipped)); err != nil {
+		if _, err := w.tx.Exec(ctx, "UPDATE "+ledger+" SET outcome = $2, code = 'absent' WHERE id = ANY ($1::uuid[])", skipped, int16(destination.Skipped)); err != nil {
 			return sqlError("correct the ledger", err)
 		}
 	}
 	if rejected != nil {
-		if _, err := w.tx.Exec(ctx, "DELETE FROM "+ledger+" WHERE target = $1 AND id = ANY ($2::text[])", target, rejected); err != nil {
+		if _, err := w.tx.Exec(ctx, "DELETE FROM "+ledger+" WHERE id = ANY ($1::uuid[])", rejected); err != nil {
 			return sqlError("correct the ledger", err)
 		}
 	}

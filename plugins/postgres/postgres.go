@@ -175,8 +175,7 @@ func (p *postgres) Close(ctx context.Context) error {
 		return nil
 	}
 	defer p.drop()
-	_, err := p.conn.Exec(ctx, "DELETE FROM "+p.config.ledger.Sanitize()+" WHERE target = $1 AND recorded_at < now() - $2::interval",
-		p.config.table.Sanitize(), ledgerKeeps)
+	_, err := p.conn.Exec(ctx, "DELETE FROM "+p.config.ledger.Sanitize()+" WHERE recorded_at < now() - $1::interval", ledgerKeeps)
 	if err != nil {
 		return sqlError("forget old entries of the ledger", err)
 	}

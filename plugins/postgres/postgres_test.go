@@ -760,6 +760,32 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A ledger of before is brought into today's form, and still knows what it knew.
+func TestFormerLedger(t *testing.T) {
+	d := newDatabase(t, "key text PRIMARY KEY, name text")
+	ledger := d.schema + ".sluis_ledger"
+	d.exec("CREATE TABLE " + ledger + ` (target text COLLATE "C", id text COLLATE "C", outcome smallint NOT NULL, code text NOT NULL,
+		batch text NOT NULL, recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target, id))`)
+	b := batchOf("name", "a|1", "b|2", "c|3")
+	target := pgx.Identifier{d.schema, "people"}.Sanitize()
+	d.exec(fmt.Sprintf(`INSERT INTO %s VALUES ('%s', '%s', %d, '', 'b', '2001-02-03'), ('%[2]s', '%[5]s', %[6]d, 'absent', 'b', now()), ('"another"', '%[7]s', %[4]d, '', 'b', now())`,
+		ledger, target, b.Changes[0].ID, destination.Delivered, b.Changes[1].ID, destination.Skipped, b.Changes[2].ID))
+	d.exec("CREATE ROLE poor" + d.schema + " LOGIN; GRANT USAGE ON SCHEMA " + d.schema + " TO poor" + d.schema + "; GRANT SELECT ON ALL TABLES IN SCHEMA " + d.schema + " TO poor" + d.schema)
+	poor := strings.Replace(server.SocketURL(), "postgres@", "poor"+d.schema+"@", 1)
+	problem, ok := errors.AsType[*destination.ConfigError](New().Open(t.Context(), d.config("url", poor)))
+	if !ok || problem.Field != "ledger" || !strings.Contains(problem.Problem, "ALTER TABLE") {
+		t.Errorf("who may not change it: %v", problem)
+	}
+	p := d.open()
+	write(t, p, b, "delivered skipped:absent delivered")
+	d.expect("key, name", "c|3")
+	if err := p.Close(t.Context()); err != nil { // forgets what is old
+		t.Error(err)
+	}
+	write(t, d.open(), b, "delivered skipped:absent delivered")
+	d.expect("key, name", "a|1", "c|3")
+}
+
 func TestDescribeTarget(t *testing.T) {
 	d := newDatabase(t, "key uuid PRIMARY KEY, name varchar(5), visits int NOT NULL, at timestamptz NOT NULL DEFAULT now(), made int GENERATED ALWAYS AS (1) STORED")
 	target, err := d.open().(destination.TargetDescriber).DescribeTarget(t.Context())

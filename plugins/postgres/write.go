@@ -21,6 +21,7 @@ type writing struct {
 	table      table
 	batch      destination.Batch
 	results    []destination.Result
+	entries    []entry // in the ledger, one for each change
 	tx         pgx.Tx
 	loading    *loading
 	committing bool // from here on an error says nothing about the outcome
