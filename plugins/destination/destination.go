@@ -233,6 +233,19 @@ type Settlement struct {
 // The host sends no other, so a destination need not ask. Whether a string is
 // valid UTF-8 is left to who sends it.
 func (b Batch) Validate() error {
+	if err := b.validateNames(); err != nil {
+		return err
+	}
+	for i := range b.Changes {
+		if err := b.Changes[i].fits(b.Columns); err != nil {
+			return fmt.Errorf("batch %s: change %d: %w", b.ID, i, err)
+		}
+	}
+	return nil
+}
+
+// validateNames is Validate without a look at the values.
+func (b Batch) validateNames() error {
 	if !safeID(b.ID) {
 		return fmt.Errorf("batch id %q: want letters, digits, '-' and '_'", b.ID)
 	}
@@ -247,20 +260,18 @@ func (b Batch) Validate() error {
 		names[c.Name] = true
 	}
 	for i := range b.Changes {
-		if err := b.Changes[i].validate(b.Columns); err != nil {
-			return fmt.Errorf("batch %s: change %d: %w", b.ID, i, err)
+		switch c := &b.Changes[i]; {
+		case c.ID == "" || c.Key == "":
+			return fmt.Errorf("batch %s: change %d: no id or no key", b.ID, i)
+		case c.Op != Upsert && c.Op != Remove:
+			return fmt.Errorf("batch %s: change %d: invalid operation %d", b.ID, i, int(c.Op))
 		}
 	}
 	return nil
 }
 
-func (c *Change) validate(columns []Column) error {
-	if c.ID == "" || c.Key == "" {
-		return fmt.Errorf("no id or no key")
-	}
-	if c.Op != Upsert && c.Op != Remove {
-		return fmt.Errorf("invalid operation %d", int(c.Op))
-	}
+// fits reports values that are not of the columns' types.
+func (c *Change) fits(columns []Column) error {
 	if err := fit(c.Values, columns); err != nil {
 		return err
 	}

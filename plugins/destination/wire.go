@@ -121,7 +121,7 @@ func decodeBatch(in *destinationv1.WriteRequest) (Batch, error) {
 	if err := decodeFormer(in, b); err != nil {
 		return Batch{}, fmt.Errorf("batch %s: former values: %w", b.ID, err)
 	}
-	return b, b.Validate()
+	return b, b.validateNames() // that values are of their columns' types is seen to
 }
 
 // decodeChanges has everything of the changes but former values.
@@ -189,6 +189,11 @@ func decodeFormer(in *destinationv1.WriteRequest, b Batch) error {
 	n, width := len(in.GetFormerRows()), len(b.Columns)
 	if n > 0 && len(in.GetFormer()) != width {
 		return fmt.Errorf("%d columns, want %d", len(in.GetFormer()), width)
+	}
+	for c, column := range in.GetFormer() {
+		if c < width && Type(column.GetType()) != b.Columns[c].Type {
+			return fmt.Errorf("column %q is of the type %v, want %v", column.GetName(), Type(column.GetType()), b.Columns[c].Type)
+		}
 	}
 	columns, err := arrays(in.GetFormer(), n)
 	if err != nil {

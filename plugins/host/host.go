@@ -57,6 +57,9 @@ const (
 	// maxReply bounds a reply: a plugin must not be able to fill the host's
 	// memory. 1,000 results with long messages are a tenth of it.
 	maxReply = 8 << 20
+
+	// writeBuffer is about what a batch of 1,000 rows has; as the SDK reads it.
+	writeBuffer = 256 << 10
 )
 
 // Start starts a plugin and asks it to describe itself. The process lives
@@ -138,6 +141,7 @@ func newClient(c Config, sockets string, process *process, logger *slog.Logger) 
 		StartTimeout:     c.StartTimeout,
 		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: sockets},
 		GRPCDialOptions: []grpc.DialOption{
+			grpc.WithWriteBufferSize(writeBuffer),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)),
 		},
 		Logger: newLogger(logger),
