@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"runtime"
@@ -62,9 +63,10 @@ func Serve(d Destination) {
 // time: until the heap is about to become too large for a plugin that is confined. What
 // the environment says goes before.
 func collectSeldom() {
-	const percent, heap = 400, 640 << 20
-	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetGCPercent(percent)
+	const usual, percent, heap = 100, 400, 640 << 20
+	if said := debug.SetGCPercent(percent); said != usual {
+		debug.SetGCPercent(said)
+	} else if debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(heap)
 	}
 }
