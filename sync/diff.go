@@ -239,9 +239,15 @@ func (src sources) terms(s Sync, now time.Time) terms {
 
 // compare stores the changes of a plan: with a sequence number each, removals first.
 func (r *run) compare(ctx context.Context, d warehouse.Driver, src sources, planID string, now time.Time) error {
-	err := d.Exec(ctx, src.diff(r.sync, planID, now))
-	if err == nil && src.dialect != bigquery {
-		err = d.Exec(ctx, number, planID)
+	err := r.keeping(ctx, d, func(ctx context.Context) error {
+		err := d.Exec(ctx, src.diff(r.sync, planID, now))
+		if err == nil && src.dialect != bigquery {
+			err = d.Exec(ctx, number, planID)
+		}
+		return err
+	})
+	if errors.Is(err, ErrLeaseLost) {
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("sync %s: compare the model %s with what was sent: %w", r.sync.Name, r.sync.Model, err)

@@ -102,6 +102,37 @@ func (r *run) renew(ctx context.Context, d warehouse.Driver) error {
 	return nil
 }
 
+// keeping keeps the lease while do works on a statement that may take longer than it
+// lasts. The context of do ends if the lease is lost all the same.
+func (r *run) keeping(ctx context.Context, d warehouse.Driver, do func(context.Context) error) error {
+	ctx, end := context.WithCancel(ctx)
+	lost := make(chan error)
+	go func() {
+		defer close(lost)
+		every := time.NewTicker(r.config.LeaseTTL / 3)
+		defer every.Stop()
+		for {
+			select {
+			case <-every.C:
+			case <-ctx.Done():
+				return
+			}
+			// Another error may be gone by the next time.
+			if err := r.renew(ctx, d); errors.Is(err, ErrLeaseLost) {
+				end()
+				lost <- err
+				return
+			}
+		}
+	}()
+	err := do(ctx)
+	end()
+	if gone := <-lost; gone != nil {
+		return gone
+	}
+	return err
+}
+
 // giveBack ends the lease, if it is still ours.
 func (r *run) giveBack(ctx context.Context, d warehouse.Driver) error {
 	err := d.Exec(ctx, "UPDATE "+own("leases")+" SET holder = '', token = '', expires_at = ? WHERE sync = ? AND token = ?",

@@ -114,6 +114,63 @@ func (d *afterLease) Exec(ctx context.Context, query string, args ...any) error 
 	return err
 }
 
+// slowPlan is a warehouse in which comparing takes until then returns.
+type slowPlan struct {
+	warehouse.Driver
+	renewed chan struct{} // once for each time that the lease was renewed meanwhile
+	then    func(ctx context.Context)
+}
+
+func (d *slowPlan) Exec(ctx context.Context, query string, args ...any) error {
+	switch {
+	case strings.HasPrefix(query, "INSERT INTO sluis_sync.plan_changes"):
+		d.then(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	case strings.HasPrefix(query, "UPDATE sluis_sync.leases SET expires_at = ? WHERE"):
+		select {
+		case d.renewed <- struct{}{}:
+		default:
+		}
+	}
+	return d.Driver.Exec(ctx, query, args...)
+}
+
+// A plan that takes longer than the lease keeps it, so that with two machines one of them
+// comes to an end. If it is lost all the same, the plan ends.
+func TestAPlanLongerThanTheLease(t *testing.T) {
+	w := crowd(t, 3)
+	engine := func(then func(ctx context.Context, d *slowPlan)) *syncer.Syncer {
+		return w.engine(func(c *syncer.Config) {
+			open := c.Open
+			c.LeaseTTL, c.WriteTimeout = 300*time.Millisecond, 100*time.Millisecond
+			c.Open = func(ctx context.Context) (warehouse.Driver, error) {
+				d, err := open(ctx)
+				slow := &slowPlan{Driver: d, renewed: make(chan struct{})}
+				slow.then = func(ctx context.Context) { then(ctx, slow) }
+				return slow, err
+			}
+		})
+	}
+	e := engine(func(_ context.Context, d *slowPlan) {
+		for range 5 {
+			w.advance(200 * time.Millisecond)
+			<-d.renewed
+		}
+	})
+	if p, err := e.Plan(t.Context(), vips()); err != nil || p.Counts.Add != 3 {
+		t.Errorf("%+v, %v", p.Counts, err)
+	}
+	e = engine(func(ctx context.Context, _ *slowPlan) {
+		w.exec("UPDATE sluis_sync.leases SET holder = 'another', token = 'theirs', fence = fence + 1")
+		<-ctx.Done()
+	})
+	if _, err := e.Plan(t.Context(), vips()); !errors.Is(err, syncer.ErrLeaseLost) {
+		t.Errorf("the lease is another's: %v", err)
+	}
+}
+
 func TestATamperedPlanIsRefused(t *testing.T) {
 	w := crowd(t, 3)
 	for _, change := range []string{

@@ -32,7 +32,9 @@ const (
 	defaultKey  = "sluis_key"
 	timeout     = 60 * time.Second
 	interval    = 10 * time.Second // in which requests are counted, and the account's headers may say otherwise
+	maxRows     = 1000             // ten groups and more: at the limit on requests they take three seconds
 	maxInputs   = 100              // of one request
+	atOnce      = 4                // groups under way
 	maxProbes   = 20               // requests with which a batch may look for a row that fails all
 )
 
@@ -71,7 +73,7 @@ func (*hubspot) Describe() destination.Description {
 		Granularity: destination.PerRow,
 		Idempotent:  true, // a contact is set to values, and a list is a set
 		UpdateOnly:  true,
-		MaxRows:     maxInputs,
+		MaxRows:     maxRows,
 		Paced:       true,
 		// Of a private app in an account without paid plan. A batch is looked up, written and
 		// put into the list.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -353,6 +354,46 @@ func TestListIsBehind(t *testing.T) {
 	b := people("b", "a|ann@example.org|Ann", "b|bob@example.org|Bob")
 	write(t, d, b, "retry:not_in_list delivered")
 	write(t, d, b, "delivered delivered")
+}
+
+// Groups of a large batch are under way at once, but for what is of one key or address,
+// which happens in its order. If an answer is lost, the rows of its group come again.
+func TestManyRows(t *testing.T) {
+	s := newServer(t)
+	s.List(list)
+	d := open(t, s, "list_id", list)
+	want := map[string]map[string]string{}
+	var rows, members []string
+	for i := range 450 {
+		key, address := fmt.Sprint("k", i), fmt.Sprintf("p%d@example.org", i)
+		rows, members = append(rows, key+"|"+address+"|P"), append(members, address)
+		want[address] = map[string]string{"email": address, "firstname": "P", "sluis_key": key}
+	}
+	rows = append(rows, "k3|p3@example.org|Q", "k450|p4@example.org|R", "-k7")
+	want["p3@example.org"]["firstname"] = "Q"
+	want["p4@example.org"] = map[string]string{"email": "p4@example.org", "firstname": "R", "sluis_key": "k450"} // the address tells who it is
+	b := people("b", rows...)
+	s.Fail(hubspottest.Fault{Path: "/upsert", Hangup: true})
+	results, err := d.Write(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[destination.Outcome]int{}
+	for _, r := range results {
+		count[r.Outcome]++
+	}
+	if lost := count[destination.Retry]; lost != 100 && lost != 50 || count[destination.Delivered] != len(rows)-lost {
+		t.Errorf("outcomes: %v", count)
+	}
+	write(t, d, b, strings.TrimSpace(strings.Repeat("delivered ", len(rows))))
+	expect(t, s, want)
+	members = slices.DeleteFunc(members, func(address string) bool { return address == "p7@example.org" })
+	got := s.Members(list)
+	slices.Sort(got)
+	slices.Sort(members)
+	if !slices.Equal(got, members) {
+		t.Errorf("%d members, want %d", len(got), len(members))
+	}
 }
 
 // The headers tell when the limit is reached: no request comes too early, though more are

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/destination/rest"
 )
@@ -49,22 +51,19 @@ func (h *hubspot) Write(ctx context.Context, batch destination.Batch) ([]destina
 			return nil, fmt.Errorf("contacts have no property %s, or it cannot be written: map to another, or make it in HubSpot", c.Name)
 		}
 	}
-	for _, group := range w.groups() {
-		if err := w.group(ctx, group); err != nil {
-			if lost, ok := errors.AsType[*rest.LostError](err); ok {
-				w.settle(w.open(group), lost.Result())
-				continue
-			}
+	for _, wave := range w.waves() {
+		if err := w.wave(ctx, wave); err != nil {
 			return nil, err
 		}
 	}
 	return w.results, nil
 }
 
-// groups cuts the batch by operation and at HubSpot's limit, such that none has
-// a key or an e-mail address twice: a request with one id twice is refused.
-func (w *writing) groups() [][]int {
-	var groups [][]int
+// waves cuts the batch by operation, and such that none has a key or an e-mail address
+// twice, since what is in a wave is under way at once; and each wave into groups at
+// HubSpot's limit.
+func (w *writing) waves() [][][]int {
+	var waves [][][]int
 	var op destination.Op
 	var taken map[string]bool
 	for i, c := range w.batch.Changes {
@@ -72,13 +71,36 @@ func (w *writing) groups() [][]int {
 		if v := w.address(c); v != "" {
 			address = "e" + strings.ToLower(v)
 		}
-		last := len(groups) - 1
-		if c.Op != op || len(groups[last]) == maxInputs || taken[key] || address != "" && taken[address] {
-			groups, op, taken, last = append(groups, nil), c.Op, map[string]bool{}, last+1
+		if c.Op != op || taken[key] || address != "" && taken[address] {
+			waves, op, taken = append(waves, [][]int{nil}), c.Op, map[string]bool{}
 		}
-		groups[last], taken[key], taken[address] = append(groups[last], i), true, true
+		wave := &waves[len(waves)-1]
+		if len((*wave)[len(*wave)-1]) == maxInputs {
+			*wave = append(*wave, nil)
+		}
+		group := &(*wave)[len(*wave)-1]
+		*group, taken[key], taken[address] = append(*group, i), true, true
 	}
-	return groups
+	return waves
+}
+
+// wave writes groups, some at once. It returns the first error that a person has to
+// mend. What was lost of one group says nothing of another.
+func (w *writing) wave(ctx context.Context, groups [][]int) error {
+	all, ctx := errgroup.WithContext(ctx)
+	all.SetLimit(atOnce)
+	for _, group := range groups {
+		one := *w // with contacts and probes of its own, and the same results
+		all.Go(func() error {
+			err := one.group(ctx, group)
+			if lost, ok := errors.AsType[*rest.LostError](err); ok {
+				one.settle(one.open(group), lost.Result())
+				return nil
+			}
+			return err
+		})
+	}
+	return all.Wait()
 }
 
 func (w *writing) address(c destination.Change) string {

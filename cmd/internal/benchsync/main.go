@@ -102,6 +102,30 @@ type bench struct {
 	path   string // of this program, and its digest
 	digest string
 	lines  []line
+	steps  steps
+}
+
+// steps are when the last batch of a run was answered, and when its destination was
+// closed. In between it was recorded.
+type steps struct{ answered, closed time.Time }
+
+// watched is a plugin whose steps are noted.
+type watched struct {
+	*host.Plugin
+	steps *steps
+}
+
+// Write implements [destination.Destination].
+func (w watched) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
+	results, err := w.Plugin.Write(ctx, batch)
+	w.steps.answered = time.Now()
+	return results, err
+}
+
+// Close implements [destination.Destination].
+func (w watched) Close(ctx context.Context) error {
+	w.steps.closed = time.Now()
+	return w.Plugin.Close(ctx)
 }
 
 // line is one thing that was measured.
@@ -225,7 +249,8 @@ func (b *bench) engine() (*syncer.Syncer, error) {
 	return syncer.New(syncer.Config{
 		Open: b.open,
 		Connect: func(ctx context.Context, s syncer.Sync) (destination.Destination, error) {
-			return b.start(ctx, s.Destination)
+			plugin, err := b.start(ctx, s.Destination)
+			return watched{plugin, &b.steps}, err
 		},
 		Unseal: func(context.Context, syncer.Sealed) (string, error) { return "", errors.New("nothing is sealed") },
 		Logger: slog.New(slog.DiscardHandler),
@@ -439,7 +464,20 @@ func (b *bench) changes(ctx context.Context, rows int) error {
 		_, err := engine.Apply(ctx, s, id, syncer.Options{})
 		return err
 	})
-	b.lines = append(b.lines, line{name: "apply of that", rows: changed, took: applied})
+	if err != nil {
+		return err
+	}
+	// The least that notes them: their new hashes in a table of keys and hashes.
+	if _, err = b.exec(ctx,
+		"CREATE TABLE sluis_sync.bare AS SELECT key, row_hash FROM sluis_sync.state WHERE sync = 'discard'",
+		"CHECKPOINT"); err != nil {
+		return err
+	}
+	reference, err = b.exec(ctx, `MERGE INTO sluis_sync.bare t USING (SELECT key, row_hash FROM sluis_sync.deliveries WHERE plan_id = '`+id+`') n ON t.key = n.key
+		WHEN MATCHED THEN UPDATE SET row_hash = n.row_hash || '.'`)
+	b.lines = append(b.lines,
+		line{name: "apply of that", rows: changed, took: applied},
+		line{"of which the commit", changed, b.steps.closed.Sub(b.steps.answered), reference, "MERGE of their hashes in DuckDB"})
 	return err
 }
 

@@ -39,9 +39,9 @@ func limits() []limit {
 			"run them less often; then partition `deliveries` and cluster `state`, which is not built",
 		},
 		{
-			"syncs run one after the other: " + number(windowJobs) + " jobs a window, " + number(jobSeconds) + " s each", number(rowsPerDay()) + " rows a day",
+			"a sync sends one window after the other: " + number(windowJobs) + " jobs a window, " + number(jobSeconds) + " s each", number(rowsPerDay()) + " rows a day",
 			number(rateWhere(rowsPerDay(), func(w workload) float64 { return syncsOf(w).rows })),
-			"a `sluis sync run NAME` for each sync beside the scheduler",
+			"several syncs, each of a part of the rows",
 		},
 		{
 			"load jobs into `deliveries`, and into `intents`, one a window", number(tableChangesPerDay) + " a day",
