@@ -16,7 +16,6 @@ import (
 	"github.com/sluis-cdp/sluis/cmd/internal/workspace"
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/host"
-	"github.com/sluis-cdp/sluis/plugins/limits"
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
 
@@ -139,13 +138,13 @@ func required(fields []destination.Field) string {
 // requests go out within the limits of the account.
 type connected struct {
 	*host.Plugin
-	sync    syncer.Sync
-	account *limits.Account
+	sync  syncer.Sync
+	pacer destination.Pacer
 }
 
 // Open implements [destination.Destination].
 func (d *connected) Open(ctx context.Context, config map[string]string) error {
-	ctx = destination.WithPacer(ctx, d.account)
+	ctx = destination.WithPacer(ctx, d.pacer)
 	if err := d.Plugin.Open(ctx, config); err != nil {
 		return err
 	}
@@ -154,7 +153,7 @@ func (d *connected) Open(ctx context.Context, config map[string]string) error {
 
 // OpenToUpdate implements [destination.Updater].
 func (d *connected) OpenToUpdate(ctx context.Context, config map[string]string) error {
-	ctx = destination.WithPacer(ctx, d.account)
+	ctx = destination.WithPacer(ctx, d.pacer)
 	if err := d.Plugin.OpenToUpdate(ctx, config); err != nil {
 		return err
 	}
@@ -163,22 +162,22 @@ func (d *connected) OpenToUpdate(ctx context.Context, config map[string]string) 
 
 // Check implements [destination.Checker].
 func (d *connected) Check(ctx context.Context) error {
-	return d.Plugin.Check(destination.WithPacer(ctx, d.account))
+	return d.Plugin.Check(destination.WithPacer(ctx, d.pacer))
 }
 
 // Write implements [destination.Destination].
 func (d *connected) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
-	return d.Plugin.Write(destination.WithPacer(ctx, d.account), batch)
+	return d.Plugin.Write(destination.WithPacer(ctx, d.pacer), batch)
 }
 
 // Poll implements [destination.Poller].
 func (d *connected) Poll(ctx context.Context, receipts []string) ([]destination.Settlement, error) {
-	return d.Plugin.Poll(destination.WithPacer(ctx, d.account), receipts)
+	return d.Plugin.Poll(destination.WithPacer(ctx, d.pacer), receipts)
 }
 
 // Close implements [destination.Destination].
 func (d *connected) Close(ctx context.Context) error {
-	return d.Plugin.Close(destination.WithPacer(ctx, d.account))
+	return d.Plugin.Close(destination.WithPacer(ctx, d.pacer))
 }
 
 func (d *connected) takesMapping(ctx context.Context) error {
@@ -269,7 +268,7 @@ func destinationsCheck(c *cli.Context) error {
 		OK          bool   `json:"ok"`
 		Problem     string `json:"problem,omitempty"`
 	}
-	connect, err := connector(w, newLogger(c))
+	connect, err := connector(w, newLogger(c), nil)
 	if err != nil {
 		return err
 	}
@@ -317,7 +316,7 @@ func destinationsTest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	connect, err := connector(w, newLogger(c))
+	connect, err := connector(w, newLogger(c), nil)
 	if err != nil {
 		return err
 	}

@@ -243,7 +243,7 @@ func newFailing(t *testing.T, name string) *failing {
 			if err != nil {
 				return nil, err
 			}
-			return &watched{&connected{Plugin: plugin, sync: s, account: accounts.Of(plugin.Describe(), s.Config, nil)}, f}, nil
+			return &watched{&connected{Plugin: plugin, sync: s, pacer: accounts.Of(plugin.Describe(), s.Config, nil)}, f}, nil
 		},
 		Unseal: func(_ context.Context, s syncer.Sealed) (string, error) { return addresses[s.Token], nil },
 		Keep: func(_ context.Context, sync, key, value string) (string, error) {

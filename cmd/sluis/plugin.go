@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -63,7 +64,10 @@ type connect = func(context.Context, syncer.Sync) (destination.Destination, erro
 
 // connector returns what does so. Processes that one connector has started share the
 // limits of their accounts.
-func connector(w *workspace.Workspace, logger *slog.Logger) (connect, error) {
+//
+// asked, if not nil, is told how long each request of a sync has waited for its turn, and
+// whether it got one.
+func connector(w *workspace.Workspace, logger *slog.Logger, asked func(sync string, waited time.Duration, went bool)) (connect, error) {
 	start, err := starter(w.Dir, logger)
 	if err != nil {
 		return nil, err
@@ -74,8 +78,27 @@ func connector(w *workspace.Workspace, logger *slog.Logger) (connect, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.File, err)
 		}
-		return &connected{Plugin: plugin, sync: s, account: accounts.Of(plugin.Describe(), s.Config, s.Rate.Limit())}, nil
+		var pacer destination.Pacer = accounts.Of(plugin.Describe(), s.Config, s.Rate.Limit())
+		if asked != nil {
+			pacer = &counted{Pacer: pacer, sync: s.Name, asked: asked}
+		}
+		return &connected{Plugin: plugin, sync: s, pacer: pacer}, nil
 	}, nil
+}
+
+// counted tells what becomes of requests that wait.
+type counted struct {
+	destination.Pacer
+	sync  string
+	asked func(sync string, waited time.Duration, went bool)
+}
+
+// Await implements [destination.Pacer].
+func (p *counted) Await(ctx context.Context, limit string) error {
+	began := time.Now()
+	err := p.Pacer.Await(ctx, limit)
+	p.asked(p.sync, time.Since(began), err == nil)
+	return err
 }
 
 // starter starts destinations by their names: this program again, pinned to the

@@ -159,11 +159,14 @@ func newSyncer(ctx context.Context, w *workspace.Workspace, holder string, logge
 	if err != nil {
 		return nil, err
 	}
-	return newSyncerWith(u, w, holder, logger, stderr)
+	return newSyncerWith(u, w, holder, logger, stderr, nil)
 }
 
-func newSyncerWith(u *unsealer, w *workspace.Workspace, holder string, logger *slog.Logger, stderr io.Writer) (*syncer.Syncer, error) {
-	connect, err := connector(w, logger)
+// newSyncerWith also tells asked what [connector] does.
+func newSyncerWith(u *unsealer, w *workspace.Workspace, holder string, logger *slog.Logger, stderr io.Writer,
+	asked func(sync string, waited time.Duration, went bool),
+) (*syncer.Syncer, error) {
+	connect, err := connector(w, logger, asked)
 	if err != nil {
 		return nil, err
 	}

@@ -92,7 +92,8 @@ func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	e, err := newSyncerWith(u, w, "sluis up", logger, stderr)
+	observer := metrics.NewSyncs()
+	e, err := newSyncerWith(u, w, "sluis up", logger, stderr, observer.Asked)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func newScheduler(ctx context.Context, w *workspace.Workspace, logger *slog.Logg
 		return nil, err
 	}
 	return &scheduler{
-		w: w, syncer: e, unseal: u, logger: logger, stderr: stderr, metrics: metrics.NewSyncs(), seen: map[string]*alert.Seen{},
+		w: w, syncer: e, unseal: u, logger: logger, stderr: stderr, metrics: observer, seen: map[string]*alert.Seen{},
 		underway: map[string]*underway{}, patience: -1,
 	}, nil
 }

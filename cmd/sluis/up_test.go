@@ -131,7 +131,8 @@ func TestWithdrawalBecomesARemoval(t *testing.T) {
 	eventually(t, "the removal in the metrics", func() bool {
 		metrics := get(t, operations+"/metrics")
 		return strings.Contains(metrics, `sluis_sync_rows_total{outcome="removed",sync="pricing_and_chat_webhook"} 1`+"\n") &&
-			strings.Contains(metrics, `sluis_sync_state_rows{state="present",sync="pricing_and_chat_webhook"} 1`+"\n")
+			strings.Contains(metrics, `sluis_sync_state_rows{state="present",sync="pricing_and_chat_webhook"} 1`+"\n") &&
+			strings.Contains(metrics, `sluis_sync_requests_total{sync="pricing_and_chat_webhook",turn="went"} `)
 	})
 	p.terminate(t)
 	removal := regexp.MustCompile(`(?m)^turn\n(  .*\n)*  models build\n    (seed|model) node\.name=\w+ node\.rows=.*\n(  .*\n)*  sync withdraw .* run\.removed=1 .* sync\.name=pricing_and_chat_webhook\n    plan .*\n    apply .*\n      plugin start\n`)

@@ -15,6 +15,8 @@ type Syncs struct {
 	done      *prometheus.GaugeVec
 	guarded   *prometheus.GaugeVec
 	standing  *prometheus.GaugeVec
+	turns     *prometheus.CounterVec
+	waited    *prometheus.CounterVec
 }
 
 // SyncRun is what came of one run of a sync.
@@ -48,11 +50,17 @@ func NewSyncs() *Syncs {
 		standing: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "sluis_sync_state_rows", Help: "Rows of syncs by their state: present at the destination, rejected, failed.",
 		}, []string{"sync", "state"}),
+		turns: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluis_sync_requests_total", Help: "Requests of destinations that wait for their turns: went, or late if their turn would have come too late for their batch.",
+		}, []string{"sync", "turn"}),
+		waited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluis_sync_requests_waited_seconds_total", Help: "How long requests waited for the limits of their accounts.",
+		}, []string{"sync"}),
 	}
 }
 
 func (s *Syncs) collectors() []prometheus.Collector {
-	return []prometheus.Collector{s.runs, s.rows, s.durations, s.done, s.guarded, s.standing}
+	return []prometheus.Collector{s.runs, s.rows, s.durations, s.done, s.guarded, s.standing, s.turns, s.waited}
 }
 
 // Ran counts a run.
@@ -76,6 +84,16 @@ func (s *Syncs) Succeeded(sync string, began time.Time) {
 	if !began.IsZero() {
 		s.done.WithLabelValues(sync).Set(float64(began.UnixMilli()) / 1000)
 	}
+}
+
+// Asked counts a request that has waited for its turn, and whether it got one.
+func (s *Syncs) Asked(sync string, waited time.Duration, went bool) {
+	turn := "late"
+	if went {
+		turn = "went"
+	}
+	s.turns.WithLabelValues(sync, turn).Inc()
+	s.waited.WithLabelValues(sync).Add(waited.Seconds())
 }
 
 // Stands tells how many rows of a sync are in which state.

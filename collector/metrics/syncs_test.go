@@ -26,7 +26,12 @@ func TestSyncs(t *testing.T) {
 	// The removal of those who withdrew tells nothing of the guard and the schedule.
 	s.Ran(SyncRun{Sync: "crm", Status: "done", Rows: map[string]int64{"removed": 1}, Took: time.Second})
 	s.Stands("crm", map[string]int64{"present": 5, "rejected": 2, "failed": 0})
+	s.Asked("crm", 1500*time.Millisecond, true)
+	s.Asked("crm", 0, true)
+	s.Asked("crm", time.Second, false)
 	wantLines(t, exposed(t, m),
+		`sluis_sync_requests_total{sync="crm",turn="went"} 2`, `sluis_sync_requests_total{sync="crm",turn="late"} 1`,
+		`sluis_sync_requests_waited_seconds_total{sync="crm"} 2.5`,
 		`sluis_sync_runs_total{status="held",sync="crm"} 1`, `sluis_sync_runs_total{status="done",sync="crm"} 1`,
 		`sluis_sync_rows_total{outcome="added",sync="crm"} 3`, `sluis_sync_rows_total{outcome="removed",sync="crm"} 1`,
 		`sluis_sync_run_duration_seconds_count{sync="crm"} 2`, `sluis_sync_last_success_timestamp_seconds{sync="crm"} 1.5`,
