@@ -70,6 +70,7 @@ func newOffice(t *testing.T) *office {
 		if err := server.Close(); err != nil {
 			t.Error(err)
 		}
+		_ = listener.Close() // the server does not know of it yet if Serve is only about to begin, and would wait forever
 		<-served
 	})
 	o.config.Config = workspace.Config{
