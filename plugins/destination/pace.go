@@ -88,10 +88,11 @@ func PacerOf(ctx context.Context) Pacer {
 
 // asking is the pacer of a plugin's process: it asks the host over the wire.
 type asking struct {
-	stream grpc.BidiStreamingServer[destinationv1.PaceRequest, destinationv1.PaceResponse]
-	ended  chan struct{}
+	stream  grpc.BidiStreamingServer[destinationv1.PaceRequest, destinationv1.PaceResponse]
+	ended   chan struct{}
+	sending sync.Mutex // not held by who reads, or both sides could wait for each other
 
-	mu      sync.Mutex // guards sending, and what follows
+	mu      sync.Mutex // guards what follows
 	last    uint64
 	waiting map[uint64]chan *destinationv1.PaceRequest
 }
@@ -138,14 +139,13 @@ func (a *asking) ask(ctx context.Context, limit string) (*destinationv1.PaceRequ
 	a.last++
 	ask := a.last
 	a.waiting[ask] = answered
-	err := a.stream.Send(&destinationv1.PaceResponse{Ask: ask, Limit: limit})
 	a.mu.Unlock()
 	defer func() {
 		a.mu.Lock()
 		delete(a.waiting, ask)
 		a.mu.Unlock()
 	}()
-	if err != nil {
+	if err := a.send(&destinationv1.PaceResponse{Ask: ask, Limit: limit}); err != nil {
 		return nil, fmt.Errorf("ask when a request may go out: %w", err)
 	}
 	select {
@@ -158,11 +158,15 @@ func (a *asking) ask(ctx context.Context, limit string) (*destinationv1.PaceRequ
 	}
 }
 
+func (a *asking) send(m *destinationv1.PaceResponse) error {
+	a.sending.Lock()
+	defer a.sending.Unlock()
+	return a.stream.Send(m)
+}
+
 // Observe implements [Pacer]. What cannot be told is lost with the host.
 func (a *asking) Observe(limit string, usage Usage) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_ = a.stream.Send(&destinationv1.PaceResponse{Limit: limit, Usage: &destinationv1.Usage{
+	_ = a.send(&destinationv1.PaceResponse{Limit: limit, Usage: &destinationv1.Usage{
 		Remaining: uint32(min(max(usage.Remaining, 0), math.MaxInt32)), ResetMs: usage.Reset.Milliseconds(),
 	}})
 }

@@ -174,7 +174,7 @@ func (s *scripted) Write(ctx context.Context, batch destination.Batch) ([]destin
 	case "asks":
 		ask(ctx, results)
 	case "floodasks":
-		ask(ctx, destination.All(5000, destination.Result{}))
+		ask(ctx, destination.All(50_000, destination.Result{}))
 	case "toofew":
 		return results[1:], nil
 	case "toomany":
@@ -760,7 +760,7 @@ func TestPaceEnds(t *testing.T) {
 // A plugin that asks without end fills nobody's memory.
 func TestAsksAreBounded(t *testing.T) {
 	p := open(t, "floodasks")
-	pacer := &turns{waiting: make(chan struct{}, 5000), heard: make(chan struct{})}
+	pacer := &turns{waiting: make(chan struct{}, 50_000), heard: make(chan struct{})}
 	ctx, cancel := context.WithTimeout(destination.WithPacer(t.Context(), pacer), 2*time.Second)
 	defer cancel()
 	_, _ = p.Write(ctx, batch(1, "v"))

@@ -21,9 +21,10 @@ const maxAsks = 1000
 // call that is under way. Without one requests go out at once; without a call, such as
 // of one that nobody waits for any more, none does.
 type paces struct {
-	end func() // ends the stream; nil if the plugin does not ask
+	end     func()     // ends the stream; nil if the plugin does not ask
+	sending sync.Mutex // held for as long as the plugin does not read, and so by nothing else
 
-	mu    sync.Mutex // guards what follows, and sending
+	mu    sync.Mutex // guards what follows
 	call  context.Context
 	pacer destination.Pacer // of the latest call, for what is heard when it is over
 }
@@ -90,8 +91,8 @@ func (p *paces) answer(stream grpc.BidiStreamingClient[destinationv1.PaceRequest
 			continue
 		}
 		reply := func(err error) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
+			p.sending.Lock()
+			defer p.sending.Unlock()
 			_ = stream.Send(verdict(said.GetAsk(), err)) // if it fails Recv does, too
 		}
 		select {
