@@ -337,6 +337,25 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// One request too many, and an answer that tells nothing but how long: no other is made
+// before that.
+func TestLimitOfAnAnswerAlone(t *testing.T) {
+	s := newServer(t)
+	s.Fail(intercomtest.Fault{Status: 429, Header: map[string]string{"X-RateLimit-Reset": fmt.Sprint(time.Now().Add(time.Minute).Unix())}})
+	d := open(t, s)
+	var accounts limits.Accounts
+	ctx := destination.WithPacer(t.Context(), accounts.Of(d.Describe(), nil, nil))
+	for range 2 {
+		results, err := d.Write(ctx, people("b", "k1|p1@example.org|P|~"))
+		if err != nil || results[0].Outcome != destination.Retry || results[0].RetryAfter < 50*time.Second {
+			t.Errorf("%+v, %v", results, err)
+		}
+	}
+	if n := len(s.Requests()); n != 1 {
+		t.Errorf("%d requests, want one", n)
+	}
+}
+
 // An answer is lost anywhere: sent again, all is as after one sending.
 func TestSentAgain(t *testing.T) {
 	for _, fault := range []intercomtest.Fault{

@@ -93,8 +93,12 @@ func (w *writing) row(ctx context.Context, i int) error {
 	return err
 }
 
-// usage reads how many requests are left until the limit is reset.
+// usage reads how many requests are left until the limit is reset: none, after one too
+// many, whatever else the answer says.
 func usage(r rest.Response) (destination.Usage, bool) {
+	if wait := untilReset(r); wait > 0 && r.Status == http.StatusTooManyRequests {
+		return destination.Usage{Reset: wait}, true
+	}
 	return r.Remaining("X-RateLimit-Remaining", untilReset(r))
 }
 
