@@ -47,7 +47,7 @@ func TestPersonalDataIsSaidToBeThere(t *testing.T) {
 				t.Errorf("the ledger does not say so: %+v", rows.Ledger)
 			}
 			for _, record := range b.spool.records {
-				for _, value := range []string{"canary", "8312", "0123 4567", "4242", "111222333", "y2fuyxj5", "203.0.113.77"} {
+				for _, value := range []string{"canary", "8312 4590", "83124590", "0123 4567", "01234567", "42424242", "111222333", "y2fuyxj5", "203.0.113.77"} {
 					if bytes.Contains(bytes.ToLower(record), []byte(value)) {
 						t.Errorf("%q was written: %q", value, record)
 					}
