@@ -304,6 +304,8 @@ func (a *application) journal(ctx context.Context, d warehouse.Driver, sent, sta
 // What a row is after an acknowledged change is all in its delivery. So it is inserted
 // anew, and the former one deleted: to update this many columns of rows all over a table
 // costs DuckDB ten times as much. In between a key has two rows, and is never without.
+// One statement inserts them all, and is the first to bring the intent into the state: if
+// it is there, none is missing.
 func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resend bool) error {
 	const again = "COALESCE(t.intent, '') = d.intent"
 	err := d.Exec(ctx, `INSERT INTO `+own("state")+` (sync, key, profile_id, row_hash, mapping_version, present, unsure, resend, status, op, change_id, intent,
@@ -312,7 +314,7 @@ func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resen
 			d.decision_id, d.policy_version, d.recorded_at, 0
 		FROM `+own("deliveries")+` d
 		WHERE d.sync = ? AND d.intent = ? AND d.op <> 'remove' AND d.outcome IN `+acknowledged+`
-		AND NOT EXISTS (SELECT 1 FROM `+own("state")+` t WHERE t.sync = d.sync AND t.key = d.key AND t.intent = d.intent)`, resend, r.sync.Name, intent)
+		AND NOT EXISTS (SELECT 1 FROM `+own("state")+` WHERE sync = ? AND intent = ?)`, resend, r.sync.Name, intent, r.sync.Name, intent)
 	if err == nil {
 		err = d.Exec(ctx, `MERGE INTO `+own("state")+` t
 			USING (SELECT *, outcome IN `+acknowledged+` AS done, op = 'remove' AND outcome = 'accepted' AND receipt <> '' AS waits
