@@ -350,7 +350,7 @@ sequenced AS (
 changes AS (
 	SELECT key, profile_id, kind, next_op, reason, next_hash,
 		COALESCE(CASE WHEN unsure AND op = next_op AND COALESCE(pending_hash, '') = COALESCE(next_hash, '') THEN change_id END,
-			` + src.dialect.md5("CONCAT("+literal(planID+"|")+", next_op, '|', COALESCE(next_hash, ''), '|', key)") + `) AS change_id,
+			` + src.dialect.ofChange(planID, "next_op", "COALESCE(next_hash, '')", "key") + `) AS change_id,
 		CASE kind WHEN 'remove' THEN COALESCE(c_decision_id, decision_id) ELSE c_decision_id END AS decision_id,
 		CASE kind WHEN 'remove' THEN COALESCE(c_policy_version, policy_version) ELSE c_policy_version END AS policy_version,
 		CASE WHEN kind IN ('add', 'update', 'refresh') THEN payload END AS payload, known

@@ -226,7 +226,7 @@ func erasureDiff(d dialect, sync, planID string) string {
 	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
 SELECT ` + literal(planID) + `, sync, ROW_NUMBER() OVER (ORDER BY CASE WHEN present THEN 0 ELSE 1 END, key), key, profile_id,
 	CASE WHEN present THEN 'remove' ELSE 'forget' END, 'remove', 'erased', ` + d.nothing() + `,
-	COALESCE(CASE WHEN unsure AND op = 'remove' THEN change_id END, ` + d.md5("CONCAT("+literal(planID+"|remove||")+", key)") + `),
+	COALESCE(CASE WHEN unsure AND op = 'remove' THEN change_id END, ` + d.ofChange(planID, "'remove'", "''", "key") + `),
 	decision_id, policy_version, ` + d.nothing() + `, TRUE
 FROM ` + own("state") + ` WHERE sync = ` + literal(sync) + ` AND NOT (status = 'accepted' AND op = 'remove') AND ` + erasedHere
 }

@@ -77,7 +77,7 @@ func (a *application) read(ctx context.Context, d warehouse.Driver, first, last 
 	found, err := d.Query(ctx, `WITH part AS (SELECT * FROM `+own("plan_changes")+` WHERE `+which+` AND (kind IN ('add', 'update', 'refresh', 'remove')`+guarded+`)),
 		erased AS (`+erased+`),
 		consent AS (`+a.src.consent(a.sync, a.config.Now(), "part")+`)
-		SELECT seq, p.key, p.profile_id, kind, p.op, reason, p.row_hash, p.change_id, p.decision_id, p.policy_version, payload, known,
+		SELECT seq, p.key, p.profile_id, kind, p.op, reason, p.row_hash, `+a.src.dialect.changeID(a.PlanID, "p")+`, p.decision_id, p.policy_version, payload, known,
 			present, unsure, resend, k.change_id, `+a.src.verdict()+`
 		FROM part p LEFT JOIN `+own("state")+` k ON k.sync = ? AND k.key = p.key
 		LEFT JOIN consent c ON c.profile_id = p.profile_id`+a.src.joinErased("p")+`
@@ -392,7 +392,7 @@ func (r *run) suspect(ctx context.Context, d warehouse.Driver, s suspicion) erro
 		which = "AND NOT t.present AND NOT t.unsure "
 	}
 	err := d.Exec(ctx, `MERGE INTO `+own("state")+` t
-		USING (SELECT key, profile_id, op, row_hash, change_id FROM `+own("plan_changes")+` WHERE plan_id = ? AND `+s.changes.contain("seq")+`) n
+		USING (SELECT key, profile_id, op, row_hash, `+dialect(d.Dialect()).changeID(s.planID, "p")+` AS change_id FROM `+own("plan_changes")+` p WHERE plan_id = ? AND `+s.changes.contain("seq")+`) n
 		ON t.sync = ? AND t.key = n.key
 		WHEN MATCHED `+which+`THEN UPDATE SET status = 'sending', op = n.op, pending_hash = n.row_hash, change_id = n.change_id, intent = NULL,
 			present = TRUE, unsure = TRUE, resend = ?

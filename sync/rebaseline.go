@@ -66,11 +66,11 @@ func (r *run) rebaseline(ctx context.Context, keys []string) (Run, error) {
 	changes := []any{r.sync.Name, done.ID, planID, r.fence, version, at}
 	err = d.Exec(ctx, `INSERT INTO `+own("deliveries")+` (sync, run_id, plan_id, seq, fence, change_id, key, profile_id, op, reason, outcome, row_hash, mapping_version,
 			decision_id, policy_version, present, unsure, recorded_at)
-		SELECT ?, ?, ?, seq, ?, change_id, key, profile_id, 'upsert', 'rebaseline', '`+outcomeAssumed+`', row_hash, ?, decision_id, policy_version, known, FALSE, ?
-		FROM `+own("plan_changes")+` WHERE `+which, append(changes, args...)...)
+		SELECT ?, ?, ?, seq, ?, `+src.dialect.changeID(planID, "p")+`, key, profile_id, 'upsert', 'rebaseline', '`+outcomeAssumed+`', row_hash, ?, decision_id, policy_version, known, FALSE, ?
+		FROM `+own("plan_changes")+` p WHERE `+which, append(changes, args...)...)
 	if err == nil {
 		err = d.Exec(ctx, `MERGE INTO `+own("state")+` t
-			USING (SELECT key, profile_id, row_hash, change_id, decision_id, policy_version FROM `+own("plan_changes")+` WHERE `+which+`) n
+			USING (SELECT key, profile_id, row_hash, `+src.dialect.changeID(planID, "p")+` AS change_id, decision_id, policy_version FROM `+own("plan_changes")+` p WHERE `+which+`) n
 			ON t.sync = ? AND t.key = n.key
 			WHEN MATCHED THEN UPDATE SET profile_id = n.profile_id, row_hash = n.row_hash, mapping_version = ?, present = TRUE, unsure = FALSE, resend = FALSE,
 				status = 'delivered', op = 'upsert', pending_hash = NULL, change_id = n.change_id, intent = NULL, decision_id = n.decision_id, policy_version = n.policy_version,

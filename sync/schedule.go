@@ -181,7 +181,7 @@ func (src sources) withdrawals(s Sync, planID string, now time.Time) string {
 ` + src.judgedState(s, now, " AND present AND NOT (status = 'accepted' AND op = 'remove')") + `
 SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ROW_NUMBER() OVER (ORDER BY key), key, profile_id, 'remove', 'remove',
 	CASE WHEN erased THEN 'erased' WHEN asked THEN 'consent_withdrawn' ELSE 'consent_missing' END, ` + d.nothing() + `,
-	COALESCE(CASE WHEN unsure AND op = 'remove' THEN change_id END, ` + d.md5("CONCAT("+literal(planID+"|remove||")+", key)") + `),
+	COALESCE(CASE WHEN unsure AND op = 'remove' THEN change_id END, ` + d.ofChange(planID, "'remove'", "''", "key") + `),
 	COALESCE(c_decision_id, decision_id), COALESCE(c_policy_version, policy_version), ` + d.nothing() + `, TRUE
 FROM judged WHERE erased OR NOT allowed`
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/sluis-cdp/sluis/sql/warehouse"
@@ -145,6 +146,27 @@ func (d dialect) md5(expr string) string {
 		return "TO_HEX(MD5(" + expr + "))"
 	}
 	return "md5(" + expr + ")"
+}
+
+// ofChange is what plan_changes has of the id of a change that was not sent before:
+// half of a digest of what it does.
+func (d dialect) ofChange(planID, op, hash, key string) string {
+	return "SUBSTR(" + d.md5("CONCAT("+literal(planID+"|")+", "+op+", '|', "+hash+", '|', "+key+")") + ", 1, " + strconv.Itoa(halfID) + ")"
+}
+
+const halfID = 16
+
+// changeID is the id of a change in a row of plan_changes: as it was sent before, or, in
+// hexadecimal digits, when the plan was made, the sequence number, and what the row has of
+// it. So ids are in the order in which they are sent, and a destination that remembers
+// them finds each next to the last.
+func (d dialect) changeID(planID, row string) string {
+	seq := "printf('%08x', " + row + ".seq)"
+	if d == bigquery {
+		seq = "FORMAT('%08x', " + row + ".seq)"
+	}
+	id := row + ".change_id"
+	return "CASE WHEN LENGTH(" + id + ") = " + strconv.Itoa(halfID) + " THEN CONCAT(" + literal(fmt.Sprintf("%08x", uint32(madeAt(planID).Unix()))) + ", " + seq + ", " + id + ") ELSE " + id + " END"
 }
 
 // nothing is a NULL that is a text; in BigQuery a bare one is a number.

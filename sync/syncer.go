@@ -116,7 +116,20 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // newID names a plan or a run, so that a list of names is in order of time.
 func newID(kind string, now time.Time) string {
-	return kind + "-" + now.UTC().Format("20060102T150405") + "-" + strings.ToLower(rand.Text()[:10])
+	return kind + "-" + now.UTC().Format(idTime) + "-" + strings.ToLower(rand.Text()[:10])
+}
+
+const idTime = "20060102T150405"
+
+// madeAt is when newID made a name, in seconds.
+func madeAt(id string) time.Time {
+	_, rest, _ := strings.Cut(id, "-")
+	at, _, _ := strings.Cut(rest, "-")
+	made, err := time.Parse(idTime, at)
+	if err != nil {
+		return time.Unix(0, 0) // of another version
+	}
+	return made
 }
 
 // run is one plan, apply or both, of one sync, by the holder of its lease. It

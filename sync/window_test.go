@@ -3,6 +3,8 @@ package syncer_test
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,4 +140,36 @@ func TestOpeningTakesLong(t *testing.T) {
 // profileOf is the profile of a change of the only plan.
 func profileOf(w *world, seq int) string {
 	return w.query("SELECT profile_id FROM sluis_sync.plan_changes WHERE seq = ?", seq)[0][0].(string)
+}
+
+// TestIDsAreInTheOrderOfSending: an index of those that a destination remembers grows at
+// its end, within a run and from run to run; and none is there twice.
+func TestIDsAreInTheOrderOfSending(t *testing.T) {
+	w := crowd(t, 20)
+	var ids []string
+	w.target.answer = func(batch destination.Batch, apply func(destination.Change)) ([]destination.Result, error) {
+		for _, c := range batch.Changes {
+			ids = append(ids, c.ID)
+		}
+		return deliverAll(batch, apply)
+	}
+	run := func() {
+		t.Helper()
+		if _, err := w.engine().Run(t.Context(), vips(), syncer.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		w.advance(time.Minute)
+	}
+	run()
+	w.exec("DELETE FROM sluis_models.vips WHERE customer = (SELECT MIN(customer) FROM sluis_models.vips)")
+	w.exec("UPDATE sluis_models.vips SET tier = 'another'")
+	run()
+	if len(ids) != 40 || !slices.IsSorted(ids) || len(slices.Compact(slices.Clone(ids))) != len(ids) {
+		t.Errorf("%d ids: %q", len(ids), ids)
+	}
+	for _, id := range ids {
+		if len(id) != 32 || strings.Trim(id, "0123456789abcdef") != "" {
+			t.Errorf("%q is not of 32 hexadecimal digits", id)
+		}
+	}
 }

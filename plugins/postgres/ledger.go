@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"slices"
 
@@ -17,14 +18,23 @@ import (
 // its next run at the latest.
 const ledgerKeeps = "90 days"
 
-// entry is the id of a change in the ledger: half a SHA-256 of the table's name and the
-// change's id. PostgreSQL takes it for a uuid, which is half of what those take.
+// entry is the id of a change in the ledger, which PostgreSQL takes for a uuid: half of
+// the id, as the host's are in the order in which they come, and an index grows best at its
+// end; and a digest of all of it and of the table's name.
 type entry = [16]byte
 
 func entryOf(target, id string) entry {
 	sum := sha256.Sum256([]byte(target + "|" + id))
-	return entry(sum[:16])
+	e := entry(sum[:16])
+	if digits, err := hex.DecodeString(id); err == nil && len(digits) == len(e) {
+		copy(e[copy(e[:], digits[:8]):], sum[:8])
+	}
+	return e
 }
+
+// formerEntry is the same in SQL, of the columns of a ledger as it was of old.
+const formerEntry = `CASE WHEN id ~ '^[0-9a-f]{32}$' THEN substring(id FROM 1 FOR 16) || encode(substring(sha256(convert_to(target || '|' || id, 'UTF8')) FROM 1 FOR 8), 'hex') ` +
+	`ELSE encode(substring(sha256(convert_to(target || '|' || id, 'UTF8')) FROM 1 FOR 16), 'hex') END::uuid`
 
 // makeLedger makes the table of entries unless it is there. It is asked first, so
 // that a user without the right to make tables can use one that was made for him.
@@ -36,14 +46,15 @@ func makeLedger(ctx context.Context, conn *pgx.Conn, c config) error {
 	if err != nil {
 		return sqlError("look for the ledger", err)
 	}
+	// A small index finds what is old without looking at the others.
+	index := "; CREATE INDEX IF NOT EXISTS " + quote(c.ledger[len(c.ledger)-1]+"_age") + " ON " + ledger + " USING brin (recorded_at) WITH (autosummarize = on)"
 	var statement, problem string
 	switch {
 	case former: // it had the table's name and the id of the change as they are
-		statement = "ALTER TABLE " + ledger + " ALTER COLUMN id TYPE uuid USING encode(substring(sha256(convert_to(target || '|' || id, 'UTF8')) FROM 1 FOR 16), 'hex')::uuid, " +
-			"DROP COLUMN target, DROP COLUMN batch, ADD PRIMARY KEY (id)"
+		statement = "ALTER TABLE " + ledger + " ALTER COLUMN id TYPE uuid USING " + formerEntry + ", DROP COLUMN target, DROP COLUMN batch, ADD PRIMARY KEY (id)" + index
 		problem = "the table is as it was of old, and the user may not change it"
 	case !there:
-		statement = "CREATE TABLE IF NOT EXISTS " + ledger + " (id uuid PRIMARY KEY, recorded_at timestamptz NOT NULL DEFAULT now(), outcome smallint NOT NULL, code text NOT NULL)"
+		statement = "CREATE TABLE IF NOT EXISTS " + ledger + " (id uuid PRIMARY KEY, recorded_at timestamptz NOT NULL DEFAULT now(), outcome smallint NOT NULL, code text NOT NULL)" + index
 		problem = "there is no such table, and the user may not make it"
 	default:
 		return nil

@@ -235,12 +235,10 @@ routes._apply_default_dataset = unless_qualified(routes._apply_default_dataset)
 
 
 def copied(value):
-    """Beside its nodes a tree has types, comments and places in the text, of which the
-    last are the most, and as plain as this. What copy.deepcopy does about each of them
-    took as long as reading."""
-    if type(value) is dict and all(type(v) in (int, str, bool) for v in value.values()):
-        return dict(value)
-    return copy.deepcopy(value)
+    """Beside its nodes a tree has comments and places in the text, in a list and a
+    dictionary of what does not change. What copy.deepcopy does about each of them took
+    as long as reading."""
+    return value.copy() if type(value) in (dict, list) else copy.deepcopy(value)
 
 
 core.deepcopy = copied
