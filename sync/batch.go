@@ -124,9 +124,15 @@ func (a *application) pace(sent, all int) {
 }
 
 // sendRows sends rows, batch by batch, until one of them is not settled, or time is
-// up. It returns those that were sent, the last batch of them, and how long the
-// destination wants to be left alone. It fails if not even one batch may be sent.
+// up; while one is sent, the next is made ready. It returns those that were sent, the last
+// batch of them, and how long the destination wants to be left alone. It fails if not even
+// one batch may be sent.
 func (a *application) sendRows(ctx context.Context, rows []*row) (sent, tail []*row, asked time.Duration, err error) {
+	if len(rows) == 0 {
+		return nil, nil, 0, nil
+	}
+	next := a.ready(rows)
+	defer func() { <-next }()
 	for len(sent) < len(rows) {
 		if a.overtaken() && len(sent) == 0 {
 			return nil, nil, 0, fmt.Errorf("sync %s: %w", a.Sync, ErrLeaseLost)
@@ -134,14 +140,41 @@ func (a *application) sendRows(ctx context.Context, rows []*row) (sent, tail []*
 		if len(sent) > 0 && a.expired(ctx) {
 			break
 		}
-		tail = rows[len(sent):min(len(sent)+int(a.batchRows), len(rows))]
-		asked = a.send(ctx, tail)
-		sent = rows[:len(sent)+len(tail)]
+		this := <-next
+		sent = rows[:len(sent)+len(this.rows)]
+		next = a.ready(rows[len(sent):])
+		tail, asked = this.rows, a.send(ctx, this)
 		if slices.ContainsFunc(tail, (*row).open) {
 			break
 		}
 	}
 	return sent, tail, asked, nil
+}
+
+// outgoing is a batch that is ready to be sent.
+type outgoing struct {
+	rows  []*row
+	batch destination.Batch
+}
+
+// ready makes the first batch of rows ready, if there are any, and closes the channel.
+// It reads them beside this goroutine, which changes no row before it was sent.
+func (a *application) ready(rows []*row) <-chan outgoing {
+	out := make(chan outgoing, 1)
+	rows = rows[:min(int(a.batchRows), len(rows))]
+	if len(rows) == 0 {
+		close(out)
+		return out
+	}
+	go func() {
+		defer close(out)
+		batch := a.compose(rows)
+		if target, ok := a.target.(interface{ Prepare(batch destination.Batch) }); ok { // a process, as a rule
+			target.Prepare(batch)
+		}
+		out <- outgoing{rows, batch}
+	}()
+	return out
 }
 
 // overtaken reports whether the lease is lost, or will be before the destination
@@ -210,11 +243,12 @@ func (a *application) repeatable(r *row) bool {
 	return a.description.Idempotent || r.op == opRemove
 }
 
-// send writes rows to the destination and notes what became of each. It
+// send writes a batch to the destination and notes what became of each row. It
 // returns how long the destination wants to be left alone. Once it has begun it
 // is not stopped by ctx, since the outcome would be lost.
-func (a *application) send(ctx context.Context, rows []*row) time.Duration {
-	results, code, err := a.write(ctx, a.compose(rows))
+func (a *application) send(ctx context.Context, out outgoing) time.Duration {
+	rows := out.rows
+	results, code, err := a.write(ctx, out.batch)
 	if err != nil {
 		a.settle(rows, code, err)
 		return 0

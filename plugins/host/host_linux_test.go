@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -335,6 +336,53 @@ func TestRoundTrip(t *testing.T) {
 		if want := said(b, c); results[i].Message != want {
 			t.Errorf("change %d arrived as %q, want %q", i, results[i].Message, want)
 		}
+	}
+}
+
+// TestPrepare: a batch says the same whether it was made ready, beside the write of the
+// one before it or otherwise, or not; and none is taken for another.
+func TestPrepare(t *testing.T) {
+	p := open(t, "echo")
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	next := batch(3, "first")
+	for i := range 100 {
+		this := next
+		next = batch(random.IntN(4), "value "+strconv.Itoa(i)) // the ids are always the same
+		prepared := make(chan struct{})
+		go func() {
+			defer close(prepared)
+			for range random.IntN(4) { // not at all, or more often than is kept
+				p.Prepare(next)
+			}
+			if random.IntN(3) == 0 {
+				p.Prepare(batch(1, "never written"))
+			}
+		}()
+		results, err := p.Write(t.Context(), this)
+		<-prepared
+		if err != nil || len(results) != len(this.Changes) {
+			t.Fatalf("%d results of %d changes, %v", len(results), len(this.Changes), err)
+		}
+		for j, c := range this.Changes {
+			if want := said(this, c); results[j].Message != want {
+				t.Fatalf("change %d arrived as %q, want %q", j, results[j].Message, want)
+			}
+		}
+	}
+	invalid := batch(1, "x")
+	invalid.Changes[0].Key = ""
+	p.Prepare(invalid)
+	if _, err := p.Write(t.Context(), invalid); err == nil {
+		t.Error("a change without a key was sent")
+	}
+	forms := open(t, "forms")
+	b := batch(1, "no address")
+	b.Columns[0].Name = "text"
+	forms.Prepare(b)
+	if results, err := forms.Write(t.Context(), b); err != nil || !strings.HasPrefix(results[0].Message, "sent without") {
+		t.Errorf("%v, %v", results, err)
 	}
 }
 

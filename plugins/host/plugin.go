@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/sluis-cdp/sluis/plugins/destination"
-	"github.com/sluis-cdp/sluis/plugins/destination/normalize"
 	destinationv1 "github.com/sluis-cdp/sluis/plugins/proto/destination/v1"
 )
 
@@ -39,7 +38,7 @@ const (
 // OpenToUpdate if its description does not say UpdateOnly.
 //
 // As with any Destination calls must not overlap, but Kill may come at any
-// time. Every call ends when its context does, however the plugin behaves:
+// time, and Prepare beside a Write. Every call ends when its context does, however the plugin behaves:
 // give each a deadline. If the plugin's description says Paced, its requests go
 // out as the [destination.Pacer] of the call's context says.
 type Plugin struct {
@@ -52,6 +51,7 @@ type Plugin struct {
 	description destination.Description
 	joined      bool // it reads lists of strings that are joined
 	paces       paces
+	ready       readyBatches
 }
 
 var (
@@ -152,40 +152,36 @@ func (p *Plugin) DescribeTarget(ctx context.Context) (destination.Target, error)
 // "plugin_failed", those not yet sent are to be retried, with the code
 // "not_sent", and the error is nil, since something is known.
 func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destination.Result, error) {
-	if err := batch.Validate(); err != nil {
-		return nil, err
+	r := p.ready.take(batch)
+	if r == nil {
+		r = p.prepare(batch)
 	}
-	if len(batch.ID) > maxBatchID {
-		return nil, fmt.Errorf("the batch's id is longer than %d characters", maxBatchID)
+	if r.err != nil {
+		return nil, r.err
 	}
 	defer p.paces.during(ctx)()
-	results := make([]destination.Result, len(batch.Changes))
-	batch, dropped := normalize.Batch(p.description.Target, batch)
-	defer func() {
-		for row, what := range dropped {
-			if results[row].Message == "" {
-				results[row].Message = what
-			}
+	defer r.tell()
+	request := r.first
+	for i, part := range r.parts {
+		if i > 0 {
+			request = encodeBatch(part.batch, p.joined)
 		}
-	}()
-	parts := split(batch, p.description.MaxRows, results)
-	for i, part := range parts {
-		err := p.writePart(ctx, part, results)
+		err := p.writePart(ctx, part, request, r.results)
 		if err == nil {
 			continue
 		}
 		if i == 0 {
 			return nil, err
 		}
-		giveUp(part, parts[i+1:], err, results)
+		giveUp(part, r.parts[i+1:], err, r.results)
 		break
 	}
-	return results, nil
+	return r.results, nil
 }
 
 // writePart sends one message and puts the results where the rows came from.
-func (p *Plugin) writePart(ctx context.Context, part part, results []destination.Result) error {
-	answer, err := p.rpc.Write(ctx, encodeBatch(part.batch, p.joined))
+func (p *Plugin) writePart(ctx context.Context, part part, request *destinationv1.WriteRequest, results []destination.Result) error {
+	answer, err := p.rpc.Write(ctx, request)
 	if err != nil {
 		return fmt.Errorf("batch %s, nothing is known of its changes: %w", part.batch.ID, p.callError("write", err))
 	}

@@ -289,7 +289,8 @@ func (b *bench) boundary(ctx context.Context) error {
 	return err
 }
 
-// write sends rows to a destination, with nothing but the boundary in between.
+// write sends rows to a destination as the syncer does: in the order of their keys, and
+// one batch is made ready while the one before is written. Nothing else is measured.
 func (b *bench) write(ctx context.Context, name, kind string, config syncer.Settings, columns []destination.Column, batchRows, rows int, row func(i int) []any) (took time.Duration, err error) {
 	p, err := b.start(ctx, kind)
 	if err != nil {
@@ -299,15 +300,38 @@ func (b *bench) write(ctx context.Context, name, kind string, config syncer.Sett
 	if err := p.Open(ctx, config); err != nil {
 		return 0, err
 	}
-	changes := make([]destination.Change, 0, batchRows) // used again: what makes rows is not measured
-	for first := 0; first < rows; first += batchRows {
-		changes = changes[:0]
+	keys := make([]string, rows)
+	for i := range keys {
+		sum := md5.Sum([]byte(strconv.Itoa(i)))
+		keys[i] = hex.EncodeToString(sum[:])
+	}
+	slices.Sort(keys)
+	var batches [2]destination.Batch // this one and the next; used again, since what makes rows is not measured
+	fill := func(first int) *destination.Batch {
+		batch := &batches[first/batchRows%2]
+		*batch = destination.Batch{ID: fmt.Sprintf("%032d", first), Sync: "s", Run: "r", Columns: columns, Changes: batch.Changes[:0]}
 		for i := first; i < min(first+batchRows, rows); i++ {
-			changes = append(changes, destination.Change{ID: digest("id", i), Key: digest("k", i), Op: destination.Upsert, Values: row(i)})
+			id := fmt.Sprintf("%016x%.16s", i, keys[i])
+			batch.Changes = append(batch.Changes, destination.Change{ID: id, Key: keys[i], Op: destination.Upsert, Values: row(i)})
 		}
-		batch := destination.Batch{ID: fmt.Sprintf("%032d", first), Sync: "s", Run: "r", Columns: columns, Changes: changes}
+		return batch
+	}
+	next := fill(0)
+	for first := 0; first < rows; first += batchRows {
+		batch := next
+		if next = nil; first+batchRows < rows {
+			next = fill(first + batchRows)
+		}
 		started := time.Now()
-		results, err := p.Write(ctx, batch)
+		prepared := make(chan struct{})
+		go func() {
+			defer close(prepared)
+			if next != nil {
+				p.Prepare(*next)
+			}
+		}()
+		results, err := p.Write(ctx, *batch)
+		<-prepared
 		took += time.Since(started)
 		if err != nil {
 			return 0, fmt.Errorf("%s: %w", name, err)
@@ -317,12 +341,6 @@ func (b *bench) write(ctx context.Context, name, kind string, config syncer.Sett
 		}
 	}
 	return took, nil
-}
-
-// digest is a key or an id as the syncer makes them.
-func digest(what string, i int) string {
-	sum := md5.Sum([]byte(what + strconv.Itoa(i)))
-	return hex.EncodeToString(sum[:])
 }
 
 // files writes all rows in each of the formats.
