@@ -6,6 +6,7 @@ import asyncio
 import base64
 import copy
 import functools
+import gc
 import os
 import sys
 import threading
@@ -242,6 +243,9 @@ def copied(value):
 
 
 core.deepcopy = copied
+
+# A tree is many objects, and all are found again each time that Python looks for garbage.
+gc.set_threshold(100_000, 20, 100)
 
 # Compiled, a generator reads the templates of its class anew each time that one is made,
 # which is ten times for each statement. They are the same, and not changed.
