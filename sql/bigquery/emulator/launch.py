@@ -22,6 +22,8 @@ from bqemulator.catalog import ddl_sync
 from bqemulator.grpc_api import write_servicer
 from bqemulator.grpc_api.write_servicer import BigQueryWriteHandler
 from bqemulator.jobs import executor
+from bqemulator.jobs import routine_ddl
+from bqemulator.sql import catalog_schema
 from bqemulator.sql import parameters
 from bqemulator.sql.rewriter import aggregate_variants
 from bqemulator.storage.engine import DuckDBEngine
@@ -266,9 +268,13 @@ def once(make):
 Dialect.generator = once(Dialect.generator)
 
 
+# Modules that only look at a tree.
+readers = {module.__name__ for module in (catalog_schema, ddl_sync, executor, routine_ddl)}
+
+
 def remembered(parse):
-    """A statement is read some five times on its way to DuckDB, and once more if it was tried by a dry run before, which took
-    two thirds of all time. A copy of what was read is had in a quarter of that."""
+    """A statement is read some ten times on its way to DuckDB, and again if it was tried by a dry run before, which took
+    two thirds of all time. A copy of what was read is had in a quarter of that, and who only looks needs none."""
 
     @functools.lru_cache(maxsize=300)
     def read_once(sql, **options):
@@ -278,7 +284,7 @@ def remembered(parse):
         if isinstance(options.get("into"), (list, set)):  # cannot be looked up
             return parse(sql, read=read or dialect, **options)
         found = read_once(sql, read=read or dialect, **options)
-        if getattr(making, "generator", False):
+        if getattr(making, "generator", False) or sys._getframe(1).f_globals["__name__"] in readers:
             return found
         return [tree and tree.copy() for tree in found] if isinstance(found, list) else found.copy()
 
