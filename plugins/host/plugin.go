@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hashicorp/go-plugin"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -161,12 +162,14 @@ func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destinat
 	}
 	defer p.paces.during(ctx)()
 	defer r.tell()
-	request := r.first
+	request, err := r.first, error(nil)
 	for i, part := range r.parts {
 		if i > 0 {
-			request = encodeBatch(part.batch, p.joined)
+			request, err = p.encode(part)
 		}
-		err := p.writePart(ctx, part, request, r.results)
+		if err == nil {
+			err = p.writePart(ctx, part, request, r.results)
+		}
 		if err == nil {
 			continue
 		}
@@ -180,8 +183,8 @@ func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destinat
 }
 
 // writePart sends one message and puts the results where the rows came from.
-func (p *Plugin) writePart(ctx context.Context, part part, request *destinationv1.WriteRequest, results []destination.Result) error {
-	answer, err := p.rpc.Write(ctx, request)
+func (p *Plugin) writePart(ctx context.Context, part part, request encoded, results []destination.Result) error {
+	answer, err := p.rpc.Write(ctx, nil, grpc.ForceCodecV2(request))
 	if err != nil {
 		return fmt.Errorf("batch %s, nothing is known of its changes: %w", part.batch.ID, p.callError("write", err))
 	}

@@ -5,19 +5,23 @@ import (
 	"slices"
 	"sync"
 
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/sluis-cdp/sluis/plugins/destination"
 	"github.com/sluis-cdp/sluis/plugins/destination/normalize"
-	destinationv1 "github.com/sluis-cdp/sluis/plugins/proto/destination/v1"
 )
 
 // ready is a batch as Write sends it.
 type ready struct {
 	of      destination.Batch // as it was given
 	parts   []part
-	first   *destinationv1.WriteRequest // of the first part; most often there is no other
-	results []destination.Result        // of the changes that cannot be sent
-	dropped map[int]string              // what rows are sent without
-	err     error                       // the batch is not valid
+	first   encoded              // the first part; most often there is no other
+	results []destination.Result // of the changes that cannot be sent
+	dropped map[int]string       // what rows are sent without
+	err     error                // the batch is not valid
 }
 
 // Prepare does what Write has to do before it sends: it checks the batch, brings its
@@ -40,10 +44,36 @@ func (p *Plugin) prepare(batch destination.Batch) *ready {
 	batch, r.dropped = normalize.Batch(p.description.Target, batch)
 	r.parts = split(batch, p.description.MaxRows, r.results)
 	if len(r.parts) > 0 {
-		r.first = encodeBatch(r.parts[0].batch, p.joined)
+		r.first, r.err = p.encode(r.parts[0])
 	}
 	return r
 }
+
+// encode makes the request that writes a part.
+func (p *Plugin) encode(part part) (encoded, error) {
+	request, err := proto.Marshal(encodeBatch(part.batch, p.joined))
+	if err != nil {
+		return nil, fmt.Errorf("batch %s: %w", part.batch.ID, err)
+	}
+	return request, nil
+}
+
+// encoded is a request that is in its bytes already, and the codec of the call that
+// sends it. Its answer is read as any other.
+type encoded []byte
+
+// Marshal implements [encoding.CodecV2].
+func (e encoded) Marshal(any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(e)}, nil
+}
+
+// Unmarshal implements [encoding.CodecV2].
+func (encoded) Unmarshal(data mem.BufferSlice, answer any) error {
+	return encoding.GetCodecV2(grpcproto.Name).Unmarshal(data, answer)
+}
+
+// Name implements [encoding.CodecV2].
+func (encoded) Name() string { return grpcproto.Name }
 
 // tell has the results say what rows were sent without.
 func (r *ready) tell() {
