@@ -317,16 +317,17 @@ func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resen
 		AND NOT EXISTS (SELECT 1 FROM `+own("state")+` WHERE sync = ? AND intent = ?)`, resend, r.sync.Name, intent, r.sync.Name, intent)
 	if err == nil {
 		err = d.Exec(ctx, `MERGE INTO `+own("state")+` t
-			USING (SELECT *, outcome IN `+acknowledged+` AS done, op = 'remove' AND outcome = 'accepted' AND receipt <> '' AS waits
+			USING (SELECT key, op, row_hash, change_id, intent, outcome, code, present, unsure, recorded_at,
+				outcome IN `+acknowledged+` AS done, op = 'remove' AND outcome = 'accepted' AND receipt <> '' AS waits
 				FROM `+own("deliveries")+` WHERE sync = ? AND intent = ?) d
-			ON t.sync = d.sync AND t.key = d.key
+			ON t.sync = ? AND t.key = d.key
 			WHEN MATCHED AND NOT `+again+` AND d.waits THEN UPDATE SET row_hash = NULL, pending_hash = NULL, op = d.op, change_id = d.change_id, intent = d.intent, resend = ?,
 				present = TRUE, unsure = FALSE, status = 'accepted', acked_at = d.recorded_at, attempts = 0, first_failed_at = NULL, last_error_code = NULL
 			WHEN MATCHED AND NOT `+again+` AND d.done THEN DELETE
 			WHEN MATCHED AND NOT `+again+` THEN UPDATE SET op = d.op, pending_hash = d.row_hash, change_id = d.change_id, intent = d.intent, resend = ?,
 				present = d.present, unsure = d.unsure, status = CASE WHEN d.outcome = 'rejected' AND d.op = 'upsert' THEN 'rejected' ELSE 'failed' END,
 				attempts = t.attempts + 1, first_failed_at = COALESCE(t.first_failed_at, d.recorded_at), last_error_code = d.code`,
-			r.sync.Name, intent, resend, resend)
+			r.sync.Name, intent, r.sync.Name, resend, resend)
 	}
 	if err != nil {
 		return fmt.Errorf("sync %s: update the state: %w", r.sync.Name, err)
