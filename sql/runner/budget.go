@@ -92,7 +92,7 @@ func (a *allowance) release(bytes int64) {
 
 // buildWithin builds a node within its budget and that of the run. If neither
 // bounds it, no estimates are made.
-func (p *Project) buildWithin(ctx context.Context, d warehouse.Driver, node *Node, run *allowance) NodeResult {
+func (p *Project) buildWithin(ctx context.Context, d warehouse.Driver, node *Node, run *allowance, there *inventory) NodeResult {
 	own := p.budgetOf(node)
 	estimator, bills := d.(warehouse.Estimator)
 	metered := bills && (own.limit > 0 || run.limit > 0)
@@ -100,7 +100,7 @@ func (p *Project) buildWithin(ctx context.Context, d warehouse.Driver, node *Nod
 	if metered {
 		d = &meter{Driver: d, estimator: estimator, own: own, run: run}
 	}
-	result := timed(node, Built, func() (int64, string, error) { return p.build(ctx, d, node) })
+	result := timed(node, Built, func() (int64, string, error) { return p.build(ctx, d, node, there) })
 	if metered {
 		result.Bytes = own.used
 	}

@@ -3,6 +3,7 @@ package runner_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"regexp"
 	"slices"
@@ -436,7 +437,7 @@ func TestEstimate(t *testing.T) {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			for _, query := range d.ran {
-				if !strings.HasPrefix(query, "select table_type from information_schema") {
+				if !strings.HasPrefix(query, "select table_name, table_type from information_schema") {
 					t.Errorf("it ran %s", query)
 				}
 			}
@@ -510,5 +511,41 @@ func TestEstimateAgreesWithTheBuild(t *testing.T) {
 	}
 	if diff := cmp.Diff(counted, estimated); diff != "" || counted["more"] == 0 {
 		t.Errorf("(-counted +estimated)\n%s", diff)
+	}
+}
+
+// TestARunAsksOnceWhatThereIs: each question is a job, so one is for all models; and
+// what became of the other kind since the last run is still found.
+func TestARunAsksOnceWhatThereIs(t *testing.T) {
+	d := openPriced(t, nil)
+	view := strings.Replace(table, "'table'", "'view'", 1)
+	for _, models := range [][3]string{{table, view, incremental}, {view, incremental, table}, {incremental, table, view}} {
+		text := source
+		for i, model := range models {
+			text += fmt.Sprintf("-- models/m%d.sql --\n%s", i, model)
+		}
+		d.ran = nil
+		results, err := load(t, runner.Options{Dir: project(text), Threads: 2}).Run(t.Context(), d, "")
+		if err := errors.Join(err, results.Err()); err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		for _, query := range d.ran {
+			if strings.Contains(query, "information_schema.tables") {
+				asked++
+			}
+		}
+		if asked != 1 {
+			t.Errorf("it asked %d times what there is", asked)
+		}
+		var want [][]string
+		for i, model := range models {
+			kind := "BASE TABLE"
+			if model == view {
+				kind = "VIEW"
+			}
+			want = append(want, []string{fmt.Sprintf("m%d", i), kind})
+		}
+		wantRows(t, d.Driver, "SELECT table_name, table_type FROM information_schema.tables WHERE table_name LIKE 'm_' ORDER BY 1", want...)
 	}
 }

@@ -35,13 +35,13 @@ func (p *Project) Seed(ctx context.Context, d warehouse.Driver, selector string)
 
 // executeAll does a plan within the run's budget.
 func (p *Project) executeAll(ctx context.Context, d warehouse.Driver, pl plan) (Results, error) {
-	run := &allowance{kind: RunBudget, limit: p.options.Budget.Run}
+	run, there := &allowance{kind: RunBudget, limit: p.options.Budget.Run}, &inventory{}
 	batches := p.batchTests(pl.names)
 	results := p.execute(pl, func(node *Node) NodeResult {
 		if node.Kind == Test {
 			return p.runTest(ctx, d, node, batches)
 		}
-		return p.buildWithin(ctx, d, node, run)
+		return p.buildWithin(ctx, d, node, run, there)
 	})
 	return results, ctx.Err()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluis-cdp/sluis/sql/warehouse"
 )
@@ -16,6 +17,8 @@ type builder struct {
 	d     warehouse.Driver
 	node  *Node
 	types *types // of contracts
+
+	inventory *inventory // of the run; nil if this is none
 }
 
 // existingKind is what a name stands for in the warehouse.
@@ -27,26 +30,63 @@ const (
 	isView
 )
 
+// existing asks what a name stands for now.
 func (b builder) existing(name string) (existingKind, error) {
+	found, err := existing(b.ctx, b.d, " and table_name = ?", name)
+	if err != nil {
+		return isNothing, fmt.Errorf("look up %s: %w", relation(name), err)
+	}
+	return found[name], nil
+}
+
+// existing asks what the names of the models' schema stand for, all or those of a
+// condition.
+func existing(ctx context.Context, d warehouse.Driver, which string, args ...any) (map[string]existingKind, error) {
 	catalog := "information_schema.tables"
-	if b.d.Dialect() == "bigquery" {
+	if d.Dialect() == "bigquery" {
 		catalog = warehouse.SchemaModels + ".INFORMATION_SCHEMA.TABLES"
 	}
-	rows, err := warehouse.Collect(b.ctx, unmetered(b.d), "select table_type from "+catalog+" where table_schema = ? and table_name = ?", warehouse.SchemaModels, name)
-	switch {
-	case err != nil:
-		return isNothing, fmt.Errorf("look up %s: %w", relation(name), err)
-	case len(rows) == 0:
-		return isNothing, nil
-	case rows[0][0] == "VIEW":
-		return isView, nil
+	rows, err := warehouse.Collect(ctx, unmetered(d), "select table_name, table_type from "+catalog+" where table_schema = ?"+which, append([]any{warehouse.SchemaModels}, args...)...)
+	if err != nil {
+		return nil, err
 	}
-	return isTable, nil
+	found := make(map[string]existingKind, len(rows))
+	for _, row := range rows {
+		name, _ := row[0].(string)
+		if found[name] = isTable; row[1] == "VIEW" {
+			found[name] = isView
+		}
+	}
+	return found, nil
+}
+
+// inventory is what there was when a run began to build. Each node asks once, of itself,
+// and before it is built: one question answers them all, where each would be a job.
+type inventory struct {
+	mu    sync.Mutex
+	found map[string]existingKind // nil until somebody asked, and was answered
+}
+
+// before tells what the node's name stood for before the run.
+func (b builder) before() (existingKind, error) {
+	if b.inventory == nil {
+		return b.existing(b.node.Name)
+	}
+	b.inventory.mu.Lock()
+	defer b.inventory.mu.Unlock()
+	if b.inventory.found == nil {
+		found, err := existing(b.ctx, b.d, "")
+		if err != nil {
+			return isNothing, fmt.Errorf("look up what there is in %s: %w", warehouse.SchemaModels, err)
+		}
+		b.inventory.found = found
+	}
+	return b.inventory.found[b.node.Name], nil
 }
 
 // makeRoom drops a relation of the other kind, which cannot be replaced.
 func (b builder) makeRoom(wanted existingKind) error {
-	existing, err := b.existing(b.node.Name)
+	existing, err := b.before()
 	if err != nil || existing == isNothing || existing == wanted {
 		return err
 	}

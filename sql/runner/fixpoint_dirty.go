@@ -16,7 +16,7 @@ func (b builder) goesOn(spec fixpointSpec, anew bool) (bool, error) {
 	if !spec.incremental || anew {
 		return false, nil
 	}
-	existing, err := b.existing(b.node.Name)
+	existing, err := b.before()
 	if err != nil || existing != isTable {
 		return false, err
 	}

@@ -35,12 +35,12 @@ func (p *Project) RunAnew(ctx context.Context, d warehouse.Driver, selector stri
 func isBuilt(n *Node) bool { return n.Kind != Test }
 
 // build makes one node in the warehouse.
-func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node) (rows int64, message string, err error) {
+func (p *Project) build(ctx context.Context, d warehouse.Driver, node *Node, there *inventory) (rows int64, message string, err error) {
 	if err := ctx.Err(); err != nil {
 		return -1, "", err
 	}
 	node = node.forRun()
-	b := builder{ctx: ctx, d: d, node: node, types: p.types}
+	b := builder{ctx: ctx, d: d, node: node, types: p.types, inventory: there}
 	if node.Kind == Seed {
 		return b.seed()
 	}
@@ -83,7 +83,7 @@ func (p *Project) adds(b builder) (bool, error) {
 	if b.node.Materialized != Incremental || p.refreshes(b.node) {
 		return false, nil
 	}
-	existing, err := b.existing(b.node.Name)
+	existing, err := b.before()
 	return existing == isTable, err
 }
 

@@ -63,7 +63,7 @@ var (
 	spoolEventBytes = in("spool, of an event in a request of its own", 1074, "bytes", code)
 	spoolMaxBytes   = in("spool.max_bytes", 4<<30, "bytes", reading)
 	landingTables   = in("streams of a spool, one for each landing table", 7, "", reading)
-	buildJobs       = in("jobs of a build of the models, with one round of the components", 318, "", code)
+	buildJobs       = in("jobs of a build of the models, with one round of the components", 247, "", code)
 	roundJobs       = in("jobs of each further round", 10, "", reading)
 	rounds          = in("rounds", 4, "", assumption)
 	syncJobs        = in("jobs of a run of a sync", 28, "", code)
