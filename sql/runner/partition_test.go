@@ -131,7 +131,7 @@ func (d *bigQuery) Exec(_ context.Context, query string, _ ...any) error {
 func (d *bigQuery) Query(_ context.Context, query string, _ ...any) (warehouse.Rows, error) {
 	switch {
 	case strings.Contains(query, "INFORMATION_SCHEMA"):
-		return &answer{rows: [][]any{{"m", "BASE TABLE"}}}, nil
+		return &answer{rows: [][]any{{"m", "BASE TABLE"}, {"stg_events", "BASE TABLE"}}}, nil
 	case strings.Contains(query, "distinct"):
 		return &answer{rows: d.partitions}, nil
 	}
