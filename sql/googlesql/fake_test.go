@@ -112,15 +112,18 @@ var (
 // answer makes up what a query returns: a graph of two rounds with two jumps
 // each, and nothing that a check would find wrong.
 func (f *fake) answer(query string, args []any) [][]any {
-	if strings.Contains(query, "INFORMATION_SCHEMA.TABLES") {
-		name, _ := args[1].(string)
-		if _, err := f.analyzer.Columns(warehouse.SchemaModels, name); err != nil {
-			return nil
+	if strings.Contains(query, "INFORMATION_SCHEMA.TABLES") { // all of the models' schema, or the one that is named
+		var found [][]any
+		for name := range f.analyzer.schemas[warehouse.SchemaModels] {
+			kind := "BASE TABLE"
+			if f.views[name] {
+				kind = "VIEW"
+			}
+			if len(args) == 1 || args[1] == name {
+				found = append(found, []any{name, kind})
+			}
 		}
-		if f.views[name] {
-			return [][]any{{"VIEW"}}
-		}
-		return [][]any{{"BASE TABLE"}}
+		return found
 	}
 	if strings.Contains(query, "from reached) as reached") { // the days that stg_events is to be built anew on
 		return [][]any{{"2026-03-01 2026-03-02,2026-03-03 2026-03-04", "2026-02-27 2026-02-28", "s-1 40,s-2 7"}}
