@@ -276,7 +276,7 @@ def remembered(parse):
     """A statement is read some ten times on its way to DuckDB, and again if it was tried by a dry run before, which took
     two thirds of all time. A copy of what was read is had in a quarter of that, and who only looks needs none."""
 
-    @functools.lru_cache(maxsize=300)
+    @functools.lru_cache(maxsize=100)
     def read_once(sql, **options):
         return parse(sql, **options)
 
