@@ -128,9 +128,6 @@ func (a *application) pace(sent, all int) {
 // batch of them, and how long the destination wants to be left alone. It fails if not even
 // one batch may be sent.
 func (a *application) sendRows(ctx context.Context, rows []*row) (sent, tail []*row, asked time.Duration, err error) {
-	if len(rows) == 0 {
-		return nil, nil, 0, nil
-	}
 	next := a.ready(rows)
 	defer func() { <-next }()
 	for len(sent) < len(rows) {
@@ -157,6 +154,12 @@ type outgoing struct {
 	batch destination.Batch
 }
 
+// preparer is a destination, such as a plugin's process, that can do part of a Write
+// while another is under way; the Write of the same batch then finds it done.
+type preparer interface {
+	Prepare(batch destination.Batch)
+}
+
 // ready makes the first batch of rows ready, if there are any, and closes the channel.
 // It reads them beside this goroutine, which changes no row before it was sent.
 func (a *application) ready(rows []*row) <-chan outgoing {
@@ -169,7 +172,7 @@ func (a *application) ready(rows []*row) <-chan outgoing {
 	go func() {
 		defer close(out)
 		batch := a.compose(rows)
-		if target, ok := a.target.(interface{ Prepare(batch destination.Batch) }); ok { // a process, as a rule
+		if target, ok := a.target.(preparer); ok {
 			target.Prepare(batch)
 		}
 		out <- outgoing{rows, batch}

@@ -165,8 +165,8 @@ func (d dialect) changeID(planID, row string) string {
 	if d == bigquery {
 		seq = "FORMAT('%08x', " + row + ".seq)"
 	}
-	id := row + ".change_id"
-	return "CASE WHEN LENGTH(" + id + ") = " + strconv.Itoa(halfID) + " THEN CONCAT(" + literal(fmt.Sprintf("%08x", uint32(madeAt(planID).Unix()))) + ", " + seq + ", " + id + ") ELSE " + id + " END"
+	id, made := row+".change_id", fmt.Sprintf("%08x", uint32(madeAt(planID).Unix()))
+	return "CASE WHEN LENGTH(" + id + ") = " + strconv.Itoa(halfID) + " THEN CONCAT(" + literal(made) + ", " + seq + ", " + id + ") ELSE " + id + " END"
 }
 
 // nothing is a NULL that is a text; in BigQuery a bare one is a number.

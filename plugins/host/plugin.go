@@ -39,9 +39,10 @@ const (
 // OpenToUpdate if its description does not say UpdateOnly.
 //
 // As with any Destination calls must not overlap, but Kill may come at any
-// time, and Prepare beside a Write. Every call ends when its context does, however the plugin behaves:
-// give each a deadline. If the plugin's description says Paced, its requests go
-// out as the [destination.Pacer] of the call's context says.
+// time, and Prepare beside a Write. Every call ends when its context does,
+// however the plugin behaves: give each a deadline. If the plugin's description
+// says Paced, its requests go out as the [destination.Pacer] of the call's
+// context says.
 type Plugin struct {
 	name        string
 	process     *process
@@ -161,15 +162,9 @@ func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destinat
 		return nil, r.err
 	}
 	defer p.paces.during(ctx)()
-	defer r.tell()
-	request, err := r.first, error(nil)
+	defer r.noteDropped()
 	for i, part := range r.parts {
-		if i > 0 {
-			request, err = p.encode(part)
-		}
-		if err == nil {
-			err = p.writePart(ctx, part, request, r.results)
-		}
+		err := p.writePart(ctx, part, r.results)
 		if err == nil {
 			continue
 		}
@@ -183,8 +178,11 @@ func (p *Plugin) Write(ctx context.Context, batch destination.Batch) ([]destinat
 }
 
 // writePart sends one message and puts the results where the rows came from.
-func (p *Plugin) writePart(ctx context.Context, part part, request encoded, results []destination.Result) error {
-	answer, err := p.rpc.Write(ctx, nil, grpc.ForceCodecV2(request))
+func (p *Plugin) writePart(ctx context.Context, part part, results []destination.Result) error {
+	if err := p.encode(&part); err != nil {
+		return err
+	}
+	answer, err := p.rpc.Write(ctx, nil, grpc.ForceCodecV2(part.request))
 	if err != nil {
 		return fmt.Errorf("batch %s, nothing is known of its changes: %w", part.batch.ID, p.callError("write", err))
 	}

@@ -16,9 +16,8 @@ import (
 
 // ready is a batch as Write sends it.
 type ready struct {
-	of      destination.Batch // as it was given
-	parts   []part
-	first   encoded              // the first part; most often there is no other
+	of      destination.Batch    // as it was given
+	parts   []part               // the first is encoded; most often there is no other
 	results []destination.Result // of the changes that cannot be sent
 	dropped map[int]string       // what rows are sent without
 	err     error                // the batch is not valid
@@ -44,18 +43,20 @@ func (p *Plugin) prepare(batch destination.Batch) *ready {
 	batch, r.dropped = normalize.Batch(p.description.Target, batch)
 	r.parts = split(batch, p.description.MaxRows, r.results)
 	if len(r.parts) > 0 {
-		r.first, r.err = p.encode(r.parts[0])
+		r.err = p.encode(&r.parts[0])
 	}
 	return r
 }
 
-// encode makes the request that writes a part.
-func (p *Plugin) encode(part part) (encoded, error) {
-	request, err := proto.Marshal(encodeBatch(part.batch, p.joined))
-	if err != nil {
-		return nil, fmt.Errorf("batch %s: %w", part.batch.ID, err)
+// encode makes the request that writes a part, unless it is made.
+func (p *Plugin) encode(part *part) (err error) {
+	if part.request != nil {
+		return nil
 	}
-	return request, nil
+	if part.request, err = proto.Marshal(encodeBatch(part.batch, p.joined)); err != nil {
+		return fmt.Errorf("encode batch %s: %w", part.batch.ID, err)
+	}
+	return nil
 }
 
 // encoded is a request that is in its bytes already, and the codec of the call that
@@ -75,8 +76,8 @@ func (encoded) Unmarshal(data mem.BufferSlice, answer any) error {
 // Name implements [encoding.CodecV2].
 func (encoded) Name() string { return grpcproto.Name }
 
-// tell has the results say what rows were sent without.
-func (r *ready) tell() {
+// noteDropped has the results say what rows were sent without.
+func (r *ready) noteDropped() {
 	for row, what := range r.dropped {
 		if r.results[row].Message == "" {
 			r.results[row].Message = what
@@ -84,8 +85,8 @@ func (r *ready) tell() {
 	}
 }
 
-// is reports whether it was made of this very batch.
-func (r *ready) is(batch destination.Batch) bool {
+// madeOf reports whether it was made of this very batch.
+func (r *ready) madeOf(batch destination.Batch) bool {
 	n := len(batch.Changes)
 	return batch.ID == r.of.ID && n == len(r.of.Changes) && (n == 0 || &batch.Changes[0] == &r.of.Changes[0])
 }
@@ -108,7 +109,7 @@ func (b *readyBatches) put(r *ready) {
 func (b *readyBatches) take(batch destination.Batch) *ready {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	i := slices.IndexFunc(b.batches, func(r *ready) bool { return r.is(batch) })
+	i := slices.IndexFunc(b.batches, func(r *ready) bool { return r.madeOf(batch) })
 	if i < 0 {
 		return nil
 	}

@@ -23,8 +23,9 @@ const maxSuffix = len("-2147483647-2147483647")
 
 // part is what goes into one message, and which rows of the batch it has.
 type part struct {
-	batch destination.Batch
-	rows  []int
+	batch   destination.Batch
+	rows    []int
+	request encoded // the message, once it is made
 }
 
 // split cuts a batch by size and number of rows. What cannot be sent at all

@@ -27,13 +27,14 @@ func entryOf(target, id string) entry {
 	sum := sha256.Sum256([]byte(target + "|" + id))
 	e := entry(sum[:16])
 	if digits, err := hex.DecodeString(id); err == nil && len(digits) == len(e) {
-		copy(e[copy(e[:], digits[:8]):], sum[:8])
+		copy(e[:8], digits)
+		copy(e[8:], sum[:8])
 	}
 	return e
 }
 
 // formerEntry is the same in SQL, of the columns of a ledger as it was of old.
-const formerEntry = `CASE WHEN id ~ '^[0-9a-f]{32}$' THEN substring(id FROM 1 FOR 16) || encode(substring(sha256(convert_to(target || '|' || id, 'UTF8')) FROM 1 FOR 8), 'hex') ` +
+const formerEntry = `CASE WHEN id ~* '^[0-9a-f]{32}$' THEN substring(id FROM 1 FOR 16) || encode(substring(sha256(convert_to(target || '|' || id, 'UTF8')) FROM 1 FOR 8), 'hex') ` +
 	`ELSE encode(substring(sha256(convert_to(target || '|' || id, 'UTF8')) FROM 1 FOR 16), 'hex') END::uuid`
 
 // makeLedger makes the table of entries unless it is there. It is asked first, so

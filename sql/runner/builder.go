@@ -18,7 +18,7 @@ type builder struct {
 	node  *Node
 	types *types // of contracts
 
-	inventory *inventory // of the run; nil if this is none
+	inventory *inventory // of the run
 }
 
 // existingKind is what a name stands for in the warehouse.
@@ -32,20 +32,17 @@ const (
 
 // existing asks what a name stands for now.
 func (b builder) existing(name string) (existingKind, error) {
-	found, err := existing(b.ctx, b.d, " and table_name = ?", name)
+	found, err := relationKinds(b.ctx, b.d, " and table_name = ?", name)
 	if err != nil {
 		return isNothing, fmt.Errorf("look up %s: %w", relation(name), err)
 	}
 	return found[name], nil
 }
 
-// existing asks what the names of the models' schema stand for, all or those of a
+// relationKinds asks what the names of the models' schema stand for, all or those of a
 // condition.
-func existing(ctx context.Context, d warehouse.Driver, which string, args ...any) (map[string]existingKind, error) {
-	catalog := "information_schema.tables"
-	if d.Dialect() == "bigquery" {
-		catalog = warehouse.SchemaModels + ".INFORMATION_SCHEMA.TABLES"
-	}
+func relationKinds(ctx context.Context, d warehouse.Driver, which string, args ...any) (map[string]existingKind, error) {
+	catalog := catalogTable(d.Dialect(), warehouse.SchemaModels, "tables")
 	rows, err := warehouse.Collect(ctx, unmetered(d), "select table_name, table_type from "+catalog+" where table_schema = ?"+which, append([]any{warehouse.SchemaModels}, args...)...)
 	if err != nil {
 		return nil, err
@@ -69,13 +66,10 @@ type inventory struct {
 
 // before tells what the node's name stood for before the run.
 func (b builder) before() (existingKind, error) {
-	if b.inventory == nil {
-		return b.existing(b.node.Name)
-	}
 	b.inventory.mu.Lock()
 	defer b.inventory.mu.Unlock()
 	if b.inventory.found == nil {
-		found, err := existing(b.ctx, b.d, "")
+		found, err := relationKinds(b.ctx, b.d, "")
 		if err != nil {
 			return isNothing, fmt.Errorf("look up what there is in %s: %w", warehouse.SchemaModels, err)
 		}

@@ -75,10 +75,7 @@ func tableIn(ctx context.Context, d warehouse.Driver, schema, name string) (arti
 
 // kindOf tells a table from a view, as the catalog of the warehouse names them.
 func kindOf(ctx context.Context, d warehouse.Driver, schema, name string) (string, error) {
-	catalog := "information_schema.tables"
-	if d.Dialect() == "bigquery" {
-		catalog = schema + ".INFORMATION_SCHEMA.TABLES"
-	}
+	catalog := catalogTable(d.Dialect(), schema, "tables")
 	rows, err := warehouse.Collect(ctx, d, "select table_type from "+catalog+" where table_schema = ? and table_name = ?", schema, name)
 	if err != nil {
 		return "", fmt.Errorf("look up %s.%s: %w", schema, name, err)

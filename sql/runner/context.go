@@ -100,7 +100,7 @@ func (s scope) getRelation(args []any, named map[string]any) (any, error) {
 	if err != nil || s.seen != nil {
 		return nil, err
 	}
-	found, err := s.ask(fmt.Sprintf("select table_type from %s where table_schema = %s and table_name = %s", s.catalog(schema, "tables"), literal(s.dialect, schema), literal(s.dialect, name)))
+	found, err := s.ask(fmt.Sprintf("select table_type from %s where table_schema = %s and table_name = %s", catalogTable(s.dialect, schema, "tables"), literal(s.dialect, schema), literal(s.dialect, name)))
 	if err != nil || len(found.rows) == 0 {
 		return nil, err
 	}
@@ -126,8 +126,9 @@ func schemaAndName(args []any, named map[string]any) (schema, name string, err e
 	return schema, name, nil
 }
 
-func (s scope) catalog(schema, table string) string {
-	if s.dialect == "bigquery" {
+// catalogTable is a table of the warehouse's catalog, with what it has of a schema.
+func catalogTable(dialect, schema, table string) string {
+	if dialect == "bigquery" {
 		return schema + ".INFORMATION_SCHEMA." + strings.ToUpper(table)
 	}
 	return "information_schema." + table
@@ -144,7 +145,7 @@ func (s scope) getColumns(args []any, _ map[string]any) (any, error) {
 		return []any{}, nil
 	}
 	found, err := s.ask(fmt.Sprintf("select column_name, data_type from %s where table_schema = %s and table_name = %s order by ordinal_position",
-		s.catalog(schema, "columns"), literal(s.dialect, schema), literal(s.dialect, name)))
+		catalogTable(s.dialect, schema, "columns"), literal(s.dialect, schema), literal(s.dialect, name)))
 	if err != nil {
 		return nil, err
 	}

@@ -44,10 +44,10 @@ type Estimate struct {
 
 // Estimate tells what Run would process with the same selector, in the same
 // order, by the warehouse's own estimates. All that it runs is a look into the
-// catalog for each incremental model, and the queries that templates ask, which
-// are billed: which days are affected is known only once that was asked. Tests are not part of Run. On a
-// warehouse that bills nothing, which is one without a [warehouse.Estimator],
-// all of it is zero.
+// catalog, if a model is incremental, and the queries that templates ask, which
+// are billed: which days are affected is known only once that was asked. Tests
+// are not part of Run. On a warehouse that bills nothing, which is one without a
+// [warehouse.Estimator], all of it is zero.
 //
 // The error tells why nothing could be estimated; what is wrong with a node is
 // in its Estimate.
@@ -56,12 +56,12 @@ func (p *Project) Estimate(ctx context.Context, d warehouse.Driver, selector str
 	if err != nil {
 		return nil, err
 	}
-	estimates := make([]Estimate, len(names))
+	estimates, there := make([]Estimate, len(names)), &inventory{}
 	var group errgroup.Group
 	group.SetLimit(max(p.options.Threads, 1))
 	for i, name := range names {
 		group.Go(func() error {
-			estimates[i] = p.estimate(ctx, d, p.nodes[name])
+			estimates[i] = p.estimate(ctx, d, p.nodes[name], there)
 			estimates[i].Stale = p.readsAny(p.nodes[name], names)
 			return ctx.Err()
 		})
@@ -70,13 +70,13 @@ func (p *Project) Estimate(ctx context.Context, d warehouse.Driver, selector str
 }
 
 // estimate estimates one node.
-func (p *Project) estimate(ctx context.Context, d warehouse.Driver, node *Node) Estimate {
+func (p *Project) estimate(ctx context.Context, d warehouse.Driver, node *Node, there *inventory) Estimate {
 	e := Estimate{Name: node.Name, Kind: node.Kind, Path: node.Path, Materialized: node.Materialized, Budget: p.budgetOf(node).limit}
 	estimator, bills := d.(warehouse.Estimator)
 	if !bills {
 		return e
 	}
-	statements, more, err := p.outline(ctx, d, node)
+	statements, more, err := p.outline(ctx, d, node, there)
 	e.AtLeast = more
 	for _, statement := range statements {
 		if err != nil {
@@ -99,7 +99,7 @@ func (p *Project) estimate(ctx context.Context, d warehouse.Driver, node *Node) 
 // outline lists what [Project.build] would run for a node and is billed for,
 // as far as it can be told before. A row of NULLs stands for each table that
 // the build would make for itself and read again; then more is true.
-func (p *Project) outline(ctx context.Context, d warehouse.Driver, node *Node) (statements []string, more bool, err error) {
+func (p *Project) outline(ctx context.Context, d warehouse.Driver, node *Node, there *inventory) (statements []string, more bool, err error) {
 	switch node.Materialized { //nolint:exhaustive // all others have a query that is run
 	case Ephemeral:
 		return nil, false, nil
@@ -107,7 +107,7 @@ func (p *Project) outline(ctx context.Context, d warehouse.Driver, node *Node) (
 		return nil, true, nil // its rows, once they are loaded
 	}
 	node = node.forRun()
-	b := builder{ctx: ctx, d: d, node: node}
+	b := builder{ctx: ctx, d: d, node: node, inventory: there}
 	incremental, err := p.adds(b)
 	if err != nil {
 		return nil, false, err

@@ -280,7 +280,7 @@ def remembered(parse):
     def read_once(sql, **options):
         return parse(sql, **options)
 
-    def read(sql, read=None, dialect=None, **options):
+    def find(sql, read=None, dialect=None, **options):
         if isinstance(options.get("into"), (list, set)):  # cannot be looked up
             return parse(sql, read=read or dialect, **options)
         found = read_once(sql, read=read or dialect, **options)
@@ -288,7 +288,7 @@ def remembered(parse):
             return found
         return [tree and tree.copy() for tree in found] if isinstance(found, list) else found.copy()
 
-    return read
+    return find
 
 
 sqlglot.parse_one = remembered(sqlglot.parse_one)
