@@ -169,7 +169,7 @@ func TestSyncsShareTheLimitsOfAnAccount(t *testing.T) {
 		return out.String()
 	}
 	for _, name := range []string{"crm", "sales"} {
-		write(name, fmt.Sprintf("destination: hubspot\nrate: 4/4s\nconfig: {access_token: %s, host: %q}\n", crm.Token, crm.URL))
+		write(name, fmt.Sprintf("destination: hubspot\nrate: 4/7s\nconfig: {access_token: %s, host: %q}\n", crm.Token, crm.URL))
 	}
 	sluis(0, "destinations", "check", "crm", "sales", "crm", "sales") // each asks twice what properties there are
 	if n := crm.RateLimited(); n > 0 {

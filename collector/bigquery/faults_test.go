@@ -194,9 +194,8 @@ func TestAnswerThatNeverComes(t *testing.T) {
 		}
 		return nil
 	}
-	config := testConfig(server.Address(), filepath.Join(t.TempDir(), "state"))
-	config.Timeout = 50 * time.Millisecond
-	s := openSink(t, config)
+	s := openSink(t, testConfig(server.Address(), filepath.Join(t.TempDir(), "state")))
+	s.config.Timeout = 50 * time.Millisecond
 	ctx := context.Background()
 	err := s.Land(ctx, batch(0, 10))
 	if !errors.Is(err, errTransient) {

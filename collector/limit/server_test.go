@@ -112,7 +112,7 @@ func drip(t *testing.T, conn net.Conn, before string) string {
 // TestSlowClients: whoever drips is answered or cut off, however long he could
 // go on.
 func TestSlowClients(t *testing.T) {
-	address := serve(t, Config{Time: 200 * time.Millisecond}, nil)
+	address := serve(t, Config{Time: time.Second}, nil)
 	if said := drip(t, dial(t, address), "POST / HTTP/1.1\r\nHost: x\r\nX-A: "); strings.Contains(said, "200 OK") {
 		t.Errorf("a header that never ends: %q", said)
 	}
@@ -129,7 +129,7 @@ func TestSlowClients(t *testing.T) {
 // TestSlowReader: a client that sends and does not read its answers is cut off.
 func TestSlowReader(t *testing.T) {
 	answer := bytes.Repeat([]byte("x"), 1<<20)
-	address := serve(t, Config{Time: 200 * time.Millisecond}, func(w http.ResponseWriter, _ string) { _, _ = w.Write(answer) })
+	address := serve(t, Config{Time: time.Second}, func(w http.ResponseWriter, _ string) { _, _ = w.Write(answer) })
 	conn := dial(t, address)
 	for {
 		if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"); err != nil {

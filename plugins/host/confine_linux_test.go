@@ -299,7 +299,9 @@ func TestConfinedStartFails(t *testing.T) {
 	for kind, want := range map[string]string{"silent": "in time", "garbage": "Unrecognized", "exits": "Unrecognized"} {
 		t.Run(kind, func(t *testing.T) {
 			c := confinedConfig(t, kind)
-			c.StartTimeout = 3 * time.Second
+			if want == "in time" {
+				c.StartTimeout = time.Second
+			}
 			_, err := host.Start(t.Context(), c)
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("err = %v, want one with %q", err, want)

@@ -169,10 +169,13 @@ func TestAnswers(t *testing.T) {
 // in time was certainly not posted.
 func TestPace(t *testing.T) {
 	s := newServer(t)
-	s.Pace = 50 * time.Millisecond
+	s.Pace = 20 * time.Millisecond
 	d := open(t, s)
 	var accounts limits.Accounts
-	ctx := destination.WithPacer(t.Context(), accounts.Of(d.Describe(), nil, &destination.Limit{Requests: 1, Per: 100 * time.Millisecond}))
+	paced := func(per time.Duration) context.Context { // of an account of its own
+		return destination.WithPacer(t.Context(), accounts.Of(d.Describe(), map[string]string{"url": per.String()}, &destination.Limit{Requests: 1, Per: per}))
+	}
+	ctx := paced(400 * time.Millisecond) // the first of two may be late
 	for i := range 4 {
 		if results, err := d.Write(ctx, batch(fmt.Sprint("b", i))); err != nil || results[0].Outcome != destination.Delivered {
 			t.Errorf("%+v, %v", results, err)
@@ -181,8 +184,11 @@ func TestPace(t *testing.T) {
 	if n := s.RateLimited(); n > 0 {
 		t.Errorf("%d messages came too early", n)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	ctx, cancel := context.WithTimeout(paced(time.Hour), 10*time.Minute)
 	defer cancel()
+	if err := destination.Await(ctx, ""); err != nil { // another's, just before
+		t.Fatal(err)
+	}
 	if results, err := d.Write(ctx, batch("d")); err != nil || results[0].Outcome != destination.Retry || results[0].Code != "rate_limit" {
 		t.Errorf("%+v, %v", results, err)
 	}
