@@ -18,6 +18,7 @@ type sources struct {
 	dialect        dialect
 	columns        []column // one per mapped field
 	erasures       bool     // somebody may be being erased
+	fingerprints   bool     // rows of the state that did not change are to get theirs first
 	consentExpires bool     // a consent may have an end
 }
 
@@ -215,6 +216,9 @@ const absentAgain = 20 * time.Hour
 
 func (src sources) terms(s Sync, now time.Time) terms {
 	t := terms{left: "'left_model'", differs: "m.incomplete OR COALESCE(k.row_hash, '') <> m.row_hash", settled: "FALSE", same: "'unchanged'", first: "'add'"}
+	if src.dialect.fingerprints() {
+		t.differs = "m.incomplete OR k.fingerprint IS NULL OR k.fingerprint <> m.fingerprint"
+	}
 	if s.Mode.keeps() {
 		// Whoever nobody answers for any more may not stay either.
 		t.left = "CASE WHEN asked THEN 'unchanged' ELSE 'consent_missing' END"
@@ -240,7 +244,13 @@ func (src sources) terms(s Sync, now time.Time) terms {
 // compare stores the changes of a plan: with a sequence number each, removals first.
 func (r *run) compare(ctx context.Context, d warehouse.Driver, src sources, planID string, now time.Time) error {
 	err := r.keeping(ctx, d, func(ctx context.Context) error {
-		err := d.Exec(ctx, src.diff(r.sync, planID, now))
+		var err error
+		if src.fingerprints {
+			err = d.Exec(ctx, src.takeFingerprints(r.sync))
+		}
+		if err == nil {
+			err = d.Exec(ctx, src.diff(r.sync, planID, now))
+		}
 		if err == nil && src.dialect != bigquery {
 			err = d.Exec(ctx, number, planID)
 		}
@@ -265,9 +275,20 @@ var number = `UPDATE ` + own("plan_changes") + ` SET seq = n.seq FROM (
 // turn is when a change of plan_changes is sent: the least goes first.
 const turn = "CASE kind WHEN 'remove' THEN 1 WHEN 'update' THEN 2 WHEN 'add' THEN 3 WHEN 'refresh' THEN 4 ELSE 5 END"
 
+// takeFingerprints is the statement that gives the rows of the state that have none of
+// this version of the engine the fingerprint of their row in the model, if that has their
+// hash. What is not in the model, or has changed, has none until it is sent.
+func (src sources) takeFingerprints(s Sync) string {
+	return `UPDATE ` + own("state") + ` SET fingerprint = n.fingerprint, fingerprint_by = version() FROM (
+	SELECT k.rowid AS id, CASE WHEN m.row_hash = k.row_hash THEN m.fingerprint END AS fingerprint
+	FROM ` + own("state") + ` k LEFT JOIN (` + src.rows(s, "") + `) m ON m.key = k.key
+	WHERE k.sync = ` + literal(s.Name) + ` AND k.fingerprint_by IS DISTINCT FROM version()
+) n WHERE n.id = state.rowid`
+}
+
 // diff is the statement that stores the changes of a plan, in DuckDB without their
 // numbers. One full outer join of the model and the state, with nothing in it but
-// keys, hashes and flags, finds the keys that there is anything to say about; only
+// keys, hashes or fingerprints, and flags, finds the keys that there is anything to say about; only
 // of those it reads the rest. The join may find a key that needs nothing, or one twice, such as
 // where there are two verdicts on one profile; it may not miss one.
 func (src sources) diff(s Sync, planID string, now time.Time) string {
@@ -276,27 +297,27 @@ func (src sources) diff(s Sync, planID string, now time.Time) string {
 	if src.dialect == bigquery {
 		seq = "ROW_NUMBER() OVER (ORDER BY " + turn + ", key NULLS LAST)"
 	}
-	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known)
+	return `INSERT INTO ` + own("plan_changes") + ` (plan_id, sync, seq, key, profile_id, kind, op, reason, row_hash, change_id, decision_id, policy_version, payload, known, fingerprint, fingerprint_by)
 WITH erased AS (` + erased + `),
 touched AS (
 	SELECT COALESCE(m.key, k.key) AS key, m.here
 	FROM (
-		SELECT p.key, TRUE AS here, p.incomplete, p.row_hash, p.held_out, COALESCE(allowed, FALSE) AND NOT (` + src.erasedNow() + `) AS wanted
+		SELECT p.key, TRUE AS here, p.incomplete, p.row_hash, p.fingerprint, p.held_out, COALESCE(allowed, FALSE) AND NOT (` + src.erasedNow() + `) AS wanted
 		FROM (` + src.rows(s, "") + `) p LEFT JOIN (` + src.everyVerdict(s, now) + `) c ON c.profile_id = p.profile_id` + src.joinErased("p") + `
 	) m
-	FULL OUTER JOIN (SELECT key, row_hash, unsure, acked_at` + t.more + ` FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key` + assigned(s) + `
+	FULL OUTER JOIN (SELECT key, row_hash, fingerprint, unsure, acked_at` + t.more + ` FROM ` + own("state") + ` WHERE sync = ` + literal(s.Name) + `) k ON m.key = k.key` + assigned(s) + `
 	WHERE m.here IS NULL OR COALESCE(m.key, '') = '' OR CASE WHEN m.wanted AND NOT m.held_out
 		THEN k.key IS NULL OR k.unsure OR ` + t.differs + `
 		ELSE k.key IS NOT NULL OR m.wanted AND ` + unassigned(s) + ` END
 ),
 keys AS (SELECT key FROM touched WHERE COALESCE(key, '') <> '' GROUP BY key),
 model AS (
-	SELECT key, COUNT(*) AS copies, MIN(profile_id) AS profile_id, MIN(payload) AS payload, MIN(row_hash) AS row_hash,
+	SELECT key, COUNT(*) AS copies, MIN(profile_id) AS profile_id, MIN(payload) AS payload, MIN(row_hash) AS row_hash, MIN(fingerprint) AS fingerprint,
 		MAX(CASE WHEN incomplete THEN 1 ELSE 0 END) = 1 AS incomplete, MAX(CASE WHEN held_out THEN 1 ELSE 0 END) = 1 AS held_out
 	FROM (` + src.rows(s, "keys") + `) GROUP BY key
 ),
 joined AS (
-	SELECT t.key, COALESCE(m.profile_id, k.profile_id) AS profile_id, m.profile_id AS m_profile, m.payload, m.row_hash AS m_hash, m.incomplete,
+	SELECT t.key, COALESCE(m.profile_id, k.profile_id) AS profile_id, m.profile_id AS m_profile, m.payload, m.row_hash AS m_hash, m.fingerprint, m.incomplete,
 		COALESCE(m.held_out, FALSE) AS held_out, m.key IS NOT NULL AS in_model, COALESCE(m.copies, 0) > 1 AS duplicate,
 		k.key IS NOT NULL AS known, k.profile_id AS k_profile, k.row_hash, k.mapping_version, k.present, k.unsure, k.resend,
 		k.status, k.op, k.pending_hash, k.change_id, k.decision_id, k.policy_version, k.acked_at
@@ -353,12 +374,13 @@ changes AS (
 			` + src.dialect.ofChange(planID, "next_op", "COALESCE(next_hash, '')", "key") + `) AS change_id,
 		CASE kind WHEN 'remove' THEN COALESCE(c_decision_id, decision_id) ELSE c_decision_id END AS decision_id,
 		CASE kind WHEN 'remove' THEN COALESCE(c_policy_version, policy_version) ELSE c_policy_version END AS policy_version,
-		CASE WHEN kind IN ('add', 'update', 'refresh') THEN payload END AS payload, known
+		CASE WHEN kind IN ('add', 'update', 'refresh') THEN payload END AS payload, known, CASE kind WHEN 'remove' THEN NULL ELSE fingerprint END AS fingerprint
 	FROM sequenced
-	UNION ALL SELECT key, NULL, 'hold', 'upsert', 'key_null', NULL, NULL, NULL, NULL, NULL, FALSE FROM touched WHERE COALESCE(key, '') = ''
+	UNION ALL SELECT key, NULL, 'hold', 'upsert', 'key_null', NULL, NULL, NULL, NULL, NULL, FALSE, NULL FROM touched WHERE COALESCE(key, '') = ''
 )
 SELECT ` + literal(planID) + `, ` + literal(s.Name) + `, ` + seq + `,
-	key, profile_id, kind, next_op, reason, next_hash, change_id, decision_id, policy_version, payload, known
+	key, profile_id, kind, next_op, reason, next_hash, change_id, decision_id, policy_version, payload, known,
+	fingerprint, ` + src.dialect.engine() + `
 FROM changes`
 }
 
@@ -371,8 +393,8 @@ func (src sources) everyVerdict(s Sync, now time.Time) string {
 	return `SELECT profile_id, ` + src.allowed(now) + ` AS allowed, decided_at FROM ` + models("consent_profile") + ` WHERE purpose = ` + literal(s.Purpose)
 }
 
-// rows is a query for the rows of the model with their payloads and hashes; of
-// the keys in the table only, if one is named.
+// rows is a query for the rows of the model with their payloads, hashes and fingerprints;
+// of the keys in the table only, if one is named.
 func (src sources) rows(s Sync, only string) string {
 	d := src.dialect
 	key, profile := d.text("r."+d.quote(s.Key)), d.text("r."+d.quote(s.Profile))
@@ -381,7 +403,7 @@ func (src sources) rows(s Sync, only string) string {
 		only = " WHERE " + key + " IN (SELECT key FROM " + only + ")"
 	}
 	encoded := []string{key + " AS key", profile + " AS profile_id", src.heldOut(s) + " AS held_out"}
-	entries, incomplete := []string{"''"}, []string{"FALSE"}
+	entries, incomplete, marks := []string{"''"}, []string{"FALSE"}, []string{literal(s.mappingVersion(src.columns))}
 	var joins strings.Builder
 	for i, field := range s.sealedFields() {
 		few := ""
@@ -392,22 +414,27 @@ func (src sources) rows(s Sync, only string) string {
 	}
 	for i, f := range s.Mapping {
 		name := fmt.Sprintf("f%d", i)
+		mark := name
 		switch {
 		case f.Column != "":
-			encoded = append(encoded, d.encode("r."+d.quote(f.Column), src.columns[i].Type)+" AS "+name)
+			column := "r." + d.quote(f.Column)
+			encoded = append(encoded, d.encode(column, src.columns[i].Type)+" AS "+name)
+			if plain := d.plain(fmt.Sprintf("v%d", i), src.columns[i].Type); plain != "" {
+				encoded, mark = append(encoded, fmt.Sprintf("%s AS v%d", column, i)), plain
+			}
 		case f.Sealed != "":
 			encoded = append(encoded, fmt.Sprintf("s%d.token AS %s", slices.Index(s.sealedFields(), f.Sealed), name))
 		default:
 			continue
 		}
-		entries = append(entries, d.entry(name, src.columns[i].Type))
+		entries, marks = append(entries, d.entry(name, src.columns[i].Type)), append(marks, mark)
 		if f.Required {
 			incomplete = append(incomplete, name+" IS NULL")
 		}
 	}
 	payload := strings.Join(entries, ", ")
 	return `SELECT key, profile_id, held_out, CONCAT(` + payload + `) AS payload,
-		` + d.md5("CONCAT("+literal(s.mappingVersion(src.columns)+"|")+", "+payload+")") + ` AS row_hash, ` + strings.Join(incomplete, " OR ") + ` AS incomplete
+		` + d.md5("CONCAT("+literal(s.mappingVersion(src.columns)+"|")+", "+payload+")") + ` AS row_hash, ` + d.fingerprint(marks) + ` AS fingerprint, ` + strings.Join(incomplete, " OR ") + ` AS incomplete
 	FROM (SELECT ` + strings.Join(encoded, ", ") + from + joins.String() + only + `)`
 }
 

@@ -184,6 +184,7 @@ func TestAnnounced(t *testing.T) {
 func TestErasureBeginsWhileARunGoesOn(t *testing.T) {
 	w := crowd(t, 6)
 	w.exec("DROP TABLE sluis_sync.erased")
+	w.exec("ALTER TABLE sluis_sync.state DROP COLUMN fingerprint_by")
 	e := w.engine()
 	w.target.late = func() {
 		if w.target.sends == 1 { // of the first window

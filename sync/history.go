@@ -114,7 +114,7 @@ func (r *run) resync(ctx context.Context) error {
 	if r.sync.Mode == ModeAppend {
 		hash = "row_hash"
 	}
-	err = d.Exec(ctx, `UPDATE `+own("state")+` SET row_hash = `+hash+`, pending_hash = NULL,
+	err = d.Exec(ctx, `UPDATE `+own("state")+` SET row_hash = `+hash+`, fingerprint = NULL, pending_hash = NULL,
 		resend = TRUE, status = CASE WHEN status = 'rejected' THEN 'failed' ELSE status END WHERE sync = ?`, r.sync.Name)
 	if err != nil {
 		return fmt.Errorf("sync %s: mark every row to be sent again: %w", r.sync.Name, err)

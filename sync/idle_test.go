@@ -80,6 +80,10 @@ func TestTablesOfAnEarlierVersionAreCompleted(t *testing.T) {
 	w.exec("DROP TABLE sluis_sync.kept")
 	w.exec("DROP TABLE sluis_sync.intents")
 	w.exec("ALTER TABLE sluis_sync.runs DROP COLUMN refreshed")
+	for _, column := range []string{"fingerprint", "fingerprint_by"} {
+		w.exec("ALTER TABLE sluis_sync.plan_changes DROP COLUMN " + column)
+		w.exec("ALTER TABLE sluis_sync.state DROP COLUMN " + column)
+	}
 	w.advance(time.Minute)
 	s := vips()
 	s.Refresh = time.Second

@@ -308,11 +308,15 @@ func (a *application) journal(ctx context.Context, d warehouse.Driver, sent, sta
 // it is there, none is missing.
 func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resend bool) error {
 	const again = "COALESCE(t.intent, '') = d.intent"
+	fingerprint, planned := "CAST(NULL AS "+warehouse.Int64.In(d.Dialect())+"), "+dialect(d.Dialect()).nothing(), ""
+	if dialect(d.Dialect()).fingerprints() {
+		fingerprint, planned = "c.fingerprint, c.fingerprint_by", " LEFT JOIN "+own("plan_changes")+" c ON c.plan_id = d.plan_id AND c.seq = d.seq"
+	}
 	err := d.Exec(ctx, `INSERT INTO `+own("state")+` (sync, key, profile_id, row_hash, mapping_version, present, unsure, resend, status, op, change_id, intent,
-			decision_id, policy_version, acked_at, attempts)
+			decision_id, policy_version, acked_at, attempts, fingerprint, fingerprint_by)
 		SELECT d.sync, d.key, d.profile_id, d.row_hash, d.mapping_version, d.outcome <> 'skipped' OR d.present, FALSE, ?, d.outcome, d.op, d.change_id, d.intent,
-			d.decision_id, d.policy_version, d.recorded_at, 0
-		FROM `+own("deliveries")+` d
+			d.decision_id, d.policy_version, d.recorded_at, 0, `+fingerprint+`
+		FROM `+own("deliveries")+` d`+planned+`
 		WHERE d.sync = ? AND d.intent = ? AND d.op <> 'remove' AND d.outcome IN `+acknowledged+`
 		AND NOT EXISTS (SELECT 1 FROM `+own("state")+` WHERE sync = ? AND intent = ?)`, resend, r.sync.Name, intent, r.sync.Name, intent)
 	if err == nil {
@@ -321,7 +325,7 @@ func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resen
 				outcome IN `+acknowledged+` AS done, op = 'remove' AND outcome = 'accepted' AND receipt <> '' AS waits
 				FROM `+own("deliveries")+` WHERE sync = ? AND intent = ?) d
 			ON t.sync = ? AND t.key = d.key
-			WHEN MATCHED AND NOT `+again+` AND d.waits THEN UPDATE SET row_hash = NULL, pending_hash = NULL, op = d.op, change_id = d.change_id, intent = d.intent, resend = ?,
+			WHEN MATCHED AND NOT `+again+` AND d.waits THEN UPDATE SET row_hash = NULL, fingerprint = NULL, pending_hash = NULL, op = d.op, change_id = d.change_id, intent = d.intent, resend = ?,
 				present = TRUE, unsure = FALSE, status = 'accepted', acked_at = d.recorded_at, attempts = 0, first_failed_at = NULL, last_error_code = NULL
 			WHEN MATCHED AND NOT `+again+` AND d.done THEN DELETE
 			WHEN MATCHED AND NOT `+again+` THEN UPDATE SET op = d.op, pending_hash = d.row_hash, change_id = d.change_id, intent = d.intent, resend = ?,

@@ -224,7 +224,7 @@ func (r *run) plan(ctx context.Context) (p storedPlan, err error) {
 	if err != nil {
 		return storedPlan{}, err
 	}
-	src.erasures = before.erasures
+	src.erasures, src.fingerprints = before.erasures, before.bare*100 > before.known
 	now := r.config.Now()
 	p = storedPlan{
 		Plan:           Plan{Sync: r.sync.Name, ID: newID(planPrefix, now), Created: now.UTC().Truncate(time.Microsecond)},
@@ -255,6 +255,7 @@ func (r *run) plan(ctx context.Context) (p storedPlan, err error) {
 // overview is the size of what a plan compares.
 type overview struct {
 	known, present  int64
+	bare            int64 // without a fingerprint of this version of the engine; 0 where rows have none
 	modelEmpty      bool
 	consentsMissing bool
 	erasures        bool // somebody is being erased
@@ -263,16 +264,19 @@ type overview struct {
 // look asks for the sizes that the guards need, and refuses to take an empty
 // table of consents for a withdrawal by everybody.
 func (r *run) look(ctx context.Context, d warehouse.Driver) (overview, error) {
-	quoted := dialect(d.Dialect()).quote(r.sync.Model)
-	rows, err := warehouse.Collect(ctx, d, `SELECT COUNT(*), COUNT(CASE WHEN present THEN 1 END),
-		NOT EXISTS (SELECT 1 FROM `+models(quoted)+`),
+	in, bare := dialect(d.Dialect()), "0"
+	if in.fingerprints() && r.sync.Mode.compares() {
+		bare = "COUNT(CASE WHEN fingerprint_by IS DISTINCT FROM version() THEN 1 END)"
+	}
+	rows, err := warehouse.Collect(ctx, d, `SELECT COUNT(*), COUNT(CASE WHEN present THEN 1 END), `+bare+`,
+		NOT EXISTS (SELECT 1 FROM `+models(in.quote(r.sync.Model))+`),
 		NOT EXISTS (SELECT 1 FROM `+models("consent_profile")+` WHERE purpose = ?), EXISTS (SELECT 1 FROM `+own(erasedTable)+`)
 		FROM `+own("state")+` WHERE sync = ?`, r.sync.Purpose, r.sync.Name)
 	if err != nil {
 		return overview{}, fmt.Errorf("sync %s: count what was sent: %w", r.sync.Name, err)
 	}
 	var o overview
-	if err := scan(rows[0], &o.known, &o.present, &o.modelEmpty, &o.consentsMissing, &o.erasures); err != nil {
+	if err := scan(rows[0], &o.known, &o.present, &o.bare, &o.modelEmpty, &o.consentsMissing, &o.erasures); err != nil {
 		return overview{}, err
 	}
 	if o.consentsMissing && o.known > 0 {

@@ -47,7 +47,7 @@ func (r *run) rebaseline(ctx context.Context, keys []string) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	src.erasures = before.erasures
+	src.erasures, src.fingerprints = before.erasures, before.bare*100 > before.known
 	now := r.config.Now()
 	planID := newID("b", now)
 	if err := r.compare(ctx, d, src, planID, now); err != nil {
@@ -70,13 +70,13 @@ func (r *run) rebaseline(ctx context.Context, keys []string) (Run, error) {
 		FROM `+own("plan_changes")+` p WHERE `+which, append(changes, args...)...)
 	if err == nil {
 		err = d.Exec(ctx, `MERGE INTO `+own("state")+` t
-			USING (SELECT key, profile_id, row_hash, `+src.dialect.changeID(planID, "p")+` AS change_id, decision_id, policy_version FROM `+own("plan_changes")+` p WHERE `+which+`) n
+			USING (SELECT key, profile_id, row_hash, fingerprint, fingerprint_by, `+src.dialect.changeID(planID, "p")+` AS change_id, decision_id, policy_version FROM `+own("plan_changes")+` p WHERE `+which+`) n
 			ON t.sync = ? AND t.key = n.key
-			WHEN MATCHED THEN UPDATE SET profile_id = n.profile_id, row_hash = n.row_hash, mapping_version = ?, present = TRUE, unsure = FALSE, resend = FALSE,
+			WHEN MATCHED THEN UPDATE SET profile_id = n.profile_id, row_hash = n.row_hash, fingerprint = n.fingerprint, fingerprint_by = n.fingerprint_by, mapping_version = ?, present = TRUE, unsure = FALSE, resend = FALSE,
 				status = 'delivered', op = 'upsert', pending_hash = NULL, change_id = n.change_id, intent = NULL, decision_id = n.decision_id, policy_version = n.policy_version,
 				acked_at = ?, attempts = 0, first_failed_at = NULL, last_error_code = NULL
-			WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, row_hash, mapping_version, present, unsure, resend, status, op, change_id, decision_id, policy_version, acked_at, attempts)
-				VALUES (?, n.key, n.profile_id, n.row_hash, ?, TRUE, FALSE, FALSE, 'delivered', 'upsert', n.change_id, n.decision_id, n.policy_version, ?, 0)`,
+			WHEN NOT MATCHED THEN INSERT (sync, key, profile_id, row_hash, fingerprint, fingerprint_by, mapping_version, present, unsure, resend, status, op, change_id, decision_id, policy_version, acked_at, attempts)
+				VALUES (?, n.key, n.profile_id, n.row_hash, n.fingerprint, n.fingerprint_by, ?, TRUE, FALSE, FALSE, 'delivered', 'upsert', n.change_id, n.decision_id, n.policy_version, ?, 0)`,
 			append(args, r.sync.Name, version, at, r.sync.Name, version, at)...)
 	}
 	if err != nil {

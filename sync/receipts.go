@@ -253,7 +253,7 @@ func (r *run) foldSettlements(ctx context.Context, d warehouse.Driver) error {
 		WHEN MATCHED AND d.outcome IN ('delivered', 'skipped') THEN UPDATE SET status = d.outcome,
 			present = (d.outcome <> 'skipped' OR d.present), last_error_code = CASE WHEN d.failed_rows > 0 THEN d.code END
 		WHEN MATCHED THEN UPDATE SET present = (d.present OR d.outcome = 'unknown'), unsure = (d.outcome = 'unknown'),
-			row_hash = CASE WHEN d.present THEN '' END, pending_hash = d.row_hash,
+			row_hash = CASE WHEN d.present THEN '' END, fingerprint = NULL, pending_hash = d.row_hash,
 			status = CASE WHEN d.outcome = 'rejected' THEN 'rejected' ELSE 'failed' END,
 			attempts = t.attempts + 1, first_failed_at = COALESCE(t.first_failed_at, d.settled_at), last_error_code = d.code`, r.sync.Name, r.sync.Name)
 	if err != nil {

@@ -77,6 +77,9 @@ func (m Mode) keeps() bool { return m != ModeMirror && m != ModeFull }
 // once reports whether a row that was acknowledged is left alone.
 func (m Mode) once() bool { return m == ModeCreate || m == ModeAppend }
 
+// compares reports whether a row that was acknowledged is sent again when it changes.
+func (m Mode) compares() bool { return !m.once() && m != ModeFull }
+
 // Fits reports, with file and line, whether a destination can do what the mode and the
 // rate of s ask for.
 func (s Sync) Fits(d destination.Description) error {
