@@ -51,7 +51,11 @@ const (
 )
 
 // StaleError says that a plan may not be applied any more.
-type StaleError struct{ Sync, PlanID, Because string }
+type StaleError struct {
+	Sync, PlanID, Because string
+
+	overtaken bool // by a plan that was applied since
+}
 
 // Error tells why, and how to go on.
 func (e *StaleError) Error() string {
@@ -98,6 +102,10 @@ func (r *run) planAndApply(ctx context.Context, o Options) (Run, error) {
 // is sent if something else was sent since the plan was made, and with a
 // [*HeldError], after all else was sent, if a guard holds removals back.
 //
+// A plan of which a guard holds removals stays open for approval, whatever was sent
+// since: then a new plan is made and applied, of which the guard holds nothing that the
+// approved plan would have removed.
+//
 // When ctx ends, the batch in flight is finished, and what was sent is recorded first.
 func (e *Syncer) Apply(ctx context.Context, s Sync, planID string, o Options) (done Run, err error) {
 	ctx, span := startSync(ctx, "sync apply", s)
@@ -141,7 +149,40 @@ func (r *run) applyStored(ctx context.Context, planID string, o Options) (Run, e
 	if err != nil {
 		return Run{}, err
 	}
-	return r.apply(ctx, p, o)
+	if p.status == planHeld {
+		if !o.Approve {
+			return Run{}, p.Held
+		}
+		return r.approve(ctx, p)
+	}
+	done, err := r.apply(ctx, p, o)
+	if s, ok := errors.AsType[*StaleError](err); ok && s.overtaken && o.Approve && p.Held != nil {
+		return r.approve(ctx, p)
+	}
+	return done, err
+}
+
+// approve carries out the removals that a plan was held for, and what else there is to do
+// by now.
+func (r *run) approve(ctx context.Context, p storedPlan) (Run, error) {
+	d, err := r.warehouse(ctx)
+	if err != nil {
+		return Run{}, err
+	}
+	if r.edited(p) {
+		return Run{}, stale(p, edited)
+	}
+	if err := r.verify(ctx, d, &p); err != nil {
+		return Run{}, err
+	}
+	if p.extent.guarded == 0 {
+		return Run{}, stale(p, "its removals were carried out, or are not held any more")
+	}
+	if err := r.settle(ctx); err != nil {
+		return Run{}, err
+	}
+	r.approved = p.ID
+	return r.planAndApply(ctx, Options{})
 }
 
 func (r *run) apply(ctx context.Context, p storedPlan, o Options) (_ Run, err error) {
@@ -184,7 +225,7 @@ func (a *application) prepare(ctx context.Context) error {
 		return err
 	}
 	if a.plan.extent == nil { // another process may have made it
-		if err := a.verify(ctx, d); err != nil {
+		if err := a.verify(ctx, d, &a.plan); err != nil {
 			return err
 		}
 	}
@@ -199,27 +240,19 @@ func (a *application) prepare(ctx context.Context) error {
 
 // fresh refuses a plan that was overtaken.
 func (a *application) fresh(ctx context.Context, d warehouse.Driver) error {
-	stale := func(because string) error {
-		return &StaleError{Sync: a.sync.Name, PlanID: a.plan.ID, Because: because}
-	}
 	switch a.plan.status {
 	case planReady:
 	case planApplying:
 		a.resumed = true
-	case planHeld:
-		a.resumed = true
-		if !a.options.Approve {
-			return a.plan.Held
-		}
 	case planApplied:
-		return stale("it was applied already")
+		return stale(a.plan, "it was applied already")
 	case planOutdated:
-		return stale("pseudonyms were rotated since it was made")
+		return stale(a.plan, "pseudonyms were rotated since it was made")
 	default:
-		return stale("its status is unknown")
+		return stale(a.plan, "its status is unknown")
 	}
-	if len(a.plan.columns) != len(a.sync.Mapping) || a.sync.definition(a.plan.columns) != a.plan.definition {
-		return stale("the sync was edited since")
+	if a.edited(a.plan) {
+		return stale(a.plan, edited)
 	}
 	rows, err := warehouse.Collect(ctx, d, "SELECT COUNT(*) FROM "+own("runs")+" WHERE sync = ? AND fence > ? AND plan_id <> ? AND planned > 0",
 		a.sync.Name, a.plan.fence, a.plan.ID)
@@ -231,24 +264,39 @@ func (a *application) fresh(ctx context.Context, d warehouse.Driver) error {
 		return err
 	}
 	if newer > 0 {
-		return stale("another plan was applied since it was made")
+		err := stale(a.plan, "another plan was applied since it was made")
+		err.overtaken = true
+		return err
 	}
 	return nil
 }
 
-// verify reads the plan's changes and compares their digest.
-func (a *application) verify(ctx context.Context, d warehouse.Driver) error {
-	digest := newPlanDigest(a.plan.Sync, a.plan.ID, a.plan.definition)
-	a.plan.extent = &extent{}
-	err := eachStored(ctx, d, a.plan.ID, func(c storedChange) {
+const edited = "the sync was edited since"
+
+func stale(p storedPlan, because string) *StaleError {
+	return &StaleError{Sync: p.Sync, PlanID: p.ID, Because: because}
+}
+
+// edited reports whether the sync is not what a plan was made of.
+func (r *run) edited(p storedPlan) bool {
+	return len(p.columns) != len(r.sync.Mapping) || r.sync.definition(p.columns) != p.definition
+}
+
+// verify reads the changes of a plan and compares their digest. There may be none any more.
+func (r *run) verify(ctx context.Context, d warehouse.Driver, p *storedPlan) error {
+	digest := newPlanDigest(p.Sync, p.ID, p.definition)
+	p.extent = &extent{}
+	none := true
+	err := eachStored(ctx, d, p.ID, func(c storedChange) {
+		none = false
 		digest.add(c)
-		a.plan.extent.add(c)
+		p.extent.add(c)
 	})
 	if err != nil {
-		return fmt.Errorf("sync %s: read plan %s: %w", a.sync.Name, a.plan.ID, err)
+		return fmt.Errorf("sync %s: read plan %s: %w", p.Sync, p.ID, err)
 	}
-	if digest.sum() != a.plan.Digest {
-		return &StaleError{Sync: a.sync.Name, PlanID: a.plan.ID, Because: "its stored changes do not match its digest"}
+	if !none && digest.sum() != p.Digest {
+		return stale(*p, "its stored changes do not match its digest")
 	}
 	return nil
 }
@@ -425,9 +473,14 @@ func (a *application) finish(ctx context.Context) error {
 	if err := a.close(ctx, d); err != nil {
 		return err
 	}
-	superseded := ""
+	superseded, args := "", []any{a.Sync, a.PlanID}
 	if a.planned == 0 { // then plans that nobody applied yet stay good
 		superseded = " AND plan_id NOT IN (SELECT plan_id FROM " + own("plans") + " WHERE status = 'ready')"
+	}
+	if a.Status == RunHeld && a.approved == "" { // the plans that people were told of wait for their approval: the first, and the last that somebody made
+		superseded += " AND plan_id NOT IN (SELECT CASE status WHEN 'held' THEN MIN(plan_id) ELSE MAX(plan_id) END FROM " + own("plans") +
+			" WHERE sync = ? AND status IN ('held', 'ready') AND guard <> '' AND plan_id IN (SELECT plan_id FROM " + own("plan_changes") + " WHERE sync = ?) GROUP BY status)"
+		args = append(args, a.Sync, a.Sync)
 	}
 	payload := "payload"
 	if status == planApplied {
@@ -449,7 +502,7 @@ func (a *application) finish(ctx context.Context) error {
 	}{
 		{"UPDATE " + own("plans") + " SET status = ?, finished_at = ? WHERE plan_id = ?", []any{string(status), a.config.Now().UTC(), a.PlanID}},
 		{"UPDATE " + own("plan_changes") + " SET payload = " + payload + " WHERE plan_id = ? AND payload IS NOT NULL", []any{a.PlanID}},
-		{"DELETE FROM " + own("plan_changes") + " WHERE sync = ? AND plan_id <> ?" + superseded, []any{a.Sync, a.PlanID}},
+		{"DELETE FROM " + own("plan_changes") + " WHERE sync = ? AND plan_id <> ?" + superseded, args},
 	}
 	for _, step := range steps {
 		if err := d.Exec(ctx, step.query, step.args...); err != nil {

@@ -61,7 +61,7 @@ const (
 	ReasonOutcomeUnknown Reason = "outcome_unknown" // may have been sent, to a destination that would do it twice
 	ReasonMinSize        Reason = "min_size"        // an addition to what would have too few rows
 	ReasonHoldout        Reason = "holdout"         // of the share that is held out; also removed for it, if it was sent before
-	ReasonGuard          Reason = "guard"           // a removal that waits for approval
+	ReasonGuard          Reason = "guard"           // a removal that waits for approval; also removed for it, when it has that
 )
 
 func holdReasons() []string {
@@ -310,9 +310,15 @@ func (r *run) believeConsents(ctx context.Context, d warehouse.Driver) (erasures
 }
 
 // guard holds back the removals of rows that left the model, or are held out from
-// now on, if they are too many to be believed.
+// now on, if they are too many to be believed. Those that were approved do not count.
 func (r *run) guard(ctx context.Context, d warehouse.Driver, planID string, before overview) (*HeldError, error) {
 	const leaving = " WHERE plan_id = ? AND kind = 'remove' AND reason IN ('left_model', 'holdout')"
+	if r.approved != "" {
+		if err := d.Exec(ctx, "UPDATE "+own("plan_changes")+" SET reason = 'guard'"+leaving+" AND key IN (SELECT key FROM "+own("plan_changes")+
+			" WHERE plan_id = ? AND kind = 'hold' AND reason = 'guard')", planID, r.approved); err != nil {
+			return nil, fmt.Errorf("sync %s: find the removals that were approved: %w", r.sync.Name, err)
+		}
+	}
 	rows, err := warehouse.Collect(ctx, d, "SELECT COUNT(*) FROM "+own("plan_changes")+leaving, planID)
 	if err != nil {
 		return nil, fmt.Errorf("sync %s: count removals: %w", r.sync.Name, err)

@@ -140,6 +140,8 @@ type run struct {
 	log    *slog.Logger
 	driver warehouse.Driver // nil while the warehouse is released
 	lease
+
+	approved string // a plan whose removals a guard held, and somebody approved; or ""
 }
 
 // begin takes the lease on a sync.
