@@ -172,11 +172,20 @@ func (r *run) approve(ctx context.Context, p storedPlan) (Run, error) {
 	if r.edited(p) {
 		return Run{}, stale(p, edited)
 	}
-	if err := r.verify(ctx, d, &p); err != nil {
-		return Run{}, err
+	digest, guarded := newPlanDigest(p.Sync, p.ID), 0
+	if err := eachStored(ctx, d, p.ID, func(c storedChange) {
+		if c.guarded() {
+			digest.add(c)
+			guarded++
+		}
+	}); err != nil {
+		return Run{}, fmt.Errorf("sync %s: read plan %s: %w", p.Sync, p.ID, err)
 	}
-	if p.extent.guarded == 0 {
+	if guarded == 0 {
 		return Run{}, stale(p, "its removals were carried out, or are not held any more")
+	}
+	if digest.sum() != p.Held.Digest {
+		return Run{}, stale(p, tampered)
 	}
 	if err := r.settle(ctx); err != nil {
 		return Run{}, err
@@ -225,7 +234,7 @@ func (a *application) prepare(ctx context.Context) error {
 		return err
 	}
 	if a.plan.extent == nil { // another process may have made it
-		if err := a.verify(ctx, d, &a.plan); err != nil {
+		if err := a.verify(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -271,7 +280,11 @@ func (a *application) fresh(ctx context.Context, d warehouse.Driver) error {
 	return nil
 }
 
-const edited = "the sync was edited since"
+// Some reasons why a plan is stale.
+const (
+	edited   = "the sync was edited since"
+	tampered = "its stored changes do not match its digest"
+)
 
 func stale(p storedPlan, because string) *StaleError {
 	return &StaleError{Sync: p.Sync, PlanID: p.ID, Because: because}
@@ -282,21 +295,19 @@ func (r *run) edited(p storedPlan) bool {
 	return len(p.columns) != len(r.sync.Mapping) || r.sync.definition(p.columns) != p.definition
 }
 
-// verify reads the changes of a plan and compares their digest. There may be none any more.
-func (r *run) verify(ctx context.Context, d warehouse.Driver, p *storedPlan) error {
-	digest := newPlanDigest(p.Sync, p.ID, p.definition)
-	p.extent = &extent{}
-	none := true
-	err := eachStored(ctx, d, p.ID, func(c storedChange) {
-		none = false
+// verify reads the plan's changes and compares their digest.
+func (a *application) verify(ctx context.Context, d warehouse.Driver) error {
+	digest := newPlanDigest(a.plan.Sync, a.plan.ID, a.plan.definition)
+	a.plan.extent = &extent{}
+	err := eachStored(ctx, d, a.plan.ID, func(c storedChange) {
 		digest.add(c)
-		p.extent.add(c)
+		a.plan.extent.add(c)
 	})
 	if err != nil {
-		return fmt.Errorf("sync %s: read plan %s: %w", p.Sync, p.ID, err)
+		return fmt.Errorf("sync %s: read plan %s: %w", a.sync.Name, a.plan.ID, err)
 	}
-	if !none && digest.sum() != p.Digest {
-		return stale(*p, "its stored changes do not match its digest")
+	if digest.sum() != a.plan.Digest {
+		return stale(a.plan, tampered)
 	}
 	return nil
 }
@@ -473,19 +484,6 @@ func (a *application) finish(ctx context.Context) error {
 	if err := a.close(ctx, d); err != nil {
 		return err
 	}
-	superseded, args := "", []any{a.Sync, a.PlanID}
-	if a.planned == 0 { // then plans that nobody applied yet stay good
-		superseded = " AND plan_id NOT IN (SELECT plan_id FROM " + own("plans") + " WHERE status = 'ready')"
-	}
-	if a.Status == RunHeld && a.approved == "" { // the plans that people were told of wait for their approval: the first, and the last that somebody made
-		superseded += " AND plan_id NOT IN (SELECT CASE status WHEN 'held' THEN MIN(plan_id) ELSE MAX(plan_id) END FROM " + own("plans") +
-			" WHERE sync = ? AND status IN ('held', 'ready') AND guard <> '' AND plan_id IN (SELECT plan_id FROM " + own("plan_changes") + " WHERE sync = ?) GROUP BY status)"
-		args = append(args, a.Sync, a.Sync)
-	}
-	payload := "payload"
-	if status == planApplied {
-		payload = "NULL"
-	}
 	if a.keeps() {
 		if err := a.destroyKept(ctx, d); err != nil {
 			return err
@@ -496,13 +494,14 @@ func (a *application) finish(ctx context.Context) error {
 			return err
 		}
 	}
+	superseded, args := a.superseded()
 	steps := []struct {
 		query string
 		args  []any
 	}{
 		{"UPDATE " + own("plans") + " SET status = ?, finished_at = ? WHERE plan_id = ?", []any{string(status), a.config.Now().UTC(), a.PlanID}},
-		{"UPDATE " + own("plan_changes") + " SET payload = " + payload + " WHERE plan_id = ? AND payload IS NOT NULL", []any{a.PlanID}},
-		{"DELETE FROM " + own("plan_changes") + " WHERE sync = ? AND plan_id <> ?" + superseded, args},
+		{"UPDATE " + own("plan_changes") + " SET payload = NULL WHERE plan_id = ? AND payload IS NOT NULL", []any{a.PlanID}},
+		{"DELETE FROM " + own("plan_changes") + " WHERE " + superseded, args},
 	}
 	for _, step := range steps {
 		if err := d.Exec(ctx, step.query, step.args...); err != nil {
@@ -515,4 +514,20 @@ func (a *application) finish(ctx context.Context) error {
 	a.log.InfoContext(ctx, "sync done", "run_id", a.ID, "plan_id", a.PlanID, "added", a.Added, "updated", a.Updated,
 		"refreshed", a.Refreshed, "removed", a.Removed, "failed", a.Failed, "skipped", a.Skipped, "held", a.Held)
 	return nil
+}
+
+// superseded is the condition, of a change of a plan, that nobody needs the changes of
+// that plan any more, now that another was applied.
+func (a *application) superseded() (where string, args []any) {
+	where, args = "sync = ? AND plan_id <> ?", []any{a.Sync, a.PlanID}
+	if a.planned == 0 { // then plans that nobody applied yet stay good
+		where += " AND plan_id NOT IN (SELECT plan_id FROM " + own("plans") + " WHERE status = 'ready')"
+	}
+	if a.Status == RunHeld && a.approved == "" {
+		// Those that people were told of wait for approval: the first, and the last that somebody made.
+		where += " AND plan_id NOT IN (SELECT CASE status WHEN 'held' THEN MIN(plan_id) ELSE MAX(plan_id) END FROM " + own("plans") +
+			" WHERE sync = ? AND status IN ('held', 'ready') AND guard <> '' AND plan_id IN (SELECT plan_id FROM " + own("plan_changes") + " WHERE sync = ?) GROUP BY status)"
+		args = append(args, a.Sync, a.Sync)
+	}
+	return where, args
 }

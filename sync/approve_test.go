@@ -65,6 +65,9 @@ func (d departures) held(t *testing.T, added, removals int64) string {
 	if !ok || held.Removals != removals || run.Added != added || run.Removed != 0 {
 		t.Fatalf("%+v, %v, want %d added, and %d removals held", run, err, added, removals)
 	}
+	if n := d.query("SELECT count(payload) FROM sluis_sync.plan_changes WHERE plan_id = ?", held.PlanID)[0][0]; n != int64(0) {
+		t.Errorf("the values of %v rows that were sent are kept with the plan", n)
+	}
 	return held.PlanID
 }
 

@@ -112,6 +112,7 @@ type HeldError struct {
 	Present  int64  `json:"present"`           // of how many at the destination
 	Empty    bool   `json:"empty"`             // the model has no rows
 	Holdout  bool   `json:"holdout,omitempty"` // the sync has a holdout, for which some may be removed
+	Digest   string `json:"digest"`            // of the removals
 }
 
 // Error tells what is held, and how to go on.
@@ -185,7 +186,7 @@ func (x *extent) add(c storedChange) {
 		x.last = c.seq
 		x.sent++
 	case KindHold:
-		if c.Reason != ReasonGuard {
+		if !c.guarded() {
 			x.held++
 			return
 		}
@@ -370,7 +371,7 @@ func (r *run) holdFew(ctx context.Context, d warehouse.Driver, planID string, be
 
 // summarize reads the stored changes back, counts them and digests them.
 func (r *run) summarize(ctx context.Context, d warehouse.Driver, p *storedPlan, known int64) error {
-	digest := newPlanDigest(p.Sync, p.ID, p.definition)
+	digest, guarded := newPlanDigest(p.Sync, p.ID, p.definition), newPlanDigest(p.Sync, p.ID)
 	shown := map[Kind]int{}
 	p.Reasons = map[Reason]int64{}
 	p.Changes = []Change{}
@@ -378,6 +379,9 @@ func (r *run) summarize(ctx context.Context, d warehouse.Driver, p *storedPlan, 
 	p.extent = &extent{}
 	err := eachStored(ctx, d, p.ID, func(c storedChange) {
 		digest.add(c)
+		if c.guarded() {
+			guarded.add(c)
+		}
 		p.extent.add(c)
 		if c.known {
 			touched++
@@ -397,6 +401,9 @@ func (r *run) summarize(ctx context.Context, d warehouse.Driver, p *storedPlan, 
 	}
 	p.Counts.Unchanged = known - touched
 	p.Digest = digest.sum()
+	if p.Held != nil {
+		p.Held.Digest = guarded.sum()
+	}
 	return nil
 }
 
@@ -426,6 +433,9 @@ type storedChange struct {
 	payload                 string
 	known                   bool
 }
+
+// guarded reports whether a guard holds the change: a removal, which is done once approved.
+func (c storedChange) guarded() bool { return c.Op == KindHold && c.Reason == ReasonGuard }
 
 // eachStored calls f for each change of a plan, in order.
 func eachStored(ctx context.Context, d warehouse.Driver, planID string, f func(storedChange)) error {
