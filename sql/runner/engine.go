@@ -13,8 +13,6 @@ type engine interface {
 	define(path, source string) []Problem
 	// parse reads a template.
 	parse(path, source string) (template, []Problem)
-	// macros lists the names of all macros.
-	macros() []string
 	// has tells whether there is a macro of the name; dbt's begin with "dbt.".
 	has(name string) bool
 }
@@ -68,8 +66,6 @@ func (e pythonic) define(path, source string) []Problem {
 	}
 	return nil
 }
-
-func (e pythonic) macros() []string { return e.Macros() }
 
 func (e pythonic) parse(path, source string) (template, []Problem) {
 	parsed, err := e.Parse(path, source)

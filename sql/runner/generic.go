@@ -116,7 +116,7 @@ func (l *loader) attachTest(spec *testSpec) {
 // go before it.
 func (l *loader) isBuiltin(generic string) bool {
 	_, ok := builtinTests[generic]
-	return ok && !slices.Contains(l.engine.macros(), testMacro+generic)
+	return ok && !l.engine.has(testMacro+generic)
 }
 
 // attachBuiltin checks what a test of the runner's own is given.
@@ -178,7 +178,7 @@ func (l *loader) attachParent(node *Node, to string) {
 // renders it once to learn its config and what it refers to.
 func (l *loader) attachMacro(node *Node) {
 	spec := node.test
-	if !slices.Contains(l.engine.macros(), testMacro+spec.generic) {
+	if !l.engine.has(testMacro + spec.generic) {
 		l.problem(spec.path, spec.line, "unknown test %q: write it as {%% test %[1]s(model) %%} in the folder macros, or as a query in the folder tests, which returns the rows that are wrong", spec.generic)
 		return
 	}

@@ -112,7 +112,7 @@ func Load(options Options) (*Project, error) {
 		Project: &Project{
 			options: options, engine: newEngine(), started: time.Now(), invocation: newInvocation(), nodes: map[string]*Node{}, sources: map[string]source{}, macros: map[string]macro{}, macroFiles: map[string]string{}, types: &types{},
 		},
-		properties: map[string]properties{},
+		properties: map[string]properties{}, rendered: map[inline]string{},
 	}
 	l.loadSettings()
 	l.loadFiles()
@@ -132,8 +132,12 @@ type loader struct {
 	settings   settings
 	properties map[string]properties // by kind and name, such as "model profiles"
 	unitTests  []*Node
+	rendered   map[inline]string
 	problems   Problems
 }
+
+// inline is a template in a file of YAML.
+type inline struct{ path, text, dialect string }
 
 // properties are what YAML says about a node.
 type properties struct {

@@ -232,6 +232,10 @@ func (l *loader) renderInline(path string, line int, text, dialect string) strin
 	if !strings.Contains(text, "{{") {
 		return text
 	}
+	this := inline{path, text, dialect}
+	if rendered, ok := l.rendered[this]; ok { // types of columns are often the same
+		return rendered
+	}
 	parsed, problems := l.engine.parse(path, text)
 	if len(problems) > 0 {
 		l.problem(path, line, "%s", problems[0].Message)
@@ -241,7 +245,9 @@ func (l *loader) renderInline(path string, line int, text, dialect string) strin
 	rendered, err := parsed.render(scope.globals())
 	if err != nil {
 		l.problem(path, line, "%s", asProblem(path, err).Message)
+		return ""
 	}
+	l.rendered[this] = rendered
 	return rendered
 }
 

@@ -314,7 +314,7 @@ func (s scope) dispatch(args []any, _ map[string]any) (any, error) {
 		return nil, errors.New("adapter.dispatch takes the name of a macro")
 	}
 	for _, candidate := range []string{s.dialect + "__" + name, "default__" + name} {
-		if slices.Contains(s.project.engine.macros(), candidate) {
+		if s.project.engine.has(candidate) {
 			return macroName(candidate), nil
 		}
 	}

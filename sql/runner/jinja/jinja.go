@@ -122,12 +122,6 @@ func (e *Engine) define(prefix, path, source string) error {
 	return nil
 }
 
-// Macros returns the names of the macros that templates can call, sorted.
-func (e *Engine) Macros() []string {
-	names := slices.Sorted(maps.Keys(e.defined))
-	return slices.DeleteFunc(names, func(name string) bool { return strings.Contains(name, ".") })
-}
-
 // Has tells whether there is a macro of the name.
 func (e *Engine) Has(name string) bool { return e.defined[name] != nil }
 
