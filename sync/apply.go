@@ -253,7 +253,7 @@ func (a *application) fresh(ctx context.Context, d warehouse.Driver) error {
 	case planReady:
 	case planApplying:
 		a.resumed = true
-	case planApplied:
+	case planApplied, planHeld:
 		return stale(a.plan, "it was applied already")
 	case planOutdated:
 		return stale(a.plan, "pseudonyms were rotated since it was made")
