@@ -26,6 +26,7 @@ type answer struct {
 
 // context are dbt's names that are the same for all nodes, or of the adapter.
 func (s scope) context() map[string]any {
+	portable := s.portable()
 	all := map[string]any{
 		"adapter": object{
 			attributes: map[string]any{
@@ -49,7 +50,7 @@ func (s scope) context() map[string]any {
 			attributes: map[string]any{"FULL_REFRESH": s.project.options.FullRefresh, "STORE_FAILURES": false, "WHICH": "run"},
 			missing:    refuse("flags.%s is not supported: use a var"),
 		},
-		"dbt":            object{attributes: s.portable(), missing: noPortable},
+		"dbt":            object{attributes: portable, missing: noPortable},
 		"modules":        object{attributes: map[string]any{"datetime": jinja.Datetime(time.Now)}, missing: refuse("modules.%s is not supported: compute it in SQL, or use modules.datetime")},
 		"statement":      jinja.Func(s.statement),
 		"load_result":    function(s.loadResult),
@@ -65,7 +66,7 @@ func (s scope) context() map[string]any {
 			return nil, errors.New("toyaml is not supported: use tojson, which is YAML, too")
 		}),
 	}
-	maps.Copy(all, s.portable())
+	maps.Copy(all, portable)
 	return all
 }
 
