@@ -150,21 +150,18 @@ func (r *run) applyStored(ctx context.Context, planID string, o Options) (Run, e
 		return Run{}, err
 	}
 	if p.status == planHeld {
-		if !o.Approve {
-			return Run{}, p.Held
-		}
-		return r.approve(ctx, p)
+		return r.applyHeld(ctx, p, o)
 	}
 	done, err := r.apply(ctx, p, o)
 	if s, ok := errors.AsType[*StaleError](err); ok && s.overtaken && o.Approve && p.Held != nil {
-		return r.approve(ctx, p)
+		return r.applyHeld(ctx, p, o)
 	}
 	return done, err
 }
 
-// approve carries out the removals that a plan was held for, and what else there is to do
-// by now.
-func (r *run) approve(ctx context.Context, p storedPlan) (Run, error) {
+// applyHeld carries out, once they are approved, the removals that a plan was held for,
+// and what else there is to do by now.
+func (r *run) applyHeld(ctx context.Context, p storedPlan, o Options) (Run, error) {
 	d, err := r.warehouse(ctx)
 	if err != nil {
 		return Run{}, err
@@ -186,6 +183,9 @@ func (r *run) approve(ctx context.Context, p storedPlan) (Run, error) {
 	}
 	if digest.sum() != p.Held.Digest {
 		return Run{}, stale(p, tampered)
+	}
+	if !o.Approve {
+		return Run{}, p.Held
 	}
 	if err := r.settle(ctx); err != nil {
 		return Run{}, err

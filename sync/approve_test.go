@@ -93,6 +93,10 @@ func TestAHeldPlanStaysOpenForApproval(t *testing.T) {
 		plan := d.held(t, 0, 25)
 		d.held(t, 0, 25)
 		d.held(t, 0, 25)
+		var held *syncer.HeldError
+		if _, err := d.engine().Apply(t.Context(), vips(), plan, syncer.Options{}); !errors.As(err, &held) || held.PlanID != plan {
+			t.Errorf("without approval: %v", err)
+		}
 		d.approve(t, plan, 25, 0)
 		d.plans(t, vips(), syncer.Counts{Unchanged: 5})
 	})
@@ -156,9 +160,11 @@ func TestAHeldPlanStaysOpenForApproval(t *testing.T) {
 		}
 		d.leave(0, 25)
 		d.held(t, 0, 25)
-		var stale *syncer.StaleError
-		if _, err := d.engine().Apply(t.Context(), vips(), plan, syncer.Options{Approve: true}); !errors.As(err, &stale) {
-			t.Errorf("what was approved was a plan of before: %v", err)
+		for _, approve := range []bool{true, false} {
+			var stale *syncer.StaleError
+			if _, err := d.engine().Apply(t.Context(), vips(), plan, syncer.Options{Approve: approve}); !errors.As(err, &stale) {
+				t.Errorf("what was approved was a plan of before: %v", err)
+			}
 		}
 	})
 	t.Run("its rows were changed by somebody", func(t *testing.T) {
