@@ -44,7 +44,7 @@ func TestOnBigQuery(t *testing.T) {
 	for _, test := range []func(*testing.T){
 		TestScenarios, TestOneRunOfASyncAtATime, TestTwoTakeAFreeLeaseAtOnce, TestATamperedPlanIsRefused, TestEveryTypeArrives,
 		TestOnlyWhatIsSentIsOpened, TestPlansAndRunsAsJSON, TestEachOfSeveralVerdictsMustAllow, TestReceiptsOfRemovals, TestErasureWaitsForTheReceipt, TestWithdrawBetweenRuns,
-		TestCrashAtEveryStep, TestRandomHistories,
+		TestCrashAtEveryStep, TestRandomHistories, TestAHeldPlanStaysOpenForApproval,
 	} {
 		name := runtime.FuncForPC(reflect.ValueOf(test).Pointer()).Name()
 		t.Run(name[strings.LastIndexByte(name, '.')+1:], test)
