@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	syncer "github.com/sluis-cdp/sluis/sync"
 )
@@ -59,7 +60,7 @@ func (d departures) leave(from, to int) {
 // held runs the sync, and returns the plan of which a guard holds removals.
 func (d departures) held(t *testing.T, added, removals int64) string {
 	t.Helper()
-	d.advance(60e9)
+	d.advance(time.Minute)
 	run, err := d.engine().Run(t.Context(), vips(), syncer.Options{})
 	held, ok := errors.AsType[*syncer.HeldError](err)
 	if !ok || held.Removals != removals || run.Added != added || run.Removed != 0 {
@@ -74,7 +75,7 @@ func (d departures) held(t *testing.T, added, removals int64) string {
 // approve returns the plan of what is still held.
 func (d departures) approve(t *testing.T, plan string, removed, held int64) (next string) {
 	t.Helper()
-	d.advance(60e9)
+	d.advance(time.Minute)
 	run, err := d.engine().Apply(t.Context(), vips(), plan, syncer.Options{Approve: true})
 	if h, ok := errors.AsType[*syncer.HeldError](err); ok && h.Removals == held {
 		held, err, next = 0, nil, h.PlanID
@@ -83,6 +84,17 @@ func (d departures) approve(t *testing.T, plan string, removed, held int64) (nex
 		t.Errorf("%+v, %v, want %d removed, and %d still held", run, err, removed, held)
 	}
 	return next
+}
+
+// stale checks that a plan can be applied no more, approved or not.
+func (d departures) stale(t *testing.T, plan string) {
+	t.Helper()
+	for _, approve := range []bool{true, false} {
+		var stale *syncer.StaleError
+		if _, err := d.engine().Apply(t.Context(), vips(), plan, syncer.Options{Approve: approve}); !errors.As(err, &stale) {
+			t.Errorf("approved: %v: %v", approve, err)
+		}
+	}
 }
 
 // A guard tells people of a plan once, and they look at the model first. Meanwhile the
@@ -128,7 +140,7 @@ func TestAHeldPlanStaysOpenForApproval(t *testing.T) {
 			if plan, err = d.engine().Plan(t.Context(), vips()); err != nil || plan.Held == nil {
 				t.Fatal(plan.Held, err)
 			}
-			d.advance(60e9)
+			d.advance(time.Minute)
 		}
 		d.join(40, 50)
 		d.held(t, 10, 25)
@@ -160,12 +172,7 @@ func TestAHeldPlanStaysOpenForApproval(t *testing.T) {
 		}
 		d.leave(0, 25)
 		d.held(t, 0, 25)
-		for _, approve := range []bool{true, false} {
-			var stale *syncer.StaleError
-			if _, err := d.engine().Apply(t.Context(), vips(), plan, syncer.Options{Approve: approve}); !errors.As(err, &stale) {
-				t.Errorf("what was approved was a plan of before: %v", err)
-			}
-		}
+		d.stale(t, plan)
 	})
 	t.Run("its rows were changed by somebody", func(t *testing.T) {
 		d := newDepartures(t)
@@ -173,9 +180,6 @@ func TestAHeldPlanStaysOpenForApproval(t *testing.T) {
 		d.join(40, 41)
 		d.held(t, 1, 25)
 		d.exec("UPDATE sluis_sync.plan_changes SET key = 'k25' WHERE plan_id = ? AND key = 'k24'", plan)
-		var stale *syncer.StaleError
-		if _, err := d.engine().Apply(t.Context(), vips(), plan, syncer.Options{Approve: true}); !errors.As(err, &stale) {
-			t.Errorf("the plan is another: %v", err)
-		}
+		d.stale(t, plan)
 	})
 }

@@ -287,10 +287,10 @@ func (src sources) takeFingerprints(s Sync) string {
 }
 
 // diff is the statement that stores the changes of a plan, in DuckDB without their
-// numbers. One full outer join of the model and the state, with nothing in it but
-// keys, hashes or fingerprints, and flags, finds the keys that there is anything to say about; only
-// of those it reads the rest. The join may find a key that needs nothing, or one twice, such as
-// where there are two verdicts on one profile; it may not miss one.
+// numbers. One full outer join of the model and the state, with nothing in it but keys,
+// hashes or fingerprints, and flags, finds the keys that there is anything to say about;
+// only of those it reads the rest. The join may find a key that needs nothing, or one
+// twice, such as where there are two verdicts on one profile; it may not miss one.
 func (src sources) diff(s Sync, planID string, now time.Time) string {
 	version, t := literal(s.mappingVersion(src.columns)), src.terms(s, now)
 	seq := "0" // see number

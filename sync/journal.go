@@ -308,8 +308,9 @@ func (a *application) journal(ctx context.Context, d warehouse.Driver, sent, sta
 // it is there, none is missing.
 func (r *run) fold(ctx context.Context, d warehouse.Driver, intent string, resend bool) error {
 	const again = "COALESCE(t.intent, '') = d.intent"
-	fingerprint, planned := "CAST(NULL AS "+warehouse.Int64.In(d.Dialect())+"), "+dialect(d.Dialect()).nothing(), ""
-	if dialect(d.Dialect()).fingerprints() {
+	in := dialect(d.Dialect())
+	fingerprint, planned := in.fingerprint(nil)+", "+in.engine(), "" // none
+	if in.fingerprints() {
 		fingerprint, planned = "c.fingerprint, c.fingerprint_by", " LEFT JOIN "+own("plan_changes")+" c ON c.plan_id = d.plan_id AND c.seq = d.seq"
 	}
 	err := d.Exec(ctx, `INSERT INTO `+own("state")+` (sync, key, profile_id, row_hash, mapping_version, present, unsure, resend, status, op, change_id, intent,

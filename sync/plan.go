@@ -225,7 +225,7 @@ func (r *run) plan(ctx context.Context) (p storedPlan, err error) {
 	if err != nil {
 		return storedPlan{}, err
 	}
-	src.erasures, src.fingerprints = before.erasures, before.bare*100 > before.known
+	src.erasures, src.fingerprints = before.erasures, before.lacksFingerprints()
 	now := r.config.Now()
 	p = storedPlan{
 		Plan:           Plan{Sync: r.sync.Name, ID: newID(planPrefix, now), Created: now.UTC().Truncate(time.Microsecond)},
@@ -261,6 +261,9 @@ type overview struct {
 	consentsMissing bool
 	erasures        bool // somebody is being erased
 }
+
+// lacksFingerprints reports whether so many rows have none that it pays to take them first.
+func (o overview) lacksFingerprints() bool { return o.bare*100 > o.known }
 
 // look asks for the sizes that the guards need, and refuses to take an empty
 // table of consents for a withdrawal by everybody.

@@ -47,7 +47,7 @@ func (r *run) rebaseline(ctx context.Context, keys []string) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	src.erasures, src.fingerprints = before.erasures, before.bare*100 > before.known
+	src.erasures, src.fingerprints = before.erasures, before.lacksFingerprints()
 	now := r.config.Now()
 	planID := newID("b", now)
 	if err := r.compare(ctx, d, src, planID, now); err != nil {
